@@ -1,0 +1,80 @@
+# Everything is installed into .venv, with the versions of constraints.txt. A stamp in it says what is installed, so a second run starts at once.
+PYTHON ?= python3
+SAMPLE ?= tests/samples/bach_bwv846.mid
+
+SHELL := bash
+BIN := .venv/bin
+# -qq: errors only. --use-pep517: the pip of Python 3.10 and 3.11 would otherwise run setup.py the old way
+PIP := $(BIN)/python -m pip install -qq --use-pep517 -c constraints.txt
+INSTALL_FROM := settings.ini setup.py constraints.txt
+# A checksum of each file that is written, or cleaned, from the notebooks
+STATE := find nbs composer_classify README.md -type f ! -path '*/__pycache__/*' ! -path '*/.*' -exec cksum {} + 2>/dev/null | sort
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install prepare test docs lab report clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+# A half-made .venv would pass for a whole one next time: it goes when making it fails.
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here: install Python 3.10 to 3.13, or name yours, as in: make demo PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("composer_classify needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d: name another, as in: make demo PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+# Two steps of one .venv: to predict needs little, to develop needs TensorFlow, Jupyter and the rest.
+.venv/.base: $(INSTALL_FROM) | .venv/bin/python
+	$(PIP) -e .
+	@touch $@
+
+.venv/.dev: $(INSTALL_FROM) | .venv/bin/python
+	@echo "Installing the whole development set (some minutes the first time)"
+	$(PIP) -e '.[train,embedded,app,cluster,dev]'
+	@touch .venv/.base $@
+
+demo: .venv/.base ## classify a sample MIDI file with the shipped model, and say how to start the web page
+	$(BIN)/composer-classify predict $(SAMPLE) --plot demo.png
+	@echo
+	@echo "The figure: demo.png. The web page, once $(BIN)/pip install -c constraints.txt -e '.[app]' has run:"
+	@echo "$(BIN)/composer-classify app  ->  http://127.0.0.1:7860"
+
+install: .venv/.dev ## make .venv with everything needed to develop
+
+prepare: .venv/.dev ## after editing a notebook: write the modules and README.md again, clean the notebooks
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/python tests/render.py readme
+
+# Compared with the state before, not with git, so that it works on uncommitted work too.
+test: export MPLBACKEND := Agg
+test: export TF_CPP_MIN_LOG_LEVEL := 2
+test: .venv/.dev ## generated files up to date, then every notebook, then tests/
+	@$(STATE) > .venv/before
+	@$(MAKE) --no-print-directory prepare
+	@$(STATE) > .venv/after; cmp -s .venv/before .venv/after || { \
+	  echo "These did not match the notebooks, or were not clean. 'make prepare' has just written them again: look, then commit them."; \
+	  diff .venv/before .venv/after | sed -n 's/^[<>] [0-9]* [0-9]* /  /p' | sort -u; exit 1; } >&2
+	$(BIN)/nbdev_test --n_workers 2 --timing --do_print
+	$(BIN)/python -m pytest tests
+
+docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installed, smalldocs otherwise
+	$(BIN)/python tests/render.py site
+	@if command -v quarto >/dev/null; then cd _proc && quarto render --no-cache; \
+	elif [ -x $(BIN)/smalldocs ]; then $(BIN)/smalldocs render --quiet _proc; \
+	else echo "The site needs Quarto, or a Python from 3.11 on (for smalldocs): make clean docs PYTHON=python3.11" >&2; exit 1; fi
+	@rm -rf _docs && mv _proc/_docs _docs && echo "The site: _docs/index.html"
+
+lab: .venv/.dev ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab nbs/
+
+# runs/04_cnn.yaml, or runs/04_cnn-NAME.yaml for a second run of it, holds the parameters of nbs/04_cnn.ipynb. The kernel runs in nbs/, so DATA becomes absolute.
+report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus with the parameters in runs/*.yaml; writes results/
+	@[ -n "$(DATA)" ] || { echo "Say which data: make report DATA=path/to/zip-or-corpus (or DATA=embedded)" >&2; exit 2; }
+	@[ -e "$(DATA)" ] || [ "$(DATA)" = embedded ] || { echo "There is no $(DATA)" >&2; exit 2; }
+	@mkdir -p runs/out
+	@data="$(DATA)"; [ ! -e "$$data" ] || data=$$($(BIN)/python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$data"); \
+	for run in runs/*.yaml; do name=$$(basename "$$run" .yaml); \
+	  $(BIN)/papermill "nbs/$${name%%-*}.ipynb" "runs/out/$$name.ipynb" -f "$$run" -p corpus "$$data" --cwd nbs || exit 1; done
+
+clean: ## remove .venv and everything that was built
+	rm -rf .venv _docs _proc runs/out demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks
