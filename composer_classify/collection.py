@@ -21,21 +21,21 @@ import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'WRAPPERS', 'MIDI_SUFFIXES', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH', 'STAGING',
            'SHARD', 'AUGMENTED', 'EMBEDDED', 'KAGGLE_SET', 'composer_name', 'categorise', 'CollectionError',
-           'ComposerNotFoundError', 'match_composers', 'Member', 'list_members', 'Corpus', 'validate', 'hash_source',
-           'collect', 'cache_folder', 'open_corpus', 'summary', 'counts', 'record']
+           'ComposerNotFoundError', 'match_composers', 'Member', 'list_members', 'Corpus', 'validate', 'cache_folder',
+           'hash_source', 'collect', 'open_corpus', 'summary', 'counts', 'record']
 
 # %% ../nbs/01_collection.ipynb #01-007
 SPELLINGS = {
@@ -75,7 +75,7 @@ MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
 def _title(file_name: str) -> str:
     "A file name without its ending, if that is one of MIDI's."
     stem, suffix = os.path.splitext(file_name)
-    return (stem if suffix.lower() in MIDI_SUFFIXES else file_name).strip()
+    return (stem if suffix.lower() in MIDI_SUFFIXES else file_name).lstrip(".").strip()
 
 
 def _first_words(title: str, names: Iterable[str]) -> str | None:
@@ -143,26 +143,27 @@ class Member:
     refused: str = ""        # why it must not be read, if so
     nested: bool = False     # inside an archive inside the source
 
-    def read(self, limit: int = Limits.max_bytes) -> bytes:
-        "Its bytes, at most `limit` and one more."
+    def read(self, opened: dict, limit: int = Limits.max_bytes) -> bytes:
+        "Its bytes, at most `limit` and one more. `opened` keeps archives open from one member to the next."
         if os.path.isdir(self.source):
             with open(Path(self.source, *self.inside), "rb") as file:
                 return file.read(limit + 1)
         *archives, name = self.inside
-        with _open_archive(self.source, tuple(archives)).open(name) as file:
+        with _open_archive(opened, self.source, tuple(archives)).open(name) as file:
             return file.read(limit + 1)
 
 
-@lru_cache(maxsize=4)
-def _open_archive(source: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
+def _open_archive(opened: dict, source: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
     "A zip file on disk, or an archive inside it."
-    if not inside:
-        return zipfile.ZipFile(source)
-    with _open_archive(source, inside[:-1]).open(inside[-1]) as file:
-        content = file.read(MAX_ARCHIVE + 1)
-    if len(content) > MAX_ARCHIVE:
-        raise CollectionError(f"{'/'.join(inside)}: unpacks to more than {MAX_ARCHIVE >> 20} MiB")
-    return zipfile.ZipFile(io.BytesIO(content))
+    if (source, inside) not in opened:
+        content = source
+        for other in [key for key in opened if key != (source, inside[:len(key[1])])]:
+            del opened[other]  # only the archives that lead to this one stay in memory
+        if inside:
+            with _open_archive(opened, source, inside[:-1]).open(inside[-1]) as file:
+                content = io.BytesIO(file.read(MAX_ARCHIVE + 1))
+        opened[source, inside] = zipfile.ZipFile(content)
+    return opened[source, inside]
 
 # %% ../nbs/01_collection.ipynb #01-019
 def _member_name(info: zipfile.ZipInfo) -> str:
@@ -191,15 +192,15 @@ def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
 
 # %% ../nbs/01_collection.ipynb #01-020
 def _is_noise(name: str) -> bool:
-    "Files that operating systems leave about."
-    parts = name.split("/")
-    return any(p.startswith(".") or p == "__MACOSX" for p in parts if p not in ("..", "."))
+    "Files that operating systems and version control leave about. A leading dot alone is no sign: eighteen studies by Burgmüller have one."
+    *folders, file = name.split("/")
+    return file.startswith("._") or any(f == "__MACOSX" or re.match(r"\.\w", f) for f in folders)
 
 
-def _archive_members(source: str, inside: tuple[str, ...] = (), prefix: str = "", budget: list[int] = None) -> Iterator[Member]:
+def _archive_members(source: str, inside: tuple[str, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None) -> Iterator[Member]:
     "All files in an archive and in the archives inside it. `budget` is what it may still unpack to, and how many members it may still have."
-    budget = [MAX_UNPACKED, MAX_MEMBERS] if budget is None else budget
-    for info in _open_archive(source, inside).infolist():
+    budget, opened = budget or [MAX_UNPACKED, MAX_MEMBERS], {} if opened is None else opened
+    for info in _open_archive(opened, source, inside).infolist():
         name = _member_name(info)
         member = Member(prefix + name, source, (*inside, info.filename), _why_refused(info, name), nested=bool(inside))
         budget[0] -= 0 if member.refused else info.file_size
@@ -214,7 +215,7 @@ def _archive_members(source: str, inside: tuple[str, ...] = (), prefix: str = ""
             yield replace(member, refused="it is an archive inside too many archives")
         else:
             try:
-                yield from _archive_members(source, member.inside, f"{prefix}{name}/", budget)
+                yield from _archive_members(source, member.inside, f"{prefix}{name}/", budget, opened)
             except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
                 yield replace(member, refused=f"it is a damaged archive ({error})")
 
@@ -255,8 +256,6 @@ def list_members(
         return sorted(members, key=lambda m: m.name)
     except zipfile.BadZipFile as error:
         raise CollectionError(f"{source}: is a damaged zip archive ({error})") from error
-    finally:
-        _open_archive.cache_clear()
 
 # %% ../nbs/01_collection.ipynb #01-026
 @dataclass(frozen=True)
@@ -299,6 +298,11 @@ class Corpus:
         return replace(self, manifest=self.manifest[self.manifest["composer"].isin(wanted)])
 
     @property
+    def source(self) -> str:
+        "The name of the zip or folder that the corpus was made from."
+        return self.manifest.attrs["source"]
+
+    @property
     def data_hash(self) -> str:
         "What the corpus was made from, as a hash; stands in every result."
         return self.manifest.attrs["data_hash"]
@@ -335,16 +339,16 @@ def _work_key(notes: np.ndarray) -> str:
     return _sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
 
 
-def _read_member(member: Member, composer: str | None, title: str) -> tuple[dict, np.ndarray, bytes] | None:
+def _read_member(member: Member, composer: str | None, title: str, opened: dict) -> tuple[dict, np.ndarray, bytes] | None:
     "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
     row = dict(composer=composer, title=title, source=member.name, nested=member.nested, sha256="", n_notes=0, duration_sec=0.0, work_id="",
                status="unreadable", error=None, repairs="", ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0, time_signatures="", key_signatures="")
     named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
     nothing = np.empty(0, NOTE_DTYPE)
     if member.refused:
-        return {**row, "error": f"was refused: {member.refused}"}, nothing, b""
+        return {**row, "composer": None, "error": f"was refused: {member.refused}"}, nothing, b""
     try:
-        content = member.read()
+        content = member.read(opened)
         if not named and content[:4] not in (b"MThd", b"RIFF"):
             return None
         notes = load_midi(content, name=member.name)
@@ -391,9 +395,9 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
     done = staging / f"{number:05d}.json"
     if done.exists():
         return
-    rows, arrays = [], []
+    rows, arrays, opened = [], [], {}
     for member, (composer, title) in zip(members, labels):
-        found = _read_member(member, composer, title)
+        found = _read_member(member, composer, title, opened)
         if found is None:
             continue
         row, notes, content = found
@@ -461,6 +465,19 @@ def _commit(staging: Path, dest: Path, n_shards: int, data_hash: str, source: st
     _write(dest / "manifest.parquet", manifest.to_parquet)
 
 # %% ../nbs/01_collection.ipynb #01-036
+def cache_folder() -> Path:
+    "Where converted and downloaded data is kept: `COMPOSER_CLASSIFY_CACHE`, or a folder in the user's cache."
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "composer_classify"
+    return Path(os.environ.get("COMPOSER_CLASSIFY_CACHE", default))
+
+
+def _one_at_a_time(folder: Path) -> FileLock:
+    "A lock that other processes writing to this folder wait for."
+    locks = cache_folder() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / _sha256(str(folder.resolve()).encode())[:16])
+
+# %% ../nbs/01_collection.ipynb #01-038
 def hash_source(source: str | os.PathLike) -> str:
     "SHA-256 of a zip file, or of the names and contents of a folder's files."
     path, digest = Path(source), hashlib.sha256()
@@ -493,7 +510,7 @@ def _without_common_root(names: list[str], composers: set[str]) -> list[str]:
         return [name.split("/", 1)[1] for name in names]
     return names
 
-# %% ../nbs/01_collection.ipynb #01-037
+# %% ../nbs/01_collection.ipynb #01-039
 def _refuse_destination(source: Path, dest: Path) -> None:
     "Raise `CollectionError` where collecting would write into the source or over something else."
     if dest.exists() and not dest.is_dir():
@@ -513,11 +530,17 @@ def collect(
     source, dest = _fetch(source, n_jobs), Path(dest) if dest else None
     data_hash = hash_source(source) if Path(source).exists() else ""
     dest = dest or cache_folder() / "corpora" / data_hash[:16]
-    _refuse_destination(Path(source), dest)
+    with _one_at_a_time(dest):
+        return _collect(Path(source), dest, data_hash, n_jobs)
+
+
+def _collect(source: Path, dest: Path, data_hash: str, n_jobs: int) -> Corpus:
+    "Make the corpus, unless it is there."
+    _refuse_destination(source, dest)
     if (dest / "manifest.parquet").is_file():
         corpus = Corpus.open(dest)
         if corpus.data_hash != data_hash:
-            raise CollectionError(f"{dest}: holds a corpus made from something else ({corpus.manifest.attrs['source']}); choose another folder or delete it")
+            raise CollectionError(f"{dest}: holds a corpus made from something else ({corpus.source}); choose another folder or delete it")
         if validate(corpus) == ([], []):
             return corpus
     members = list_members(source)
@@ -533,11 +556,11 @@ def collect(
     shards = (delayed(_collect_shard)(members[i:i + SHARD], labels[i:i + SHARD], staging, n) for n, i in enumerate(starts))
     for _ in tqdm(Parallel(n_jobs if len(starts) > 1 else 1, return_as="generator_unordered")(shards), total=len(starts), desc="collecting", disable=None):
         pass
-    _commit(staging, dest, len(starts), data_hash, Path(source).name)
+    _commit(staging, dest, len(starts), data_hash, source.name)
     shutil.rmtree(dest / STAGING)
     return Corpus.open(dest)
 
-# %% ../nbs/01_collection.ipynb #01-039
+# %% ../nbs/01_collection.ipynb #01-041
 EMBEDDED = {
     "Bach": "bach/bwv{}: 846.mxl 248.64-6.mxl 190.7-inst.mxl 79.3.mxl 171.6.mxl 175.7.mxl 69.6.xml 437.mxl 276.mxl 149.7.mxl 425.mxl 120.8-a.mxl 245.40.mxl"
             " 1.6.mxl 126.6.mxl 185.6.mxl 70.11.mxl 97.9.mxl 128.5.mxl 407.mxl 320.mxl 304.mxl 195.6.mxl 227.3.mxl",
@@ -575,13 +598,7 @@ def _score_to_midi(name: str) -> bytes:
         score.remove(list(score.recurse().getElementsByClass(harmony.Harmony)), recurse=True)
         return translate.streamToMidiFile(score).writestr()
 
-# %% ../nbs/01_collection.ipynb #01-040
-def cache_folder() -> Path:
-    "Where converted and downloaded data is kept: `COMPOSER_CLASSIFY_CACHE`, or a folder in the user's cache."
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "composer_classify"
-    return Path(os.environ.get("COMPOSER_CLASSIFY_CACHE", default))
-
-
+# %% ../nbs/01_collection.ipynb #01-042
 def _convert_embedded(composer: str, name: str, folder: Path) -> None:
     "Convert one score into the folder of its composer, unless it is there."
     path = folder / composer / f"{Path(name).stem}.mid"
@@ -597,15 +614,14 @@ def _fetch_embedded(n_jobs: int) -> Path:
     except importlib.metadata.PackageNotFoundError:
         raise CollectionError("embedded: needs music21, install it with `pip install composer_classify[embedded]`") from None
     folder = cache_folder() / f"embedded-{version}"
-    scores = _embedded_scores()
-    missing = [(c, n) for c, n in scores if not (folder / c / f"{Path(n).stem}.mid").exists()]
-    if missing:
+    with _one_at_a_time(folder):
+        missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
         tasks = (delayed(_convert_embedded)(composer, name, folder) for composer, name in missing)
-        for _ in tqdm(Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(tasks), total=len(missing), desc="converting embedded scores"):
+        for _ in tqdm(Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(tasks), total=len(missing), desc="converting embedded scores", disable=not missing):
             pass
     return folder
 
-# %% ../nbs/01_collection.ipynb #01-042
+# %% ../nbs/01_collection.ipynb #01-044
 KAGGLE_SET = "blanderbuss/midi-classic-music"
 
 
@@ -639,7 +655,7 @@ def open_corpus(
         return Corpus.open(source)
     return collect(source)
 
-# %% ../nbs/01_collection.ipynb #01-046
+# %% ../nbs/01_collection.ipynb #01-048
 def summary(corpus: Corpus) -> pd.DataFrame:
     "A row a composer: files in the folder of that name, what other places added, what was taken out, and what the corpus holds."
     manifest = corpus.manifest[corpus.manifest["composer"].notna() & (corpus.manifest["status"] != "augmented")]
@@ -664,7 +680,7 @@ def counts(corpus: Corpus) -> dict:
         by_composer={composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()},
     )
 
-# %% ../nbs/01_collection.ipynb #01-057
+# %% ../nbs/01_collection.ipynb #01-059
 def record(
     path: str | os.PathLike,  # The JSON file to write
     measured: dict,           # What was measured

@@ -18,12 +18,13 @@ from symusic import Score
 
 if TYPE_CHECKING:
     import matplotlib.axes
+    import mido
     import pretty_midi
 
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'CHANNELS', 'ROUNDING',
-           'NoteArray', 'MidiLoadError', 'Limits', 'load_midi', 'piano_roll', 'plot_roll', 'to_pretty_midi',
-           'synthesize', 'audio']
+           'NoteArray', 'MidiLoadError', 'Limits', 'load_midi', 'read_mido', 'piano_roll', 'plot_roll',
+           'to_pretty_midi', 'synthesize', 'audio']
 
 # %% ../nbs/00_midi.ipynb #00-006
 NOTE_DTYPE = np.dtype([
@@ -168,18 +169,23 @@ def _without_bad_keys(data: bytes) -> tuple[bytes, int]:
     return _BAD_KEY.subn(lambda match: b"\xff\x7f" + match[0][2:], data)
 
 
-def _rewrite(data: bytes, name: str) -> tuple[bytes, list[str]]:
-    "Rewrite an unusual MIDI stream as a plain one of format 1 in beats. Returns it and what was changed."
+def _parse_mido(data: bytes, name: str) -> tuple[mido.MidiFile, list[str]]:
+    "A MIDI stream by mido, values out of range clipped, and what was changed."
     import mido
 
-    repairs = []
     data, n_keys = _without_bad_keys(data)
     try:
         midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
     except Exception as error:  # mido raises whatever its parser trips over
         raise MidiLoadError(name, f"holds events that make no sense ({error or type(error).__name__})") from error
-    if n_keys:
-        repairs.append(f"{n_keys} key signatures that do not exist were dropped")
+    return midi, [f"{n_keys} key signatures that do not exist were dropped"] if n_keys else []
+
+
+def _rewrite(data: bytes, name: str) -> tuple[bytes, list[str]]:
+    "Rewrite an unusual MIDI stream as a plain one of format 1 in beats. Returns it and what was changed."
+    import mido
+
+    midi, repairs = _parse_mido(data, name)
     if midi.ticks_per_beat < 0:  # SMPTE: the first byte is minus the frames a second, the second the ticks a frame
         frames, ticks = 256 - (midi.ticks_per_beat >> 8 & 0xFF), midi.ticks_per_beat & 0xFF
         if frames not in (24, 25, 29, 30) or ticks == 0:
@@ -228,11 +234,9 @@ def _tempo_changes(score: Score, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     events = score.tempos.numpy()
     ticks, micros = events["time"].astype(np.int64), events["mspq"].astype(float)
     if len(ticks) > 16 and ((ticks[1:] == ticks[:-1]) & (micros[1:] != micros[:-1])).any():  # shorter lists symusic sorts in order
-        import mido
-
         format, division, chunks, _ = _split(data, "")
         conductors = _join(format, division, [c for c in chunks if b"\xff\x51\x03" in c])  # the few tracks with a tempo in them
-        tracks = mido.MidiFile(file=io.BytesIO(_without_bad_keys(conductors)[0]), clip=True).tracks
+        tracks = _parse_mido(conductors, "")[0].tracks
         changes = [(tick, m.tempo) for track in tracks for tick, m in zip(np.cumsum([m.time for m in track]), track) if m.type == "set_tempo"]
         ticks, micros = np.array(sorted(changes, key=lambda change: change[0])).T
     return ticks, micros
@@ -251,8 +255,9 @@ def _tempo_map(ticks: np.ndarray, micros: np.ndarray, ticks_per_beat: int, repai
 # %% ../nbs/00_midi.ipynb #00-023
 def _columns(events: list, fields: tuple[str, ...]) -> tuple[np.ndarray, ...]:
     "Columns of symusic's event lists, one list a track, joined; and the track of each row."
-    parts = [e.numpy() for e in events]
-    tracks = np.repeat(np.arange(len(parts)), [len(p["time"]) for p in parts])
+    lengths = [len(e) for e in events]
+    parts = [e.numpy() for e, n in zip(events, lengths) if n]
+    tracks = np.repeat(np.arange(len(events)), lengths)
     return *(np.concatenate([p[f] for p in parts] or [[]]).astype(np.int64) for f in fields), tracks
 
 
@@ -278,11 +283,11 @@ def _notes(score: Score, data: bytes, name: str, limits: Limits, repairs: list[s
     if total > limits.max_seconds:
         raise MidiLoadError(name, f"lasts {total:,.0f} seconds, longer than the limit of {limits.max_seconds:,.0f}")
 
-    order = np.argsort((track * 128 + pitch) * 2**32 + onset, kind="stable")
+    order = np.argsort((track * 128 + pitch) * 2**32 + onset)
     order = order[length[order] > 0]
     onset, length, pitch, velocity, track = (column[order] for column in (onset, length, pitch, velocity, track))
     length = _first_offs(track * 128 + pitch, onset, onset + length) - onset
-    order = np.argsort(onset * 128 + pitch, kind="stable")
+    order = np.argsort((onset * 128 + pitch) * 2**16 + track)
     onset, length, pitch, velocity, track = (column[order] for column in (onset, length, pitch, velocity, track))
 
     onset_sec = seconds(onset)
@@ -348,19 +353,14 @@ def _explain(data: bytes) -> str:
     return "is not MIDI (it does not begin with 'MThd')"
 
 # %% ../nbs/00_midi.ipynb #00-027
-def load_midi(
-    source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
-    name: str = None,                   # What to call it in messages; the path if not given
-    limits: Limits = Limits(),          # Bounds beyond which a file is refused
-) -> NoteArray:
-    "Read one MIDI file completely: notes, tempo, key and time signatures. Raises `MidiLoadError` if it cannot be."
+def _stream(source: str | os.PathLike | bytes, name: str | None, limits: Limits) -> tuple[bytes, str, list[str]]:
+    "A MIDI stream that is all there, what to call it, and what was repaired."
     if not isinstance(source, (bytes, bytearray)):
         name = str(source) if name is None else name
         source = _read(Path(source), limits)
-    name, data = name or "MIDI data", bytes(source)
+    name, data, repairs = name or "MIDI data", bytes(source), []
     if len(data) > limits.max_bytes:
         raise MidiLoadError(name, f"is larger than the limit of {limits.max_bytes:,} bytes")
-    repairs = []
     if data[:4] == b"RIFF":
         data = _unwrap_riff(data, name)
         repairs.append("taken out of its RIFF envelope")
@@ -368,9 +368,20 @@ def load_midi(
         raise MidiLoadError(name, _explain(data))
     format, division, tracks, chunk_repairs = _split(data, name)
     if chunk_repairs:
-        data, repairs = _join(format, division, tracks), repairs + chunk_repairs
+        data = _join(format, division, tracks)
+    return data, name, repairs + chunk_repairs
+
+
+def load_midi(
+    source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
+    name: str = None,                   # What to call it in messages; the path if not given
+    limits: Limits = Limits(),          # Bounds beyond which a file is refused
+) -> NoteArray:
+    "Read one MIDI file completely: notes, tempo, key and time signatures. Raises `MidiLoadError` if it cannot be."
+    data, name, repairs = _stream(source, name, limits)
+    format, n_tracks, division = struct.unpack(">HHh", data[8:14])
     try:
-        plain = division > 0 and (format < 2 or len(tracks) == 1)
+        plain = division > 0 and (format < 2 or n_tracks == 1)
         score = Score.from_midi(data) if plain else None
     except Exception:  # symusic raises several kinds; the rewrite finds out what is wrong
         score = None
@@ -382,6 +393,16 @@ def load_midi(
         except Exception as error:
             raise MidiLoadError(name, f"holds events that make no sense ({error})") from error
     return _notes(score, data, name, limits, repairs)
+
+
+def read_mido(
+    source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
+    name: str = None,                   # What to call it in messages; the path if not given
+    limits: Limits = Limits(),          # Bounds beyond which a file is refused
+) -> mido.MidiFile:
+    "All messages of a file by mido, for what needs more than notes. A hundred times slower; repairs and refuses what `load_midi` does."
+    data, name, _ = _stream(source, name, limits)
+    return _parse_mido(data, name)[0]
 
 # %% ../nbs/00_midi.ipynb #00-040
 CHANNELS = ("binary", "velocity", "instrumentation", "timing")
@@ -418,9 +439,10 @@ def piano_roll(
     n_frames: int = None,           # Width; up to the end of the last note if not given
     pedals: np.ndarray = None,      # `notes.pedals` to hold notes while a pedal is down
 ) -> np.ndarray:
-    "Piano roll, float32 of shape `(128, n_frames)`, or `(128, n_frames, len(channels))` for several channels. After section *Feature Extraction* of the report."
+    """Piano roll of shape `(128, n_frames)`, bool for `binary` and `timing`, else float32; for several channels float32 of shape `(128, n_frames, len(channels))`.
+    After section *Feature Extraction* of the report. Raises `ValueError` for a channel there is not."""
     if not isinstance(channels, str):
-        return np.stack([piano_roll(notes, fs, channel, n_frames, pedals) for channel in channels], axis=-1)
+        return np.stack([piano_roll(notes, fs, channel, n_frames, pedals) for channel in channels], axis=-1).astype(np.float32)
     if channels not in CHANNELS:
         raise ValueError(f"unknown channel {channels!r}: use one of {', '.join(CHANNELS)}")
     start, end = _frames(notes["onset_sec"], fs), _frames(notes["onset_sec"] + notes["duration_sec"], fs)
@@ -429,16 +451,17 @@ def piano_roll(
         if pedals is not None and len(pedals):
             end = _held(notes, start, end, pedals, fs)
     n_frames = int(end.max(initial=0)) if n_frames is None else n_frames
+    size, pitch = 128 * n_frames, notes["pitch"].astype(np.int64)
     cells = lambda rows: _cells(rows, start, end, n_frames)
-    roll = np.zeros(128 * n_frames, np.float32)
     if channels == "velocity":
-        lengths = np.clip(end, 0, n_frames) - np.clip(start, 0, n_frames)
-        roll += np.bincount(cells(notes["pitch"].astype(np.int64)), np.repeat(notes["velocity"] / 127, np.maximum(lengths, 0)), roll.size)
+        lengths = np.maximum(np.clip(end, 0, n_frames) - np.clip(start, 0, n_frames), 0)
+        roll = np.bincount(cells(pitch), np.repeat(notes["velocity"] / 127, lengths), size).astype(np.float32)
     elif channels == "instrumentation":
-        once = np.unique(cells(notes["track"].astype(np.int64) * 128 + notes["pitch"]))
-        roll += np.bincount(once % roll.size, minlength=roll.size) if roll.size else 0
+        once = np.unique(cells(notes["track"].astype(np.int64) * 128 + pitch))  # two notes of one track in a cell count once
+        roll = np.bincount(once % max(size, 1), minlength=size).astype(np.float32)
     else:
-        roll[cells(notes["pitch"].astype(np.int64))] = 1
+        roll = np.zeros(size, bool)
+        roll[cells(pitch)] = True
     return roll.reshape(128, n_frames)
 
 # %% ../nbs/00_midi.ipynb #00-048
@@ -455,12 +478,12 @@ def plot_roll(
         _, ax = plt.subplots(figsize=(10, 3), layout="constrained")
     used = np.flatnonzero(roll.any(axis=1))
     low, high = (used[0] - 1, used[-1] + 2) if len(used) else (21, 109)
-    ax.imshow(roll[low:high], aspect="auto", origin="lower", cmap="magma_r", interpolation="nearest", extent=(0, roll.shape[1] / fs, low - 0.5, high - 0.5))
+    ax.imshow(roll[low:high], aspect="auto", origin="lower", cmap="PuRd", interpolation="nearest", extent=(0, roll.shape[1] / fs, low - 0.5, high - 0.5))
     octaves = [p for p in range(0, 128, 12) if low <= p < high]
     ax.set(title=title, xlabel="seconds", ylabel="key", yticks=octaves, yticklabels=[f"C{p // 12 - 1}" for p in octaves])
     return ax
 
-# %% ../nbs/00_midi.ipynb #00-052
+# %% ../nbs/00_midi.ipynb #00-053
 def to_pretty_midi(notes: np.ndarray) -> pretty_midi.PrettyMIDI:
     "The notes as a `PrettyMIDI` object, one instrument for each track, for all that library can do."
     import pretty_midi
@@ -486,7 +509,7 @@ def synthesize(
     sound = to_pretty_midi(notes).synthesize(fs=rate, wave=tone)[:length]
     return (sound / max(np.abs(sound).max(initial=0), 1e-9)).astype(np.float32)
 
-# %% ../nbs/00_midi.ipynb #00-053
+# %% ../nbs/00_midi.ipynb #00-054
 def audio(
     notes: NoteArray,
     start: float = 0,      # Seconds into the piece

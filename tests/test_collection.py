@@ -1,0 +1,535 @@
+"""Collecting from hostile and damaged sources, interrupted collecting, and the whole real collection."""
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
+from composer_classify.collection import AUGMENTED, CollectionError, Corpus, collect, counts, list_members, summary, validate
+
+
+@pytest.fixture
+def gather(tmp_path):
+    "A function that collects an archive, given as bytes or as its members, and looks at the folder around it for what escaped."
+    def gather(archive, name: str = "source.zip") -> Corpus:
+        (tmp_path / name).write_bytes(archive if isinstance(archive, bytes) else make_zip(archive))
+        corpus = collect(tmp_path / name, tmp_path / "room" / "corpus", n_jobs=1)
+        assert {p.name for p in tmp_path.iterdir()} == {name, "room"} and {p.name for p in (tmp_path / "room").iterdir()} == {"corpus"}
+        assert validate(corpus) == ([], [])
+        assert files_of(corpus.path) == {*corpus.files["path"], "manifest.parquet", "notes.npy", "offsets.npy"}
+        return corpus
+    return gather
+
+
+def files_of(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def said(corpus: Corpus) -> dict[str, str]:
+    "What became of each member, or the error."
+    return {row.source: row.error if pd.notna(row.error) else row.status for row in corpus.manifest.itertuples()}
+
+
+# ---------------------------------------------------------------- hostile archives
+
+
+@pytest.mark.parametrize("name", ["../evil.mid", "Bach/../../evil.mid", "/evil.mid", "C:\\evil.mid", "C:evil.mid", "..\\..\\evil.mid", "Bach\\..\\..\\evil.mid", "\\\\host\\share\\evil.mid"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_names_that_lead_out_are_refused(gather, name, nested):
+    hostile = [(name, piece(70))]
+    corpus = gather([("Bach/a.mid", piece()), *([("Bach/b.zip", make_zip(hostile))] if nested else hostile)])
+    assert corpus.files["path"].tolist() == ["Bach/a.mid"]
+    assert "leads out of the archive" in " ".join(said(corpus).values())
+
+
+def test_links_are_refused(gather):
+    link = zipfile.ZipInfo("Bach/link.mid")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    corpus = gather([("Bach/a.mid", piece()), (link, b"/etc/passwd")])
+    assert said(corpus) == {"Bach/a.mid": "ok", "Bach/link.mid": "was refused: it is a link"}
+
+
+def test_encrypted_members_are_refused(gather):
+    assert said(gather(encrypted(make_zip([("Bach/a.mid", piece())])))) == {"Bach/a.mid": "was refused: it is encrypted"}
+
+
+def test_a_bomb_is_refused_unread(gather):
+    corpus = gather([("Bach/a.mid", piece()), ("Bach/bomb.mid", bytes(17 << 20)), ("Bach/bomb.zip", make_zip([("b.mid", bytes(65 << 20))]))])
+    assert corpus.files["path"].tolist() == ["Bach/a.mid"]
+    assert said(corpus)["Bach/bomb.mid"] == "was refused: it unpacks to 17,825,792 bytes, more than the limit of 16,777,216"
+
+
+@pytest.mark.parametrize("size", [100, 0])
+def test_a_bomb_that_lies_about_its_size_is_no_piece(gather, size):
+    corpus = gather(lying(make_zip([("Bach/bomb.mid", smf([bytes(17 << 20)]))]), size))
+    assert len(corpus.files) == 0 and corpus.manifest["status"].tolist() == ["unreadable"]
+
+
+def test_many_members_of_the_same_bytes_are_a_bomb(tmp_path):
+    (tmp_path / "a.zip").write_bytes(overlapping(make_zip([("Bach/b.mid", bytes(16 << 20))]), 600))  # 16 KiB that unpack to 9 GiB
+    with pytest.raises(CollectionError, match="zip bomb"):
+        collect(tmp_path / "a.zip", tmp_path / "corpus")
+
+
+def test_many_small_archives_of_the_same_bytes_are_a_bomb(tmp_path):
+    inner = overlapping(make_zip([("b.mid", bytes(16 << 20))]), 60)
+    (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.zip", inner) for i in range(10)]))
+    with pytest.raises(CollectionError, match="zip bomb"):
+        collect(tmp_path / "a.zip", tmp_path / "corpus")
+
+
+def test_too_many_members_are_a_bomb(tmp_path):
+    (tmp_path / "a.zip").write_bytes(overlapping(make_zip([("b", b"")]), 200_001))
+    with pytest.raises(CollectionError, match="zip bomb"):
+        list_members(tmp_path / "a.zip")
+
+
+def test_archives_in_archives_are_opened_three_deep(gather):
+    archive = make_zip([("x.mid", piece(20))])
+    for depth in range(6):
+        archive = make_zip([("in.zip", archive), (f"{depth}.mid", piece(30 + depth))])
+    corpus = gather([("Bach/a.zip", archive)])
+    assert len(corpus.files) == 3
+    assert "too many archives" in " ".join(said(corpus).values())
+
+
+# ---------------------------------------------------------------- damaged archives
+
+
+@pytest.mark.parametrize("archive", [b"", b"PK", make_zip([("Bach/a.mid", piece())])[:-30], make_zip([("Bach/a.mid", piece())])[:60]], ids=["nothing", "two bytes", "no end", "cut off"])
+def test_what_is_no_archive_gets_one_sentence(tmp_path, archive):
+    (tmp_path / "a.zip").write_bytes(archive)
+    with pytest.raises(CollectionError, match="neither a folder nor a zip archive"):
+        collect(tmp_path / "a.zip", tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_an_archive_without_its_beginning_gives_what_is_whole(gather):
+    corpus = gather(make_zip([("Bach/a.mid", piece()), ("Bach/b.mid", piece(70, 40))])[40:])
+    assert corpus.files["path"].tolist() == ["Bach/b.mid"] and said(corpus)["Bach/a.mid"].startswith("cannot be read")
+
+
+def scrambled(archive: bytes, after: bytes) -> bytes:
+    "The archive with the compressed bytes of one member spoilt."
+    at = archive.index(after) + len(after)
+    return archive[:at] + bytes(b ^ 0xFF for b in archive[at:at + 20]) + archive[at + 20:]
+
+
+def test_one_spoilt_member_costs_no_other(gather):
+    corpus = gather(scrambled(make_zip([("Bach/a.mid", piece()), ("Bach/b.mid", piece(70))]), b"Bach/a.mid"))
+    assert said(corpus)["Bach/a.mid"].startswith("cannot be read") and corpus.files["path"].tolist() == ["Bach/b.mid"]
+
+
+def test_one_spoilt_member_of_an_inner_archive_costs_no_other(gather):
+    inner = scrambled(make_zip([("a.mid", piece()), ("b.mid", piece(70))]), b"a.mid")
+    assert gather([("Bach/in.zip", inner), ("Bach/c.mid", piece(50))]).files["path"].tolist() == ["Bach/c.mid", "Bach/in/b.mid"]
+
+
+def test_one_spoilt_inner_archive_costs_no_other_member(gather):
+    corpus = gather(scrambled(make_zip([("Bach/in.zip", make_zip([("a.mid", piece())])), ("Bach/c.mid", piece(50))]), b"Bach/in.zip"))
+    assert corpus.files["path"].tolist() == ["Bach/c.mid"] and "damaged archive" in said(corpus)["Bach/in.zip"]
+
+
+@pytest.mark.parametrize("method", [1, 97])
+def test_compression_that_is_unknown_is_said(gather, method):
+    archive = make_zip([("Bach/a.mid", piece())]).replace(b"\x08\x00", bytes([method, 0]))
+    corpus = gather(archive)
+    assert corpus.manifest["status"].tolist() == ["unreadable"]
+
+
+def test_an_archive_with_a_name_that_is_no_utf8_gets_one_sentence(tmp_path):
+    (tmp_path / "a.zip").write_bytes(make_zip([("Bach/é.mid", piece())]).replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(CollectionError, match="damaged zip archive"):
+        collect(tmp_path / "a.zip", tmp_path / "corpus")
+
+
+def test_an_inner_archive_with_a_name_that_is_no_utf8_costs_no_other_member(gather):
+    inner = make_zip([("é.mid", piece())]).replace("é".encode(), b"\xff\xfe")
+    assert gather([("Bach/in.zip", inner), ("Bach/c.mid", piece(50))]).files["path"].tolist() == ["Bach/c.mid"]
+
+
+def test_an_empty_archive_is_an_empty_corpus(gather):
+    corpus = gather([])
+    assert (len(corpus.manifest), corpus.composers, counts(corpus)["files"]) == (0, [], 0)
+    assert len(summary(corpus)) == 0
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_unicode_names_survive_composed(gather):
+    corpus = gather([("Albe\u0301niz/Ma\u0301laga.mid", piece()), ("Albéniz/Córdoba.mid", piece(50)), ("Дворжак/Русалка.mid", piece(40)), ("武満/夢.mid", piece(30))])
+    assert set(corpus.files["path"]) == {"Albéniz/Málaga.mid", "Albéniz/Córdoba.mid", "Дворжак/Русалка.mid", "武満/夢.mid"}
+    assert files_of(corpus.path) >= set(corpus.files["path"])
+
+
+def test_utf8_without_the_flag_is_read_as_utf8(gather):
+    assert gather(without_utf8_flag(make_zip([("Albéniz/Córdoba.mid", piece())]))).files["path"].tolist() == ["Albéniz/Córdoba.mid"]
+
+
+def test_other_bytes_without_the_flag_are_read_somehow(gather):
+    archive = without_utf8_flag(make_zip([("Bach/Präludium.mid", piece())]).replace("ä".encode(), b"\xe4_"))  # Latin-1
+    assert len(gather(archive).files) == 1
+
+
+def test_long_and_deep_names_are_shortened(gather):
+    corpus = gather([("Bach/" + "é" * 3000 + ".mid", piece()), ("Bach/" + "é" * 3000 + "2.mid", piece(50)), ("Bach/" + "a/" * 2100 + "x.mid", piece(40))])
+    assert len(corpus.files) == 3
+
+
+def test_names_that_file_systems_refuse_are_changed(gather):
+    corpus = gather([("Bach/a\nb\tc.mid", piece()), ("Bach/what?*<>|:\".mid", piece(50)), ("Bach/ . .mid", piece(40)), ("Bach/. ./x.mid", piece(30)), (" /y.mid", piece(20))])
+    assert len(corpus.files) == 5
+    assert not any(set(path) & set('\n\t?*<>|:"\\') or any(part.strip(" .") != part for part in path.split("/")) for path in corpus.files["path"])
+
+
+def distinct(corpus: Corpus, n: int):
+    assert len(corpus.files) == n and corpus.files["path"].str.lower().nunique() == n and corpus.files["sha256"].nunique() == n
+
+
+def test_two_pieces_of_one_name_are_numbered(gather):
+    distinct(gather([("Bach/x.mid", piece()), ("Bach/x.MID", piece(50)), ("midiclassics/Bach/x.mid", piece(40)), ("Bach/X.mid", piece(30))]), 4)
+
+
+def test_numbers_do_not_run_into_names_that_have_one(gather):
+    distinct(gather([("Bach/x (2).mid", piece()), ("Bach/x.MID", piece(50)), ("Bach/x.mid", piece(40)), ("Bach/x (2).MID", piece(30))]), 4)
+
+
+def test_two_members_of_the_very_same_name_are_both_read(gather):
+    distinct(gather([("Bach/x.mid", piece()), ("Bach/x.mid", piece(50))]), 2)
+
+
+def test_names_that_become_one_when_made_safe_are_numbered(gather):
+    distinct(gather([("Bach/a?.mid", piece()), ("Bach/a*.mid", piece(50)), ("Bach/a_.mid", piece(40)), ("Bach/" + "é" * 150 + "1.mid", piece(30)), ("Bach/" + "é" * 150 + "2.mid", piece(20))]), 5)
+
+
+@pytest.mark.parametrize("names", [("Bach/a.mid", "Bach//a.mid"), ("Bach/a.mid", "Bach/./a.mid"), ("Bach/a.mid", "Bach/a.mid/b.mid"), ("Bach/a", "Bach/a.mid/b.mid")])
+def test_paths_that_collide_are_kept_apart(gather, names):
+    distinct(gather([(name, piece(50 + i)) for i, name in enumerate(names)]), 2)
+
+
+@pytest.mark.parametrize("folder", ["notes.npy", "offsets.npy", "manifest.parquet", ".collecting"])
+def test_a_composer_named_like_a_file_of_the_corpus_harms_nothing(gather, folder):
+    corpus = gather([(f"{folder}/x.mid", piece()), ("Bach/a.mid", piece(50))])
+    assert "Bach/a.mid" in set(corpus.files["path"])
+
+
+def test_the_root_that_holds_all_is_left_out(gather):
+    members = [("Bach/a.mid", piece()), ("Bach/b.mid", piece(50)), ("Chopin/c.mid", piece(40))]
+    assert set(gather([(f"my music/{name}", content) for name, content in members]).files["path"]) == {name for name, _ in members}
+
+
+def test_one_composers_folders_are_no_composers(gather):
+    corpus = gather([("Bach/Inventions/a.mid", piece()), ("Bach/Partitas/b.mid", piece(50))])
+    assert set(corpus.files["path"]) == {"Bach/Inventions/a.mid", "Bach/Partitas/b.mid"}
+
+
+def test_what_no_name_tells_is_uncategorised_and_augmented_copies_are_no_pieces(gather):
+    augmented = smf([meta(1, AUGMENTED) + scale(50) + END])
+    corpus = gather([("untitled.mid", piece()), ("Bach/a.mid", piece(40)), ("Bach/a up 2.mid", augmented), ("augmented/b.mid", smf([scale(51) + meta(1, AUGMENTED) + END]))])
+    assert dict(zip(corpus.manifest["source"], corpus.manifest["status"])) == {
+        "untitled.mid": "uncategorised", "Bach/a.mid": "ok", "Bach/a up 2.mid": "augmented", "augmented/b.mid": "augmented"}
+    assert corpus.composers == ["Bach"] and counts(corpus)["by_composer"] == {"Bach": 1} and summary(corpus).index.tolist() == ["Bach"]
+
+
+def test_what_is_no_midi_is_left_alone_and_midi_is_known_by_its_content(gather):
+    corpus = gather([("Bach/cover.jpg", b"\xff\xd8"), ("Bach/film.avi", b"RIFF\0\0\0\0AVI "), ("Bach/Mov.H", piece()), ("Bach/empty.mid", b""), ("Bach/rest.mid", smf([END])), ("__MACOSX/Bach/._a.mid", b"x")])
+    assert said(corpus) == {"Bach/Mov.H": "ok", "Bach/empty.mid": "is empty", "Bach/rest.mid": "holds no notes"}
+
+
+# ---------------------------------------------------------------- folders
+
+
+MANY = [(f"{composer}/{i}.mid", piece(20 + i % 50, 5 + 6 * j + i // 50)) for j, composer in enumerate(["Bach", "Chopin/op. 1", "Mozart"]) for i in range(100)]
+
+
+def write_folder(folder: Path, members: list[tuple[str, bytes]]) -> Path:
+    for name, content in members:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def assert_same_corpus(one: Corpus, other: Corpus):
+    pd.testing.assert_frame_equal(one.manifest, other.manifest)
+    for name in ("notes.npy", "offsets.npy"):
+        assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
+    assert files_of(one.path) == files_of(other.path)
+
+
+def test_a_folder_gives_what_its_zip_gives(tmp_path):
+    members = [*MANY, ("Bach/in.zip", make_zip([("a.mid", piece(90)), ("b.mid", piece(91))])), ("Bach/damaged.mid", b"MThd"), ("untitled.mid", piece(99)), ("readme.txt", b"")]
+    (tmp_path / "a.zip").write_bytes(make_zip(members))
+    write_folder(tmp_path / "folder", members)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")}
+    one, other = (collect(tmp_path / source, tmp_path / f"from {source}", n_jobs=2) for source in ("a.zip", "folder"))
+    one.manifest.attrs, other.manifest.attrs = {}, {}  # what they were made from
+    assert_same_corpus(one, other)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")} == before  # the source is never changed
+
+
+def run(code: str, *args, timeout: float, **env) -> subprocess.CompletedProcess:
+    "Run code in a process of its own."
+    return subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=timeout, env={**os.environ, **env})
+
+
+COLLECT = "import sys; from composer_classify.collection import *; print(len(collect(*sys.argv[1:], n_jobs=1).files))"
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
+    write_folder(tmp_path / "folder", [("Bach/a.mid", piece())])
+    os.mkfifo(tmp_path / "folder/Bach/b.mid")
+    assert run(COLLECT, tmp_path / "folder", tmp_path / "corpus", timeout=20).stdout == "1\n"
+
+
+def test_links_in_a_folder_lead_to_no_endless_walk(tmp_path):
+    folder = write_folder(tmp_path / "folder", [("Bach/a.mid", piece())])
+    (folder / "Bach/up").symlink_to(folder)
+    (folder / "Bach/nowhere.mid").symlink_to(folder / "nothing")
+    assert collect(folder, tmp_path / "corpus").files["path"].tolist() == ["Bach/a.mid"]
+
+
+def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
+    folder = write_folder(tmp_path / "folder", [("Bach/a.mid", piece())])
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/Bach/caf\xe9.mid")).write_bytes(piece(50))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert len(collect(folder, tmp_path / "corpus").files) == 2
+
+
+# ---------------------------------------------------------------- destinations
+
+
+@pytest.mark.parametrize(("dest", "reason"), [
+    ("file", "is a file"), ("file/below", "folder"), ("full", "holds other files"), ("folder", "lies in the source"), ("folder/Bach/corpus", "lies in the source"),
+    ("foreign", None),
+])
+def test_destinations_that_would_do_harm_are_refused(tmp_path, dest, reason):
+    write_folder(tmp_path, [("folder/Bach/a.mid", piece()), ("full/diary.txt", b""), ("file", b"")])
+    (tmp_path / "foreign").mkdir()
+    pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "foreign/manifest.parquet")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    with pytest.raises(CollectionError, match=reason):
+        collect(tmp_path / "folder", tmp_path / dest)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_another_source_does_not_overwrite_a_corpus(tmp_path):
+    for i in (1, 2):
+        (tmp_path / f"{i}.zip").write_bytes(make_zip([("Bach/a.mid", piece(50 + i))]))
+    collect(tmp_path / "1.zip", tmp_path / "corpus")
+    with pytest.raises(CollectionError, match="made from something else"):
+        collect(tmp_path / "2.zip", tmp_path / "corpus")
+
+
+def test_a_source_that_was_replaced_is_read_anew(tmp_path):
+    for i in (1, 2):  # archives are kept open for a while
+        (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i))]))
+        assert collect(tmp_path / "a.zip", tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [f"Bach/{i}.mid"]
+
+
+# ---------------------------------------------------------------- interrupted
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[Path, Corpus, float]:
+    "An archive of 300 pieces, its corpus made without trouble, and the seconds that takes."
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "many.zip").write_bytes(make_zip(MANY))
+    start = time.perf_counter()
+    corpus = collect(folder / "many.zip", folder / "corpus", n_jobs=1)
+    assert len(corpus.files) == len(MANY)
+    return folder / "many.zip", corpus, time.perf_counter() - start
+
+
+def test_a_second_run_touches_nothing(many):
+    source, corpus, _ = many
+    before = {p: p.stat().st_mtime_ns for p in [corpus.path, *corpus.path.rglob("*")]}
+    assert_same_corpus(collect(source, corpus.path), corpus)
+    assert {p: p.stat().st_mtime_ns for p in [corpus.path, *corpus.path.rglob("*")]} == before
+
+
+def test_more_processes_make_the_same_corpus(many, tmp_path):
+    source, corpus, _ = many
+    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=2), corpus)
+
+
+# Dies of `kill -9` when it is about to move the named file into place, or right after.
+DIE_AT = """
+import os, signal, sys
+from composer_classify.collection import collect
+source, dest, name, moment = sys.argv[1:]
+replace = os.replace
+def dying(part, whole):
+    if moment == "after":
+        replace(part, whole)
+    if str(whole).endswith(name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "before":
+        replace(part, whole)
+os.replace = dying
+collect(source, dest, n_jobs=1)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("name", ["00002.npy", "00002.json", "Mozart/7.mid", "notes.npy", "manifest.parquet"])
+def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
+    source, corpus, _ = many
+    run_ = run(DIE_AT, source, tmp_path / "corpus", name, moment, timeout=60)
+    assert run_.returncode == -signal.SIGKILL, run_.stderr
+    again = collect(source, tmp_path / "corpus", n_jobs=1)
+    assert_same_corpus(again, corpus)  # and nothing half written is left lying about
+    assert {p.name for p in again.path.iterdir()} == {p.name for p in corpus.path.iterdir()}
+
+
+SAY_WHEN = "import sys; from composer_classify.collection import collect; print('now', flush=True); collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))"
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_jobs):
+    source, corpus, seconds = many
+    for share in np.random.default_rng(n_jobs).uniform(0.02, 0.6, 4):
+        with subprocess.Popen([sys.executable, "-c", SAY_WHEN, source, tmp_path / "corpus", str(n_jobs)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            process.stdout.readline()
+            time.sleep(share * seconds)
+            process.kill()  # its workers may live a little longer and write
+    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+@pytest.mark.parametrize("name", ["notes.npy", "offsets.npy", "manifest.parquet", "Bach/1.mid"])
+def test_collecting_again_mends_a_damaged_corpus(many, tmp_path, name, damage):
+    if (name, damage) == ("manifest.parquet", "gone"):
+        pytest.skip("a folder without a manifest may be anyone's: it is refused")
+    source, corpus, _ = many
+    damaged = collect(source, tmp_path / "corpus", n_jobs=1).path / name
+    damaged.unlink() if damage == "gone" else damaged.write_bytes(damaged.read_bytes()[:100])
+    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
+
+
+def test_dask_makes_the_same_corpus(many, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    from joblib import parallel_config
+
+    source, corpus, _ = many
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+        with parallel_config(backend="dask"):
+            assert_same_corpus(collect(source, tmp_path / "corpus"), corpus)
+        assert all(client.run(lambda: "composer_classify.collection" in sys.modules).values())  # both workers had a part in it
+
+
+# ---------------------------------------------------------------- kaggle
+
+KAGGLE = """
+import sys
+from composer_classify.collection import CollectionError, collect
+try:
+    collect("kaggle", sys.argv[1])
+except CollectionError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def silent_port():
+    "A port that takes connections and never answers."
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("network", ["none", "silent"])
+def test_kaggle_without_a_network_gets_one_sentence(tmp_path, network, silent_port):
+    pytest.importorskip("kagglehub")
+    proxy = f"http://127.0.0.1:{silent_port if network == 'silent' else 9}"  # nobody listens on port 9
+    proxies = {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+    answer = run(KAGGLE, tmp_path / "corpus", timeout=60, KAGGLEHUB_CACHE=str(tmp_path / "cache"), NO_PROXY="", no_proxy="", **proxies)
+    assert answer.returncode == 0, answer.stderr
+    sentence = answer.stdout.strip().splitlines()
+    assert len(sentence) == 1 and sentence[0].startswith("kaggle: ") and "network" in sentence[0]
+    assert not (tmp_path / "corpus").exists()
+
+
+# ---------------------------------------------------------------- the real collection
+
+MEASURED = """
+import json, sys, time
+start = time.perf_counter()
+from composer_classify.collection import collect, counts
+corpus = collect(*sys.argv[1:], n_jobs=2)
+print(json.dumps(dict(counts(corpus), seconds=time.perf_counter() - start)))
+"""
+
+
+def tree_memory(pid: int) -> int:
+    "Bytes that a process and all below it occupy, what they share counted once (PSS)."
+    total = 0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # it ended in between
+            pass
+    return total
+
+
+@pytest.fixture(scope="module")
+def real_run(real_zip, tmp_path_factory) -> tuple[Corpus, dict]:
+    "The real collection, collected by a process of its own, and what that process said of itself and we of it."
+    dest, peak = tmp_path_factory.mktemp("real") / "corpus", 0
+    with subprocess.Popen([sys.executable, "-c", MEASURED, real_zip, dest], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while process.poll() is None:
+            try:
+                peak = max(peak, tree_memory(process.pid))
+            except psutil.Error:
+                break
+            time.sleep(0.25)
+        said = json.loads(process.stdout.read())
+    print(f"{said['seconds']:.1f} s, {peak / 2**20:.0f} MiB", {k: v for k, v in said.items() if k != "by_composer"})
+    return Corpus.open(dest), {**said, "peak": peak}
+
+
+def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run):
+    _, said = real_run
+    assert said["seconds"] <= 30
+    if sys.platform == "linux":  # elsewhere there is no PSS
+        assert 0 < said["peak"] <= 1.5 * 2**30
+
+
+def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
+    corpus, said = real_run
+    top = corpus.manifest[~corpus.manifest["nested"]]
+    failed = top[top["status"] == "unreadable"]
+    assert (len(top), len(top) - len(failed)) == (3940, 3939)
+    assert "German" in failed["source"].item() and "Overture to Princess of Kensington" in failed["source"].item() and "zero bytes" in failed["error"].item()
+    nested = corpus.manifest[corpus.manifest["nested"]]
+    assert (len(nested), int((nested["status"] != "unreadable").sum())) == (86, 86)
+    assert (said["files"], said["readable"], said["unreadable"], said["nested"]) == (4026, 4025, 1, 86)
+
+
+def test_real_folders_hold_what_the_report_counts(real_run):
+    assert summary(real_run[0])["from its folder"][["Bach", "Beethoven", "Chopin", "Mozart"]].tolist() == [1024, 213, 136, 257]
+
+
+def test_real_corpus_is_whole_and_opens_at_once(real_run):
+    corpus, _ = real_run
+    start = time.perf_counter()
+    Corpus.open(corpus.path)
+    assert time.perf_counter() - start < 1
+    assert validate(corpus) == ([], [])
+    assert corpus.files["path"].str.lower().is_unique
+    assert all(unicodedata.is_normalized("NFC", path) for path in corpus.manifest["path"])
+    row = corpus.files.iloc[1000]
+    assert len(corpus.notes(row.name)) == row["n_notes"]
