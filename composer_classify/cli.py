@@ -81,7 +81,8 @@ def _collect(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(found)
     else:
-        print(summary(corpus).head(20).to_string())
+        if len(corpus.files):
+            print(summary(corpus).head(20).to_string())
         print(f"\n{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['nested']} in archives inside), {found['duplicates']} repeated; "
               f"{len(corpus.files):,} pieces by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s")
     return 1 if len(left_out) else 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers
+from tqdm import tqdm
 
 from .collection import Corpus, _write
 from .evaluation import assert_no_leak, bootstrap, find_works, get_splits, mean_over_files, scores
@@ -71,14 +72,15 @@ def fit(
     epochs: int = 20,
     steps: int = 200,    # Batches of 32 an epoch
     seed: int = 0,
-    verbose: int = 0,
 ) -> tuple[keras.Model, dict]:
     "Train a network on these files. Returns it and its history. The number of epochs is fixed: nothing is chosen by looking at test files."
     keras.utils.set_random_seed(seed)
     model = build_cnn(int(labels.max()) + 1, chunks.n_frames)
     rate = keras.optimizers.schedules.CosineDecay(1e-4, epochs * steps, warmup_target=2e-3, warmup_steps=steps)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
-    history = model.fit(TrainingBatches(chunks, files, labels, steps, seed), epochs=epochs, verbose=verbose)
+    with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
+        progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: bar.update())
+        history = model.fit(TrainingBatches(chunks, files, labels, steps, seed), epochs=epochs, verbose=0, callbacks=[progress])
     return model, history.history
 
 

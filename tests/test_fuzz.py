@@ -6,7 +6,6 @@ import io
 import os
 import resource
 import tempfile
-import zipfile
 from pathlib import Path
 
 import mido

@@ -1,0 +1,87 @@
+"""The command line as a user has it: a process of its own, its output, its exit status."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = "tests/samples/bach_bwv846.mid"
+
+
+def run(*arguments, **kwargs) -> subprocess.CompletedProcess:
+    code = "import sys; from composer_classify.cli import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=300, **kwargs)
+
+
+def test_predict_prints_the_contract():
+    done = run("predict", SAMPLE, "--json", "--top", 3)
+    assert (done.returncode, done.stderr) == (0, "")
+    (answer,) = json.loads(done.stdout)
+    assert list(answer) == ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "error"]
+    assert answer["file"] == SAMPLE and answer["composer"] == answer["ranking"][0]["composer"] == "Bach" and len(answer["ranking"]) == 3
+    assert answer["piece"] is None and answer["error"] is None and isinstance(answer["known"], bool)
+    for passage in answer["timeline"]:
+        assert list(passage) == ["start_sec", "end_sec", "composer", "probability"] and passage["start_sec"] < passage["end_sec"]
+
+
+def test_one_bad_file_never_stops_the_rest(tmp_path):
+    bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "half.mid": (ROOT / SAMPLE).read_bytes()[:1700]}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    done = run("predict", *(tmp_path / name for name in bad), tmp_path, tmp_path / "missing.mid", SAMPLE, "--json")
+    assert done.returncode == 1
+    answers = json.loads(done.stdout)
+    assert [bool(a["error"]) for a in answers] == [True] * 6 + [False]
+    assert len(done.stderr.splitlines()) == 6 and "Traceback" not in done.stderr
+    for name, line in zip(bad, done.stderr.splitlines()):
+        assert name in line
+
+
+@pytest.mark.parametrize("arguments", [(), ("predict",), ("predict", SAMPLE, "--start", "-1"), ("predict", SAMPLE, "--duration", "0"), ("predict", SAMPLE, "--start", "nan"),
+                                       ("predict", SAMPLE, "--top", "0"), ("dance",), ("train", "corpus"), ("evaluate", "corpus", "--folds", "1"), ("app", "--port", "x")])
+def test_wrong_usage(arguments):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "") and "usage:" in done.stderr
+
+
+def test_plot(tmp_path):
+    done = run("predict", SAMPLE, "--plot", tmp_path / "answer.png", "--start", 10, "--duration", 20)
+    assert done.returncode == 0 and (tmp_path / "answer.png").read_bytes()[:4] == b"\x89PNG"
+    done = run("predict", SAMPLE, "--plot", tmp_path / "no" / "answer.png")
+    assert done.returncode == 1 and "answer.png" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
+    "A tiny collection can be collected, but not split: the user is told which composers are too small."
+    for composer in ("Bach", "Ünknown, A"):
+        (tmp_path / "mine" / composer).mkdir(parents=True)
+        (tmp_path / "mine" / composer / "Piece.MID").write_bytes((ROOT / SAMPLE).read_bytes())
+    done = run("collect", tmp_path / "mine", tmp_path / "corpus", "--json", "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {"files", "readable", "unreadable", "recovered", "nested", "composers", "duplicates", "by_composer", "seconds"}
+    assert found["by_composer"] == {"Bach": 1, "Ünknown, A": 1}
+    assert (tmp_path / "corpus" / "Ünknown, A" / "Piece.mid").is_file()
+    done = run("evaluate", tmp_path / "corpus")
+    assert done.returncode == 1 and "Bach (1)" in done.stderr and "fewer works" in done.stderr
+    done = run("evaluate", tmp_path / "corpus", "--composers", "Bahc,Bach")
+    assert done.returncode == 1 and "did you mean Bach?" in done.stderr
+
+
+def test_what_is_missing_is_named():
+    "Without an extra, the command that needs it says which one to install."
+    hide = "import sys; sys.modules['gradio'] = None; from composer_classify.cli import main; sys.exit(main(['app']))"
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1 and "composer_classify[app]" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves(tmp_path):
+    "`composer-classify predict … | head -1` ends quietly."
+    code = "import sys; from composer_classify.cli import main; sys.exit(main())"
+    files = " ".join([SAMPLE] * 200)
+    done = subprocess.run(f'{sys.executable} -c "{code}" predict {files} --duration 1 --json | head -1', shell=True, capture_output=True, text=True, cwd=ROOT, timeout=120,
+                          env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert done.stdout.strip() == "[" and "Traceback" not in done.stderr
