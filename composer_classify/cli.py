@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -65,7 +66,8 @@ def _print_answer(answer) -> None:
     if answer.error:
         return
     print(f"{answer.file}: {answer.composer} ({answer.probability:.0%})" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
-    print("    " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
+    if answer.ranking[1:]:
+        print("    " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
 
 # %% ../nbs/09_cli.ipynb #09-009
 def _collect(args: argparse.Namespace) -> int:
@@ -88,53 +90,53 @@ def _collect(args: argparse.Namespace) -> int:
     return 1 if len(left_out) else 0
 
 # %% ../nbs/09_cli.ipynb #09-011
-def _part(args: argparse.Namespace) -> Corpus:
-    "The corpus, or the part of it that was asked for."
-    from composer_classify.collection import Corpus
+def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
+    "The corpus or the part of it that was asked for, without composers too small to split; and the exit status for having left some out."
+    from composer_classify.collection import CollectionError, open_corpus
+    from composer_classify.evaluation import works_by_composer
 
-    corpus = Corpus.open(args.corpus)
-    return corpus.select(args.composers) if args.composers else corpus
+    corpus = open_corpus(args.corpus)
+    if args.composers:
+        corpus = corpus.select(args.composers.split(";" if ";" in args.composers else ","))
+    works = works_by_composer(corpus)
+    if args.composers or works.min() >= folds:
+        return corpus, 0
+    for composer, n in works[works < folds].items():
+        _warn(f"{composer}: left out, {n} works are fewer than the {folds} folds")
+    if (works >= folds).sum() < 2:
+        raise CollectionError(f"{args.corpus}: fewer than two composers have {folds} works, and a score takes two")
+    return corpus.select(works.index[works >= folds].tolist()), 1
 
 
 def _train(args: argparse.Namespace) -> int:
     "Train a model, score it on works it has not seen, and write it."
-    corpus = _part(args)
+    corpus, status = _part(args, folds=5)
     from composer_classify.cnn import train
 
     about = train(corpus, args.out)
     score, (low, high) = about["score"], about["ci95"]["macro_f1"]
     print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_files'] - about['n_test_files']} files; on {about['n_test_files']} files of unseen works "
           f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})")
-    return 0
+    return status
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     "Leak-free cross-validation of a model on a corpus."
-    corpus = _part(args)
-    import numpy as np
+    corpus, status = _part(args, args.folds)
+    from composer_classify.cnn import evaluate
 
-    from composer_classify.cnn import cross_validate
-    from composer_classify.evaluation import bootstrap, scores
-
-    found = cross_validate(corpus, folds=args.folds)
-    truth, answers, composers = found["truth"], found["probabilities"], found["composers"]
-    score, ci95 = scores(truth, answers), bootstrap(truth, answers, found["works"])
-    n = len(composers)
-    table = np.zeros((n, n), int)
-    np.add.at(table, (truth, answers.argmax(axis=1)), 1)
-    majority = np.eye(n)[np.full(len(truth), np.bincount(truth).argmax())]
-    per_composer = {c: dict(files=int(table[i].sum()), recall=table[i, i] / max(table[i].sum(), 1), precision=table[i, i] / max(table[:, i].sum(), 1)) for i, c in enumerate(composers)}
-    result = dict(score, per_composer=per_composer, confusion=dict(composers=composers, counts=table.tolist()), n_files=len(truth), n_works=len(np.unique(found["works"])),
-                  baselines=dict(majority=scores(truth, majority)), ci95=ci95)
+    result = evaluate(corpus, args.folds)
     if args.json:
         _print_json(result)
-    else:
-        print(f"{result['n_files']} files, {result['n_works']} works, {args.folds} folds by work, {n} composers")
-        for name, value in score.items():
-            print(f"{name:18} {value:.3f}  (95%: {ci95[name][0]:.3f} to {ci95[name][1]:.3f}; always {composers[np.bincount(truth).argmax()]}: {result['baselines']['majority'][name]:.3f})")
-        for composer, row in per_composer.items():
-            print(f"  {composer:20} recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files)")
-    return 0
+        return status
+    (name, baseline), = result["baselines"].items()
+    print(f"{result['n_files']} files, {result['n_works']} works, {args.folds} folds by work, {len(result['per_composer'])} composers")
+    for score in ("accuracy", "balanced_accuracy", "macro_f1", "top5"):
+        low, high = result["ci95"][score]
+        print(f"{score:18} {result[score]:.3f}  (95%: {low:.3f} to {high:.3f}; {name}: {baseline[score]:.3f})")
+    for composer, row in result["per_composer"].items():
+        print(f"  {composer:20} recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files)")
+    return status
 
 # %% ../nbs/09_cli.ipynb #09-013
 def _app(args: argparse.Namespace) -> int:
@@ -145,19 +147,15 @@ def _app(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/09_cli.ipynb #09-015
-def _number(least: float, kind=float, above: bool = False):
-    "An argument type: a finite number, not below (or above) the least."
+def _number(least: float, kind=float, above: bool = False, most: float = 1e9):
+    "An argument type: a number from the least (or above it) to the most."
     def parse(text: str):
         value = kind(text)
-        if not (least < value if above else least <= value) or value == float("inf"):
-            raise argparse.ArgumentTypeError(f"must be {'more than' if above else 'at least'} {least}, not {text}")
+        if not (least < value if above else least <= value) or not value <= most:
+            raise argparse.ArgumentTypeError(f"must be {'more than' if above else 'at least'} {least}" + (f" and at most {most}" if most < 1e9 else "") + f", not {text}")
         return value
     parse.__name__ = "number"  # argparse names the type in its message
     return parse
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def about_models(command):
         command.add_argument("corpus")
-        command.add_argument("--composers", type=_names, metavar="A,B,…", help="only these")
+        command.add_argument("--composers", metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
         command.add_argument("--model", choices=["cnn"], default="cnn")
         return command
 
@@ -198,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("app", _app, "serve the web page")
     command.add_argument("--host", default="127.0.0.1")
-    command.add_argument("--port", type=_number(1, int), default=7860)
+    command.add_argument("--port", type=_number(1, int, most=65535), default=7860)
     return parser
 
 
@@ -207,6 +205,10 @@ def main(
 ) -> int:
     "The command line. Returns the exit status; exits with 2 for wrong usage."
     args = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on how it was built are no answer
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's stream has none
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not cost the answer
     try:
         return args.run(args)
     except ValueError as error:  # all our own errors are ValueErrors with one sentence

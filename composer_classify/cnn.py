@@ -17,11 +17,11 @@ from keras import layers
 from tqdm import tqdm
 
 from .collection import Corpus, _write
-from .evaluation import assert_no_leak, bootstrap, find_works, get_splits, mean_over_files, scores
+from .evaluation import assert_no_leak, bootstrap, confusion, find_works, get_splits, mean_over_files, scores, sharpen
 from .preprocessing import Chunks
 
 # %% auto #0
-__all__ = ['build_cnn', 'TrainingBatches', 'fit', 'answer_files', 'sharpen', 'fit_temperature', 'cross_validate', 'export_onnx',
+__all__ = ['build_cnn', 'TrainingBatches', 'fit', 'answer_files', 'fit_temperature', 'cross_validate', 'evaluate', 'export_onnx',
            'train', 'describe']
 
 # %% ../nbs/04_cnn.ipynb #04-007
@@ -79,7 +79,7 @@ def fit(
     rate = keras.optimizers.schedules.CosineDecay(1e-4, epochs * steps, warmup_target=2e-3, warmup_steps=steps)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
-        progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: bar.update())
+        progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
         history = model.fit(TrainingBatches(chunks, files, labels, steps, seed), epochs=epochs, verbose=0, callbacks=[progress])
     return model, history.history
 
@@ -95,16 +95,6 @@ def answer_files(
     return mean_over_files(np.concatenate(parts), chunks.file[numbers])
 
 # %% ../nbs/04_cnn.ipynb #04-015
-def sharpen(
-    probabilities: np.ndarray,  # Shape `(..., composers)`
-    temperature: float,         # Above 1 flattens, below 1 sharpens
-) -> np.ndarray:
-    "Probabilities at another temperature."
-    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
-    scaled = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return scaled / scaled.sum(axis=-1, keepdims=True)
-
-
 def fit_temperature(
     probabilities: np.ndarray,  # Of unseen files, shape `(files, composers)`
     truth: np.ndarray,          # Their composers, shape `(files,)`
@@ -136,7 +126,27 @@ def cross_validate(
     files = np.concatenate(files)
     return dict(files=files, probabilities=np.concatenate(probabilities), truth=labels[files], works=works[files], composers=composers, **first)
 
-# %% ../nbs/04_cnn.ipynb #04-023
+# %% ../nbs/04_cnn.ipynb #04-020
+def evaluate(
+    corpus: Corpus,
+    folds: int = 5,
+    epochs: int = 20,
+    steps: int = 200,
+) -> dict:
+    "Leak-free scores of the CNN on a corpus: the JSON of `composer-classify evaluate --json`. Raises `ValueError` where works are too few."
+    found = cross_validate(corpus, folds, epochs, steps)
+    truth, answers, composers = found["truth"], found["probabilities"], found["composers"]
+    table = confusion(truth, answers)
+    files, answered = table.sum(axis=1), table.sum(axis=0)
+    majority = np.eye(len(composers))[np.full(len(truth), files.argmax())]
+    return dict(
+        scores(truth, answers),
+        per_composer={c: dict(files=int(files[i]), recall=float(table[i, i] / files[i]), precision=float(table[i, i] / max(answered[i], 1))) for i, c in enumerate(composers)},
+        confusion=dict(composers=composers, counts=table.tolist()), n_files=len(truth), n_works=len(np.unique(found["works"])),
+        baselines={f"always {composers[files.argmax()]}": scores(truth, majority)}, ci95=bootstrap(truth, answers, found["works"]),
+    )
+
+# %% ../nbs/04_cnn.ipynb #04-025
 def export_onnx(
     model: keras.Model,
     path: str | os.PathLike,  # File to write
@@ -152,7 +162,7 @@ def export_onnx(
     onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
     _write(Path(path), lambda file: file.write(proto.SerializeToString()))
 
-# %% ../nbs/04_cnn.ipynb #04-025
+# %% ../nbs/04_cnn.ipynb #04-027
 def train(
     corpus: Corpus,
     out: str | os.PathLike,  # ONNX file to write
@@ -160,7 +170,12 @@ def train(
     steps: int = 200,
     seed: int = 0,
 ) -> dict:
-    "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few."
+    "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
+    if Path(out).is_dir():
+        raise ValueError(f"{out}: is a folder; name a file to write, as in {Path(out) / 'model.onnx'}")
+    if not Path(out).exists():  # find out now, not after an hour of training
+        _write(Path(out), lambda file: None)
+        Path(out).unlink()
     found = cross_validate(corpus, epochs=epochs, steps=steps, seed=seed, only=1)
     about = describe(corpus, found, dict(epochs=epochs, steps=steps, seed=seed))
     export_onnx(found["model"], out, about)

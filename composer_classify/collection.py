@@ -10,15 +10,18 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import lzma
 import os
 import platform
 import re
 import shutil
 import stat
-import sys
 import time
 import unicodedata
+import urllib.error
+import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -32,8 +35,8 @@ from tqdm import tqdm
 from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
 
 # %% auto #0
-__all__ = ['SPELLINGS', 'WRAPPERS', 'MIDI_SUFFIXES', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH', 'STAGING',
-           'SHARD', 'AUGMENTED', 'EMBEDDED', 'KAGGLE_SET', 'composer_name', 'categorise', 'CollectionError',
+__all__ = ['SPELLINGS', 'WELL_KNOWN', 'WRAPPERS', 'MIDI_SUFFIXES', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH',
+           'STAGING', 'SHARD', 'AUGMENTED', 'EMBEDDED', 'KAGGLE_SET', 'composer_name', 'categorise', 'CollectionError',
            'ComposerNotFoundError', 'match_composers', 'Member', 'list_members', 'Corpus', 'validate', 'cache_folder',
            'hash_source', 'collect', 'open_corpus', 'summary', 'counts', 'record']
 
@@ -45,11 +48,15 @@ SPELLINGS = {
     "Pachebel": "Pachelbel", "Rothchlid": "Rothchild", "Skriabin": "Scriabin", "Stravinski": "Stravinsky", "Tchaicovsky": "Tchaikovsky",
     "Tchakoff": "Tchaikovsky", "Vaughan": "Vaughan Williams",
     # people who must not be merged: the report counts Oscar Straus (The Chocolate Soldier) as Johann Strauss
-    "C.P.E.Bach": "C.P.E. Bach", "Straus": "O. Straus", "Strauss, J": "Strauss",
+    "C.P.E.Bach": "C.P.E. Bach", "CPE Bach": "C.P.E. Bach", "Bach CPE": "C.P.E. Bach", "Bach, CPE": "C.P.E. Bach", "Bach, C.P.E": "C.P.E. Bach", "J.S. Bach": "Bach",
+    "Straus": "O. Straus", "Strauss, J": "Strauss", "Strauss, R": "R. Strauss",
     # composers who occur only as the first words of loose files
     "Bizet": "Bizet", "Diabelli": "Diabelli", "Nicolai": "Nicolai", "Pollen": "Pollen", "Reger": "Reger", "Reinecke": "Reinecke",
     "Rimsky Korsakov": "Rimsky-Korsakov", "Rothchild": "Rothchild", "meditation thais": "Massenet",
 }
+WELL_KNOWN = set("Albéniz Bach Bartok Beethoven Berlioz Bizet Brahms Bruckner Buxtehude Byrd Chopin Clementi Corelli Couperin Czerny Debussy Dvorak Elgar Faure Franck Gershwin Grieg Handel "
+                 "Haydn Joplin Josquin Liszt Mahler Mendelssohn Monteverdi Mozart Mussorgsky Pachelbel Paganini Palestrina Poulenc Prokofiev Puccini Purcell Rachmaninov Rameau Ravel Rossini "
+                 "Satie Scarlatti Schoenberg Schubert Schumann Scriabin Shostakovich Sibelius Smetana Strauss Stravinsky Tchaikovsky Telemann Verdi Vivaldi Wagner Weber".split())
 WRAPPERS = {"midiclassics"}  # folders that hold composers and are none
 
 # %% ../nbs/01_collection.ipynb #01-008
@@ -81,12 +88,12 @@ def _title(file_name: str) -> str:
 def _first_words(title: str, names: Iterable[str]) -> str | None:
     "The longest of the names that a title begins with."
     fits = [n for n in names if re.match(re.escape(_fold(n)) + r"\b", _fold(title))]
-    return max(fits, key=len, default=None)
+    return max(sorted(fits), key=len, default=None)
 
 
 def categorise(
     path: str,                   # Path inside the source, parts separated by `/`
-    composers: Iterable[str] = (),  # Names that loose files may begin with, beside those of `SPELLINGS`
+    composers: Iterable[str] = (),  # Names that loose files may begin with, beside those of `SPELLINGS` and `WELL_KNOWN`
 ) -> tuple[str | None, str]:
     "Composer (`None` if nothing tells) and title, with the folders between them, of a file by its path."
     *folders, file_name = unicodedata.normalize("NFC", path).split("/")
@@ -95,10 +102,10 @@ def categorise(
         folders = folders[1:]
     if folders:
         return composer_name(folders[0]), "/".join([*folders[1:], title])
-    found = _first_words(title, {*SPELLINGS, *composers})
+    found = _first_words(title, {*SPELLINGS, *WELL_KNOWN, *composers})
     if found is None:
         return None, title
-    return composer_name(found), title[len(found):].strip(" -_") or title
+    return composer_name(found), title[len(found):].strip(" -_,.") or title
 
 # %% ../nbs/01_collection.ipynb #01-015
 class CollectionError(ValueError):
@@ -139,7 +146,7 @@ class Member:
     "A file of the source: how to name it and where its bytes are."
     name: str                # path inside the source; `outer.zip/inner.mid` inside an archive
     source: str              # the folder or zip file on disk
-    inside: tuple[str, ...]  # names from archive to archive, down to the file
+    inside: tuple            # folders and file name, or the place in each archive on the way to the file (two members can have one name)
     refused: str = ""        # why it must not be read, if so
     nested: bool = False     # inside an archive inside the source
 
@@ -148,19 +155,24 @@ class Member:
         if os.path.isdir(self.source):
             with open(Path(self.source, *self.inside), "rb") as file:
                 return file.read(limit + 1)
-        *archives, name = self.inside
-        with _open_archive(opened, self.source, tuple(archives)).open(name) as file:
+        *archives, place = self.inside
+        archive = _open_archive(opened, self.source, tuple(archives))
+        with archive.open(archive.infolist()[place]) as file:
             return file.read(limit + 1)
 
 
-def _open_archive(opened: dict, source: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, OSError, EOFError, RuntimeError, ValueError)  # what zipfile raises for damage
+
+
+def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile.ZipFile:
     "A zip file on disk, or an archive inside it."
     if (source, inside) not in opened:
         content = source
         for other in [key for key in opened if key != (source, inside[:len(key[1])])]:
             del opened[other]  # only the archives that lead to this one stay in memory
         if inside:
-            with _open_archive(opened, source, inside[:-1]).open(inside[-1]) as file:
+            outer = _open_archive(opened, source, inside[:-1])
+            with outer.open(outer.infolist()[inside[-1]]) as file:
                 content = io.BytesIO(file.read(MAX_ARCHIVE + 1))
         opened[source, inside] = zipfile.ZipFile(content)
     return opened[source, inside]
@@ -174,7 +186,17 @@ def _member_name(info: zipfile.ZipInfo) -> str:
             name = name.encode("cp437").decode("utf-8")
         except UnicodeError:
             pass
-    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+    return _clean_name(name.replace("\\", "/"))
+
+
+def _clean_name(name: str) -> str:
+    "A name with its Unicode composed, and what is no Unicode replaced."
+    return unicodedata.normalize("NFC", name.encode(errors="surrogateescape").decode(errors="replace"))
+
+
+def _plain(name: str) -> str:
+    "A path without empty parts."
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
@@ -185,8 +207,9 @@ def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
         return "it is a link"
     if info.flag_bits & 1:
         return "it is encrypted"
-    limit = MAX_ARCHIVE if name.lower().endswith(".zip") else Limits.max_bytes
-    if info.file_size > limit:
+    suffix = os.path.splitext(name)[1].lower()
+    limit = MAX_ARCHIVE if suffix == ".zip" else Limits.max_bytes
+    if info.file_size > limit and suffix in {".zip", *MIDI_SUFFIXES}:
         return f"it unpacks to {info.file_size:,} bytes, more than the limit of {limit:,}"
     return ""
 
@@ -197,12 +220,12 @@ def _is_noise(name: str) -> bool:
     return file.startswith("._") or any(f == "__MACOSX" or re.match(r"\.\w", f) for f in folders)
 
 
-def _archive_members(source: str, inside: tuple[str, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None) -> Iterator[Member]:
+def _archive_members(source: str, inside: tuple[int, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None) -> Iterator[Member]:
     "All files in an archive and in the archives inside it. `budget` is what it may still unpack to, and how many members it may still have."
     budget, opened = budget or [MAX_UNPACKED, MAX_MEMBERS], {} if opened is None else opened
-    for info in _open_archive(opened, source, inside).infolist():
-        name = _member_name(info)
-        member = Member(prefix + name, source, (*inside, info.filename), _why_refused(info, name), nested=bool(inside))
+    for place, info in enumerate(_open_archive(opened, source, inside).infolist()):
+        refused, name = _why_refused(info, _member_name(info)), _plain(_member_name(info))
+        member = Member(prefix + name, source, (*inside, place), refused, nested=bool(inside))
         budget[0] -= 0 if member.refused else info.file_size
         budget[1] -= 1
         if min(budget) < 0:
@@ -216,27 +239,35 @@ def _archive_members(source: str, inside: tuple[str, ...] = (), prefix: str = ""
         else:
             try:
                 yield from _archive_members(source, member.inside, f"{prefix}{name}/", budget, opened)
-            except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
+            except CollectionError:
+                raise
+            except _ARCHIVE_ERRORS as error:
                 yield replace(member, refused=f"it is a damaged archive ({error})")
 
 
 def _folder_members(source: str) -> Iterator[Member]:
     "All files below a folder, and those in zip archives there."
-    for folder, folders, files in os.walk(source):
+    unreadable: list[OSError] = []
+    for folder, folders, files in os.walk(source, onerror=unreadable.append):
         folders.sort()
         for file in sorted(files):
             path = Path(folder, file)
             parts = path.relative_to(source).parts
-            name = unicodedata.normalize("NFC", "/".join(parts))
-            if _is_noise(name):
+            name = _clean_name("/".join(parts))
+            if _is_noise(name) or not path.is_file():  # nor a broken link, a pipe or a device
                 continue
             if path.suffix.lower() != ".zip":
                 yield Member(name, source, parts)
                 continue
             try:
                 yield from (replace(m, name=f"{name}/{m.name}", nested=True) for m in _archive_members(str(path)))
-            except (zipfile.BadZipFile, OSError) as error:
+            except CollectionError as error:
+                yield Member(name, source, parts, f"it is an archive that would unpack too much ({error})")
+            except _ARCHIVE_ERRORS as error:
                 yield Member(name, source, parts, f"it is a damaged archive ({error})")
+    for error in unreadable:
+        parts = Path(error.filename).relative_to(source).parts
+        yield Member(_clean_name("/".join(parts)), source, parts, f"the folder cannot be opened ({error.strerror})")
 
 # %% ../nbs/01_collection.ipynb #01-021
 def list_members(
@@ -254,7 +285,9 @@ def list_members(
         members = _archive_members(str(path))
     try:
         return sorted(members, key=lambda m: m.name)
-    except zipfile.BadZipFile as error:
+    except CollectionError:
+        raise
+    except _ARCHIVE_ERRORS as error:
         raise CollectionError(f"{source}: is a damaged zip archive ({error})") from error
 
 # %% ../nbs/01_collection.ipynb #01-026
@@ -273,9 +306,12 @@ class Corpus:
         if not (path / "manifest.parquet").is_file():
             raise CollectionError(f"{path}: is not a corpus (no manifest.parquet); make one with `composer-classify collect SOURCE {path}`")
         try:
-            return cls(path, pd.read_parquet(path / "manifest.parquet"), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r"))
-        except (OSError, ValueError) as error:
+            corpus = cls(path, pd.read_parquet(path / "manifest.parquet"), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r"))
+        except (OSError, ValueError, EOFError) as error:
             raise CollectionError(f"{path}: is a damaged corpus ({error}); collect it again") from error
+        if corpus.store.dtype != NOTE_DTYPE or corpus.offsets.shape != (len(corpus.manifest), 2) or corpus.offsets.max(initial=0) > len(corpus.store) or "data_hash" not in corpus.manifest.attrs:
+            raise CollectionError(f"{path}: is a damaged corpus (its files do not fit together); collect it again")
+        return corpus
 
     @property
     def files(self) -> pd.DataFrame:
@@ -342,7 +378,7 @@ def _work_key(notes: np.ndarray) -> str:
 def _read_member(member: Member, composer: str | None, title: str, opened: dict) -> tuple[dict, np.ndarray, bytes] | None:
     "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
     row = dict(composer=composer, title=title, source=member.name, nested=member.nested, sha256="", n_notes=0, duration_sec=0.0, work_id="",
-               status="unreadable", error=None, repairs="", ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0, time_signatures="", key_signatures="")
+               status="unreadable", error="", repairs="", ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0, time_signatures="", key_signatures="")
     named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
     nothing = np.empty(0, NOTE_DTYPE)
     if member.refused:
@@ -354,7 +390,7 @@ def _read_member(member: Member, composer: str | None, title: str, opened: dict)
         notes = load_midi(content, name=member.name)
     except MidiLoadError as error:
         return ({**row, "error": error.reason}, nothing, b"") if named else None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _ARCHIVE_ERRORS as error:
         return {**row, "error": f"cannot be read ({error})"}, nothing, b""
     row |= dict(sha256=_sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), work_id=_work_key(notes), **_facts(notes))
     if not len(notes):
@@ -385,9 +421,13 @@ def _write(path: Path, write) -> None:
     "Write a file all at once: under another name first, then moved."
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        write(file)
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int) -> None:
@@ -395,25 +435,37 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
     done = staging / f"{number:05d}.json"
     if done.exists():
         return
-    rows, arrays, opened = [], [], {}
-    for member, (composer, title) in zip(members, labels):
-        found = _read_member(member, composer, title, opened)
-        if found is None:
-            continue
-        row, notes, content = found
-        if content:
-            _write(staging / "files" / row["sha256"], lambda file: file.write(content))
-        rows.append(row)
-        arrays.append(notes)
-    notes = np.concatenate(arrays) if arrays else np.empty(0, NOTE_DTYPE)
-    _write(staging / f"{number:05d}.npy", lambda file: np.save(file, notes))
-    _write(done, lambda file: file.write(json.dumps([{**r, "length": len(a)} for r, a in zip(rows, arrays)]).encode()))
+    rows, opened = [], {}
+
+    def read_all(store):
+        for member, (composer, title) in zip(members, labels):
+            if (found := _read_member(member, composer, title, opened)) is None:
+                continue
+            row, notes, content = found
+            if content:
+                _write(staging / "files" / row["sha256"], lambda file: file.write(content))
+            store.write(notes.tobytes())
+            rows.append({**row, "length": len(notes)})
+
+    _write(staging / f"{number:05d}.notes", read_all)
+    _write(done, lambda file: file.write(json.dumps(rows).encode()))
 
 # %% ../nbs/01_collection.ipynb #01-033
 def _safe_path(composer: str, title: str) -> str:
-    "A relative path for a piece, without what file systems refuse."
-    clean = lambda part: re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:200].decode(errors="ignore").strip() or "_"
-    return "/".join([*map(clean, [composer, *PurePosixPath(title).parts])]) + ".mid"
+    "A relative path for a piece, without what file systems refuse: characters, length, a folder that could be a file of ours."
+    clean = lambda part: re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
+    *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
+    return "/".join([*(re.sub(r"\.(mid|npy|parquet)$", r"_\1", folder, flags=re.IGNORECASE) for folder in folders), f"{name}.mid"])
+
+
+def _free_path(path: str, taken: set[str]) -> str:
+    "The path, numbered if another piece has it (also where capitals do not count)."
+    n, free = 1, path
+    while free.casefold() in taken:
+        n += 1
+        free = f"{path[:-4]} ({n}).mid"
+    taken.add(free.casefold())
+    return free
 
 
 def _finish_manifest(rows: list[dict]) -> pd.DataFrame:
@@ -423,16 +475,13 @@ def _finish_manifest(rows: list[dict]) -> pd.DataFrame:
     repeated = manifest[usable].duplicated(["composer", "sha256"])
     manifest.loc[repeated.index[repeated], "status"] = "duplicate"
     manifest.insert(0, "path", "")
-    taken: dict[str, int] = {}
-    first = {}
+    taken, paths, own = set(), {}, manifest["path"].tolist()
     for row in manifest[usable].itertuples():
         key = (row.composer, row.sha256)
-        if key not in first:
-            path = _safe_path(row.composer, row.title)
-            taken[path.lower()] = n = taken.get(path.lower(), 0) + 1
-            first[key] = path if n == 1 else f"{path[:-4]} ({n}).mid"
-        manifest.loc[row.Index, "path"] = first[key]
-    return manifest
+        if key not in paths:
+            paths[key] = _free_path(_safe_path(row.composer, row.title), taken)
+        own[row.Index] = paths[key]
+    return manifest.assign(path=own)
 
 
 _COLUMNS = ["composer", "title", "sha256", "n_notes", "duration_sec", "source", "nested", "work_id", "status", "error", "repairs",
@@ -441,6 +490,10 @@ _COLUMNS = ["composer", "title", "sha256", "n_notes", "duration_sec", "source", 
 # %% ../nbs/01_collection.ipynb #01-034
 def _commit(staging: Path, dest: Path, n_shards: int, data_hash: str, source: str) -> None:
     "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
+    for left_over in dest.rglob("*.partial"):
+        if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
+            left_over.unlink()
+    (dest / "manifest.parquet").unlink(missing_ok=True)
     rows = [row for i in range(n_shards) for row in json.loads((staging / f"{i:05d}.json").read_text())]
     manifest = _finish_manifest(rows)
     ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
@@ -457,7 +510,8 @@ def _commit(staging: Path, dest: Path, n_shards: int, data_hash: str, source: st
         header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(int(ends[-1]) if len(ends) else 0,))
         np.lib.format.write_array_header_1_0(file, header)
         for i in range(n_shards):
-            np.load(staging / f"{i:05d}.npy").tofile(file)
+            with open(staging / f"{i:05d}.notes", "rb") as shard:
+                shutil.copyfileobj(shard, file, 1 << 20)
 
     _write(dest / "notes.npy", write_notes)
     _write(dest / "offsets.npy", lambda file: np.save(file, offsets))
@@ -483,10 +537,13 @@ def hash_source(source: str | os.PathLike) -> str:
     path, digest = Path(source), hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0" + str(file.stat().st_size).encode() + b"\0")
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+            digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + str(file.stat().st_size).encode() + b"\0")
+        try:
+            with open(file, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except OSError:
+            digest.update(b"cannot be read")
     return digest.hexdigest()
 
 
@@ -502,19 +559,19 @@ def _flat_names(members: list[Member]) -> list[str]:
     return names
 
 
-def _without_common_root(names: list[str], composers: set[str]) -> list[str]:
-    "Names without the one folder that holds everything, as when a folder of composers was zipped whole."
-    roots = {name.split("/")[0] for name in names}
-    deep = sum(name.count("/") >= 2 for name in names)
-    if len(roots) == 1 and deep > len(names) / 2 and _fold(next(iter(roots))) not in composers | WRAPPERS:
-        return [name.split("/", 1)[1] for name in names]
+def _without_common_root(names: list[str]) -> list[str]:
+    "Names without the one folder that holds all composers' folders, as when a collection was zipped whole. The folder of one composer stays."
+    roots = {name.split("/")[0] for name in names if "/" in name}
+    loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MIDI_SUFFIXES for name in names)
+    if len(roots) == 1 and not loose and not {composer_name(root) for root in roots} & {*WELL_KNOWN, *SPELLINGS.values()}:
+        return [name.split("/", 1)[-1] for name in names]
     return names
 
 # %% ../nbs/01_collection.ipynb #01-039
 def _refuse_destination(source: Path, dest: Path) -> None:
     "Raise `CollectionError` where collecting would write into the source or over something else."
-    if dest.exists() and not dest.is_dir():
-        raise CollectionError(f"{dest}: is a file, and a corpus is a folder")
+    if file := next((p for p in (dest, *dest.parents) if p.exists() and not p.is_dir()), None):
+        raise CollectionError(f"{dest}: cannot be a folder, since {file} is a file")
     if source.is_dir() and (source.resolve() == dest.resolve() or source.resolve() in dest.resolve().parents):
         raise CollectionError(f"{dest}: lies in the source {source}; choose a folder outside of it")
     if dest.is_dir() and any(dest.iterdir()) and not (dest / STAGING).is_dir() and not (dest / "manifest.parquet").is_file():
@@ -527,35 +584,52 @@ def collect(
     n_jobs: int = -1,                # Processes; all cores by default
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
-    source, dest = _fetch(source, n_jobs), Path(dest) if dest else None
+    source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
     data_hash = hash_source(source) if Path(source).exists() else ""
     dest = dest or cache_folder() / "corpora" / data_hash[:16]
     with _one_at_a_time(dest):
         return _collect(Path(source), dest, data_hash, n_jobs)
 
 
+def _is_whole(dest: Path, data_hash: str) -> bool:
+    "Whether a corpus is there as it should be. Raises `CollectionError` if it was made from something else."
+    try:
+        made_from = pd.read_parquet(dest / "manifest.parquet").attrs
+    except (OSError, ValueError):  # damaged: made again
+        return False
+    if made_from.get("data_hash") != data_hash:
+        raise CollectionError(f"{dest}: holds a corpus made from something else ({made_from.get('source', 'not by us')}); choose another folder or delete it")
+    try:
+        return validate(Corpus.open(dest)) == ([], [])
+    except CollectionError:
+        return False
+
+
 def _collect(source: Path, dest: Path, data_hash: str, n_jobs: int) -> Corpus:
     "Make the corpus, unless it is there."
     _refuse_destination(source, dest)
-    if (dest / "manifest.parquet").is_file():
-        corpus = Corpus.open(dest)
-        if corpus.data_hash != data_hash:
-            raise CollectionError(f"{dest}: holds a corpus made from something else ({corpus.source}); choose another folder or delete it")
-        if validate(corpus) == ([], []):
-            return corpus
-    members = list_members(source)
-    names = _without_common_root(_flat_names(members), set(_SPELLINGS))
-    folders = {composer for name in names if "/" in name and (composer := categorise(name)[0])}
-    labels = [categorise(name, folders) for name in names]
-
     staging = dest / STAGING / data_hash[:16]
+    if (dest / "manifest.parquet").is_file() and _is_whole(dest, data_hash):
+        shutil.rmtree(staging.parent, ignore_errors=True)
+        return Corpus.open(dest)
     if staging.parent.is_dir() and not staging.is_dir():
         raise CollectionError(f"{dest}: holds an interrupted collection of another source; choose another folder or delete it")
+    members = list_members(source)
+    names = _flat_names(members)
+    if not source.is_dir():
+        names = _without_common_root(names)
+    folders = {categorise(name)[0] for name in names if "/" in name} - {None}
+    spelling = {_fold(composer): composer for composer in sorted(folders, reverse=True)}  # folders that differ in capitals are one composer
+    labels = [(composer and spelling.get(_fold(composer), composer), title) for composer, title in (categorise(name, folders) for name in names)]
+
     (staging / "files").mkdir(parents=True, exist_ok=True)
     starts = range(0, len(members), SHARD)
     shards = (delayed(_collect_shard)(members[i:i + SHARD], labels[i:i + SHARD], staging, n) for n, i in enumerate(starts))
     for _ in tqdm(Parallel(n_jobs if len(starts) > 1 else 1, return_as="generator_unordered")(shards), total=len(starts), desc="collecting", disable=None):
         pass
+    if not any(json.loads((staging / f"{i:05d}.json").read_text()) for i in range(len(starts))):
+        shutil.rmtree(staging.parent)
+        raise CollectionError(f"{source}: holds no MIDI files")
     _commit(staging, dest, len(starts), data_hash, source.name)
     shutil.rmtree(dest / STAGING)
     return Corpus.open(dest)
@@ -625,6 +699,14 @@ def _fetch_embedded(n_jobs: int) -> Path:
 KAGGLE_SET = "blanderbuss/midi-classic-music"
 
 
+def _probe(address: str) -> None:
+    "Raises `OSError` if no server answers within fifteen seconds (kagglehub itself would wait for ever)."
+    try:
+        urllib.request.urlopen(address, timeout=15).close()
+    except urllib.error.HTTPError:  # it answered
+        pass
+
+
 def _fetch_kaggle() -> Path:
     "The folder of the downloaded Kaggle set."
     try:
@@ -632,6 +714,7 @@ def _fetch_kaggle() -> Path:
     except ImportError:
         raise CollectionError("kaggle: needs kagglehub, install it with `pip install composer_classify[kaggle]`") from None
     try:
+        _probe("https://www.kaggle.com")
         return Path(kagglehub.dataset_download(KAGGLE_SET))
     except Exception as error:  # kagglehub raises those of its network library and its own
         raise CollectionError(f"kaggle: {KAGGLE_SET} could not be downloaded ({type(error).__name__}); is there a network? "
@@ -659,8 +742,9 @@ def open_corpus(
 def summary(corpus: Corpus) -> pd.DataFrame:
     "A row a composer: files in the folder of that name, what other places added, what was taken out, and what the corpus holds."
     manifest = corpus.manifest[corpus.manifest["composer"].notna() & (corpus.manifest["status"] != "augmented")]
-    parts = manifest["source"].str.removeprefix("midiclassics/").str.split("/")
-    own_folder = ~manifest["nested"] & (parts.str.len() > 1) & (parts.str[0].map(_fold) == manifest["composer"].map(_fold))
+    folders = manifest["source"].str.split("/").str[:-1].explode()  # somewhere on the path is a folder of the composer's own name
+    named = (folders.map(_fold, na_action="ignore") == manifest["composer"].map(_fold).reindex(folders.index)).groupby(level=0).any()
+    own_folder = ~manifest["nested"] & named
     count = lambda mask: mask.groupby(manifest["composer"]).sum()
     table = pd.DataFrame({
         "from its folder": count(own_folder), "added": count(~own_folder), "duplicates": count(manifest["status"] == "duplicate"),

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['RUN', 'COMMON', 'OVERLAP', 'melody_runs', 'find_works', 'get_splits', 'assert_no_leak', 'mean_over_files', 'scores',
-           'bootstrap', 'plot_confusion']
+__all__ = ['RUN', 'COMMON', 'OVERLAP', 'melody_runs', 'find_works', 'works_by_composer', 'get_splits', 'assert_no_leak',
+           'mean_over_files', 'confusion', 'scores', 'bootstrap', 'sharpen', 'plot_confusion']
 
 # %% ../nbs/02a_evaluation.ipynb #02a-007
 RUN = 12           # intervals in a fingerprint
@@ -47,14 +48,15 @@ def find_works(
     corpus: Corpus,
 ) -> pd.Series:
     "The work of each file of `corpus.files`: a number that files of one work share, by the same index. Joins byte-equal files, same notes and shared melodies."
+    import pandas as pd
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
     files = corpus.files
     runs = [melody_runs(corpus.notes(row)) for row in files.index]
-    sizes = np.array([len(r) for r in runs])
-    _, column = np.unique(np.concatenate(runs) if runs else np.empty(0, np.uint64), return_inverse=True)
-    rare = np.bincount(column)[column] <= COMMON if len(column) else np.empty(0, bool)
+    sizes = np.array([len(r) for r in runs], np.int64)
+    _, column = np.unique(np.concatenate([np.empty(0, np.uint64), *runs]), return_inverse=True)
+    rare = np.bincount(column)[column] <= COMMON
     of = np.repeat(np.arange(len(files)), sizes)
     holds = sparse.csr_matrix((np.ones(rare.sum(), np.int32), (of[rare], column[rare])), shape=(len(files), column.max(initial=-1) + 1))
     shared = (holds @ holds.T).tocoo()
@@ -66,6 +68,13 @@ def find_works(
     return pd.Series(connected_components(links, directed=False)[1], files.index, name="work")
 
 # %% ../nbs/02a_evaluation.ipynb #02a-012
+def works_by_composer(
+    corpus: Corpus,
+) -> pd.Series:
+    "How many works the corpus holds of each composer."
+    return find_works(corpus).groupby(corpus.files["composer"]).nunique()
+
+
 def get_splits(
     corpus: Corpus,
     n_splits: int = 5,
@@ -74,8 +83,8 @@ def get_splits(
     "Training and test files of each fold as positions in `corpus.files`, whole works only. Raises `ValueError` for a composer with fewer works than folds."
     from sklearn.model_selection import StratifiedGroupKFold
 
-    composer, works = corpus.files["composer"].to_numpy(), find_works(corpus).to_numpy()
-    n_works = pd.DataFrame({"composer": composer, "work": works}).groupby("composer")["work"].nunique()
+    composer, works = corpus.files["composer"], find_works(corpus)
+    n_works = works.groupby(composer).nunique()
     few = n_works[n_works < n_splits]
     if len(n_works) < 2:
         raise ValueError(f"{corpus.path}: holds {len(n_works)} composer, and telling composers apart takes two")
@@ -106,14 +115,21 @@ def mean_over_files(
     return sums / np.bincount(at)[:, None]
 
 
+def confusion(
+    truth: np.ndarray,          # Composer of each file, as a column of `probabilities`
+    probabilities: np.ndarray,  # Shape `(files, composers)`
+) -> np.ndarray:
+    "How many files of each composer (rows) were given to each (columns), int64."
+    n = probabilities.shape[1]
+    return np.bincount(np.asarray(truth) * n + probabilities.argmax(axis=1), minlength=n * n).reshape(n, n)
+
+
 def scores(
     truth: np.ndarray,          # Composer of each file, as a column of `probabilities`
     probabilities: np.ndarray,  # Shape `(files, composers)`
 ) -> dict[str, float]:
     "Accuracy, balanced accuracy, macro-F1 and top-5 accuracy."
-    answer, n = probabilities.argmax(axis=1), probabilities.shape[1]
-    table = np.zeros((n, n))
-    np.add.at(table, (truth, answer), 1)
+    table = confusion(truth, probabilities)
     right, present = np.diag(table), table.sum(axis=1) > 0
     recall = right[present] / table.sum(axis=1)[present]
     f1 = 2 * right / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)
@@ -129,12 +145,24 @@ def bootstrap(
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     "95% intervals of `scores`, by drawing works with replacement."
+    import pandas as pd
+
     rng, members = np.random.default_rng(seed), [np.flatnonzero(works == w) for w in np.unique(works)]
     draws = [np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]) for _ in range(n)]
     table = pd.DataFrame([scores(np.asarray(truth)[d], probabilities[d]) for d in draws])
     return {name: (float(low), float(high)) for name, (low, high) in table.quantile([0.025, 0.975]).T.iterrows()}
 
-# %% ../nbs/02a_evaluation.ipynb #02a-017
+# %% ../nbs/02a_evaluation.ipynb #02a-018
+def sharpen(
+    probabilities: np.ndarray,  # Shape `(..., composers)`
+    temperature: float,         # Above 1 flattens, below 1 sharpens
+) -> np.ndarray:
+    "Probabilities at another temperature (Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017)."
+    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
+    scaled = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return scaled / scaled.sum(axis=-1, keepdims=True)
+
+# %% ../nbs/02a_evaluation.ipynb #02a-020
 def plot_confusion(
     truth: np.ndarray,          # As for `scores`
     probabilities: np.ndarray,  # As for `scores`
@@ -145,8 +173,7 @@ def plot_confusion(
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    table = np.zeros((len(composers),) * 2)
-    np.add.at(table, (truth, probabilities.argmax(axis=1)), 1)
+    table = confusion(truth, probabilities)
     size = 2.5 + 0.5 * len(composers)
     _, ax = plt.subplots(figsize=(size, size - 0.5), layout="constrained")
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)

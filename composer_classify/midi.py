@@ -40,6 +40,10 @@ KEY_SIGNATURE_DTYPE = np.dtype([("onset_sec", "f8"), ("onset_beat", "f8"), ("fif
 PEDAL_DTYPE = np.dtype([("track", "u2"), ("onset_sec", "f8"), ("offset_sec", "f8")])
 
 # %% ../nbs/00_midi.ipynb #00-008
+_NO_EVENTS = dict(tempos=np.array([(0, 0, 120)], TEMPO_DTYPE), time_signatures=np.empty(0, TIME_SIGNATURE_DTYPE), key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE),
+                  pedals=np.empty(0, PEDAL_DTYPE), ticks_per_beat=480, repairs=())  # what MIDI takes for granted
+
+
 class NoteArray(np.ndarray):
     "The notes of a piece, shape `(n,)` of `NOTE_DTYPE`, sorted by onset then pitch, with what holds for the piece as attributes."
     tempos: np.ndarray           # `TEMPO_DTYPE`, the first at 0
@@ -51,7 +55,7 @@ class NoteArray(np.ndarray):
 
     def __new__(cls, notes: np.ndarray, **piece) -> NoteArray:
         self = np.asarray(notes, NOTE_DTYPE).view(cls)
-        self.__dict__.update(piece)
+        self.__dict__.update(_NO_EVENTS, **piece)
         return self
 
     def __array_finalize__(self, parent):
@@ -79,17 +83,38 @@ class NoteArray(np.ndarray):
         start: float,            # Seconds
         duration: float = None,  # Seconds; to the end if not given
     ) -> NoteArray:
-        "The notes that sound in a stretch of time, cut to it and moved so that it begins at 0."
-        end = self.duration if duration is None else start + duration
+        "What sounds in a stretch of time, cut to it and moved so that it begins at 0: notes, pedals, tempo and signatures. Raises `ValueError` for a negative duration."
+        if duration is not None and duration < 0:
+            raise ValueError(f"the duration must not be negative, and is {duration}")
+        end = np.inf if duration is None else start + duration
         onset, offset = self["onset_sec"], self["onset_sec"] + self["duration_sec"]
-        part = self[(onset < end) & (offset > start)].copy()
-        cut_on, cut_off = np.maximum(part["onset_sec"], start), np.minimum(part["onset_sec"] + part["duration_sec"], end)
-        beats_a_second = part["duration_beat"] / np.maximum(part["duration_sec"], 1e-9)
-        part["onset_beat"] += (cut_on - part["onset_sec"]) * beats_a_second
-        part["onset_beat"] -= part["onset_beat"].min(initial=np.inf) if len(part) else 0
-        part["duration_beat"] = (cut_off - cut_on) * beats_a_second
-        part["onset_sec"], part["duration_sec"] = cut_on - start, cut_off - cut_on
-        return part
+        inside = (onset < end) & (offset > start)
+        part, first_beat, last_beat = self[inside].copy(), self._beat(start), self._beat(end)
+        offset_beat = np.minimum(part["onset_beat"] + part["duration_beat"], last_beat)
+        part["onset_beat"] = np.maximum(part["onset_beat"] - first_beat, 0)
+        part["duration_beat"] = offset_beat - first_beat - part["onset_beat"]
+        part["onset_sec"] = np.maximum(onset[inside] - start, 0)
+        part["duration_sec"] = np.minimum(offset[inside], end) - start - part["onset_sec"]
+        for name in ("tempos", "time_signatures", "key_signatures"):
+            setattr(part, name, _cut_events(getattr(self, name), start, end, first_beat))
+        pedals = self.pedals[(self.pedals["onset_sec"] < end) & (self.pedals["offset_sec"] > start)].copy()
+        for field in ("onset_sec", "offset_sec"):
+            pedals[field] = np.clip(pedals[field], start, end) - start
+        part.pedals = pedals
+        return part[np.lexsort((part["pitch"], part["onset_sec"]))]
+
+    def _beat(self, second: float) -> float:
+        "The beat that falls on a second, by the tempo map."
+        tempo = self.tempos[max(np.searchsorted(self.tempos["onset_sec"], second, "right") - 1, 0)]
+        return float(tempo["onset_beat"] + (second - tempo["onset_sec"]) * tempo["bpm"] / 60)
+
+
+def _cut_events(events: np.ndarray, start: float, end: float, first_beat: float) -> np.ndarray:
+    "The tempo changes or signatures that hold between two times, moved so that these begin at 0."
+    begin = max(np.searchsorted(events["onset_sec"], start, "right") - 1, 0)
+    part = events[begin:np.searchsorted(events["onset_sec"], end, "left")].copy()
+    part["onset_sec"], part["onset_beat"] = np.maximum(part["onset_sec"] - start, 0), np.maximum(part["onset_beat"] - first_beat, 0)
+    return part
 
 # %% ../nbs/00_midi.ipynb #00-010
 class MidiLoadError(ValueError):
@@ -107,6 +132,7 @@ class MidiLoadError(ValueError):
 class Limits:
     "Bounds beyond which a file is refused."
     max_bytes: int = 16 * 2**20    # of one MIDI file
+    max_rewritten: int = 2**20     # bytes of a file that must be rewritten to be read, which is slow
     max_notes: int = 500_000
     max_seconds: float = 6 * 3600
 
@@ -137,7 +163,7 @@ def _split(data: bytes, name: str) -> tuple[int, int, list[bytes], list[str]]:
         raise MidiLoadError(name, "has a time division of zero, so its notes have no length")
     if format > 2:
         raise MidiLoadError(name, f"is of MIDI format {format}, which does not exist (0, 1 and 2 do)")
-    at, tracks, repairs = 8 + size, [], []
+    at, tracks, repairs = 8 + size, [], [f"a header of {size} bytes was read as one of 6"] if size > 6 else []
     while at + 8 <= len(data):
         kind, size = data[at:at + 4], int.from_bytes(data[at + 4:at + 8], "big")
         if len(tracks) >= n_tracks and kind != b"MTrk":
@@ -149,6 +175,8 @@ def _split(data: bytes, name: str) -> tuple[int, int, list[bytes], list[str]]:
         at += 8 + size
     if len(tracks) < max(n_tracks, 1):
         raise MidiLoadError(name, f"is cut off: its header announces {n_tracks} tracks and {len(tracks)} are there")
+    if endless := sum(not track.endswith(b"\xff\x2f\x00") for track in tracks):
+        repairs.append(f"{endless} tracks without an end were read up to their last event")
     if len(tracks) > n_tracks:
         repairs.append(f"the header counts {n_tracks} tracks, the file holds {len(tracks)}: all were read")
     if at < len(data):
@@ -164,53 +192,68 @@ def _join(format: int, division: int, tracks: list[bytes]) -> bytes:
 _BAD_KEY = re.compile(rb"\xff\x59\x02(?:[\x08-\xf8].|.[^\x00\x01])", re.DOTALL)  # more than 7 sharps or flats, or neither major nor minor
 
 
-def _without_bad_keys(data: bytes) -> tuple[bytes, int]:
-    "Key signatures that do not exist made private messages (mido refuses a whole file for one), and how many there were."
-    return _BAD_KEY.subn(lambda match: b"\xff\x7f" + match[0][2:], data)
-
-
-def _parse_mido(data: bytes, name: str) -> tuple[mido.MidiFile, list[str]]:
+def _parse_mido(data: bytes, name: str, limits: Limits) -> tuple[mido.MidiFile, list[str]]:
     "A MIDI stream by mido, values out of range clipped, and what was changed."
     import mido
 
-    data, n_keys = _without_bad_keys(data)
+    if len(data) > limits.max_rewritten:
+        raise MidiLoadError(name, f"is out of the ordinary, and with {len(data):,} bytes too large to be rewritten (the limit is {limits.max_rewritten:,})")
+    data, n_keys = _BAD_KEY.subn(lambda match: b"\xff\x7f" + match[0][2:], data)  # to a private message: mido refuses a whole file for one
     try:
         midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
     except Exception as error:  # mido raises whatever its parser trips over
-        raise MidiLoadError(name, f"holds events that make no sense ({error or type(error).__name__})") from error
+        raise MidiLoadError(name, f"holds events that make no sense ({str(error) or 'one is cut off'})") from error
     return midi, [f"{n_keys} key signatures that do not exist were dropped"] if n_keys else []
 
 
-def _rewrite(data: bytes, name: str) -> tuple[bytes, list[str]]:
+def _rewrite(data: bytes, name: str, limits: Limits) -> tuple[bytes, list[str]]:
     "Rewrite an unusual MIDI stream as a plain one of format 1 in beats. Returns it and what was changed."
     import mido
 
-    midi, repairs = _parse_mido(data, name)
-    if midi.ticks_per_beat < 0:  # SMPTE: the first byte is minus the frames a second, the second the ticks a frame
-        frames, ticks = 256 - (midi.ticks_per_beat >> 8 & 0xFF), midi.ticks_per_beat & 0xFF
-        if frames not in (24, 25, 29, 30) or ticks == 0:
-            raise MidiLoadError(name, f"has an SMPTE time division that does not exist ({frames} frames of {ticks} ticks)")
-        midi.ticks_per_beat = (30 if frames == 29 else frames) * ticks
-        second = mido.MetaMessage("set_tempo", tempo=1_001_000 if frames == 29 else 1_000_000)  # 29 stands for 29.97
-        midi.tracks = [[m for m in track if m.type != "set_tempo"] for track in midi.tracks]
-        midi.tracks[0].insert(0, second)
+    midi, repairs = _parse_mido(data, name, limits)
+    if midi.ticks_per_beat < 0:
+        midi.ticks_per_beat, second = _smpte(midi.ticks_per_beat, name)
+        midi.tracks = [_keep(track, lambda message: message.type != "set_tempo") for track in midi.tracks]
+        midi.tracks[0].insert(0, mido.MetaMessage("set_tempo", tempo=second))
         repairs.append("SMPTE time division: one second was taken as one beat")
     if midi.type == 2:
         midi.tracks = [_in_sequence(midi.tracks)]
         repairs.append("format 2: its patterns were put one after another")
     midi.type = 1
-    midi.tracks = [mido.MidiTrack(track) for track in midi.tracks]
+    midi.tracks = [mido.MidiTrack(_keep(track, lambda message: not message.is_realtime)) for track in midi.tracks]  # a file may hold no clock messages
     out = io.BytesIO()
-    midi.save(file=out)
-    return out.getvalue(), repairs or ["values out of range were clipped"]
+    try:
+        midi.save(file=out)
+    except Exception as error:
+        raise MidiLoadError(name, f"holds events that make no sense ({error})") from error
+    return out.getvalue(), repairs
+
+
+def _smpte(division: int, name: str) -> tuple[int, int]:
+    "Ticks a beat and microseconds a beat that make one beat one second. The first byte of an SMPTE division is minus the frames a second, the second the ticks a frame."
+    frames, ticks = 256 - (division >> 8 & 0xFF), division & 0xFF
+    if frames not in (24, 25, 29, 30) or ticks == 0:
+        raise MidiLoadError(name, f"has an SMPTE time division that does not exist ({frames} frames of {ticks} ticks)")
+    return (30 * ticks, 1_001_000) if frames == 29 else (frames * ticks, 1_000_000)  # 29 stands for 29.97
+
+
+def _keep(track: list, wanted) -> list:
+    "The messages of a track that are wanted; what is left out leaves its time to the next."
+    kept, waiting = [], 0
+    for message in track:
+        waiting += message.time
+        if wanted(message):
+            kept.append(message.copy(time=waiting))
+            waiting = 0
+    return kept
 
 
 def _in_sequence(tracks: list) -> list:
     "The messages of several tracks one after another, each track beginning at the default tempo."
     import mido
 
-    return [message for track in tracks
-            for message in [mido.MetaMessage("set_tempo", tempo=500_000), *track] if message.type != "end_of_track"]
+    joined = [message for track in tracks for message in [mido.MetaMessage("set_tempo", tempo=500_000), *track]]
+    return _keep(joined, lambda message: message.type != "end_of_track")
 
 # %% ../nbs/00_midi.ipynb #00-020
 def _first_offs(group: np.ndarray, onset: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -229,17 +272,59 @@ def _seconds(ticks: np.ndarray, tempo_ticks: np.ndarray, tempo_seconds: np.ndarr
     return tempo_seconds[at] + (ticks - tempo_ticks[at]) * seconds_a_tick[at]
 
 # %% ../nbs/00_midi.ipynb #00-022
+def _number(track: bytes, at: int) -> tuple[int, int]:
+    "A number of variable length, and where it ends."
+    value = 0
+    while True:
+        byte, at = track[at], at + 1
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, at
+
+
+def _walk(track: bytes) -> tuple[list[tuple[int, int]], int]:
+    "Tempo changes of a track chunk as (tick, microseconds a beat) in the order of the file, and its length in ticks."
+    at, tick, status, running, changes = 8, 0, 0, 0, []
+    try:
+        while at < len(track):
+            delta, at = _number(track, at)
+            tick += delta
+            status = running
+            if track[at] >= 0x80:
+                status, at = track[at], at + 1
+            if status == 0xFF:
+                kind, (size, at) = track[at], _number(track, at + 1)
+                if kind == 0x51 and size == 3:
+                    changes.append((tick, int.from_bytes(track[at:at + 3], "big")))
+                at += size
+            elif status in (0xF0, 0xF7):
+                size, at = _number(track, at)
+                at += size
+            elif status < 0xF0:
+                running, at = status, at + (1 if status >> 4 in (0xC, 0xD) else 2)
+    except IndexError:  # the parser has read what there is; so have we
+        pass
+    return changes, tick
+
+
+def _may_wrap(data: bytes) -> bool:
+    "Whether a file may hold enough of the longest delta times (four bytes) to pass the 31 bits that ticks are counted in: a quick look, for files that need no walk."
+    octets = np.frombuffer(data, np.uint8)
+    high = octets >= 0x80
+    at = np.flatnonzero(high[:-3] & high[1:-2] & high[2:-1] & ~high[3:])
+    in_tempo = (octets[at - 3] == 0x51) & (octets[at - 2] == 3) | (octets[at - 2] == 0x51) & (octets[at - 1] == 3)  # the end of a tempo and a short delta time
+    return int((~in_tempo).sum()) >= 8
+
+
 def _tempo_changes(score: Score, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     "Tick and microseconds a beat of each tempo change, in the order of the file, shape `(n,)` each."
     events = score.tempos.numpy()
     ticks, micros = events["time"].astype(np.int64), events["mspq"].astype(float)
     if len(ticks) > 16 and ((ticks[1:] == ticks[:-1]) & (micros[1:] != micros[:-1])).any():  # shorter lists symusic sorts in order
-        format, division, chunks, _ = _split(data, "")
-        conductors = _join(format, division, [c for c in chunks if b"\xff\x51\x03" in c])  # the few tracks with a tempo in them
-        tracks = _parse_mido(conductors, "")[0].tracks
-        changes = [(tick, m.tempo) for track in tracks for tick, m in zip(np.cumsum([m.time for m in track]), track) if m.type == "set_tempo"]
-        ticks, micros = np.array(sorted(changes, key=lambda change: change[0])).T
-    return ticks, micros
+        conductors = [track for track in _split(data, "")[2] if b"\xff\x51\x03" in track]
+        changes = sorted((change for track in conductors for change in _walk(track)[0]), key=lambda change: change[0])
+        ticks, micros = np.array(changes, np.int64).T
+    return ticks, micros.astype(float)
 
 
 def _tempo_map(ticks: np.ndarray, micros: np.ndarray, ticks_per_beat: int, repairs: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -247,10 +332,13 @@ def _tempo_map(ticks: np.ndarray, micros: np.ndarray, ticks_per_beat: int, repai
     if (micros <= 0).any():
         repairs.append(f"{(micros <= 0).sum()} tempo changes to no tempo at all were dropped")
         ticks, micros = ticks[micros > 0], micros[micros > 0]
-    ticks, micros = np.r_[0, ticks], np.r_[500_000.0, micros]  # 120 beats a minute until told otherwise
-    last = np.r_[ticks[1:] != ticks[:-1], True]
+    if not len(ticks) or ticks[0] > 0:
+        ticks, micros = np.concatenate([[0], ticks]), np.concatenate([[500_000.0], micros])  # 120 beats a minute until told otherwise
+    last = np.append(ticks[1:] != ticks[:-1], True)
     ticks, seconds_a_tick = ticks[last], micros[last] / 1e6 / ticks_per_beat
-    return ticks, np.r_[0.0, np.cumsum(np.diff(ticks) * seconds_a_tick[:-1])], seconds_a_tick
+    seconds = np.zeros(len(ticks))
+    np.cumsum((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1], out=seconds[1:])
+    return ticks, seconds, seconds_a_tick
 
 # %% ../nbs/00_midi.ipynb #00-023
 def _columns(events: list, fields: tuple[str, ...]) -> tuple[np.ndarray, ...]:
@@ -275,7 +363,7 @@ def _notes(score: Score, data: bytes, name: str, limits: Limits, repairs: list[s
         raise MidiLoadError(name, f"holds {score.note_num():,} notes, more than the limit of {limits.max_notes:,}")
     tracks, beat = list(score.tracks), score.ticks_per_quarter
     onset, length, pitch, velocity, track = _columns([t.notes for t in tracks], ("time", "duration", "pitch", "velocity"))
-    if onset.min(initial=0) < 0:
+    if min(onset.min(initial=0), length.min(initial=0)) < 0 or _may_wrap(data) and max(_walk(t)[1] for t in _split(data, name)[2]) >= 2**31:
         raise MidiLoadError(name, "is longer than MIDI can count")
     tempo_map = _tempo_map(*_tempo_changes(score, data), beat, repairs)
     seconds = lambda ticks: _seconds(ticks, *tempo_map)
@@ -302,9 +390,12 @@ def _notes(score: Score, data: bytes, name: str, limits: Limits, repairs: list[s
 def _pedal_spans(controls: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Track, tick down and tick up of each stretch with the sustain pedal (control 64) down; one that is never lifted is left out."
     tick, number, value, track = _columns(controls, ("time", "number", "value"))
-    tick, track, is_down = tick[number == 64], track[number == 64], value[number == 64] >= 64
-    first = np.r_[True, track[1:] != track[:-1]][:len(track)]
-    moved = np.flatnonzero(is_down != np.where(first, False, np.r_[False, is_down[:-1]][:len(track)]))
+    pedal = np.flatnonzero(number == 64)
+    if not len(pedal):
+        return (pedal,) * 3
+    tick, track, is_down = tick[pedal], track[pedal], value[pedal] >= 64
+    before = np.append(False, is_down[:-1] & (track[1:] == track[:-1]))  # up at the beginning of a track
+    moved = np.flatnonzero(is_down != before)
     pressed = np.flatnonzero(is_down[moved])
     pressed = pressed[pressed + 1 < len(moved)]
     down, up = moved[pressed], moved[pressed + 1]
@@ -315,7 +406,10 @@ def _pedal_spans(controls: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _piece(score: Score, seconds, tempo_map: tuple, repairs: list[str]) -> dict:
     "What holds for the whole piece, as the attributes of a `NoteArray`."
     beat, tempo_ticks = score.ticks_per_quarter, tempo_map[0]
-    meters, keys = list(score.time_signatures), [k for k in score.key_signatures if abs(k.key) <= 7 and k.tonality in (0, 1)]
+    meters = [m for m in score.time_signatures if m.numerator > 0 and m.denominator > 0]
+    keys = [k for k in score.key_signatures if abs(k.key) <= 7 and k.tonality in (0, 1)]
+    if len(meters) < len(score.time_signatures):
+        repairs.append(f"{len(score.time_signatures) - len(meters)} time signatures that do not exist were dropped")
     if len(keys) < len(score.key_signatures):
         repairs.append(f"{len(score.key_signatures) - len(keys)} key signatures that do not exist were dropped")
     meter_ticks, key_ticks = (np.array([e.time for e in events], np.int64) for events in (meters, keys))
@@ -331,15 +425,17 @@ def _piece(score: Score, seconds, tempo_map: tuple, repairs: list[str]) -> dict:
 # %% ../nbs/00_midi.ipynb #00-026
 def _read(path: Path, limits: Limits) -> bytes:
     "The bytes of a file, or a sentence why not."
-    if path.is_dir():
-        raise MidiLoadError(str(path), "is a folder, not a MIDI file")
     try:
+        if path.is_dir():
+            raise MidiLoadError(str(path), "is a folder, not a MIDI file")
         if not path.is_file():
             raise MidiLoadError(str(path), "is not a regular file" if path.exists() else "does not exist")
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
-    except OSError as error:
-        raise MidiLoadError(str(path), f"cannot be opened ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        if isinstance(error, MidiLoadError):
+            raise
+        raise MidiLoadError(str(path), f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _explain(data: bytes) -> str:
@@ -380,19 +476,23 @@ def load_midi(
     "Read one MIDI file completely: notes, tempo, key and time signatures. Raises `MidiLoadError` if it cannot be."
     data, name, repairs = _stream(source, name, limits)
     format, n_tracks, division = struct.unpack(">HHh", data[8:14])
-    try:
-        plain = division > 0 and (format < 2 or n_tracks == 1)
-        score = Score.from_midi(data) if plain else None
-    except Exception:  # symusic raises several kinds; the rewrite finds out what is wrong
-        score = None
-    if score is None:
-        data, changes = _rewrite(data, name)
+    if division < 0 or (format == 2 and n_tracks > 1):
+        data, changes = _rewrite(data, name, limits)
         repairs += changes
+    return _notes(_parse(data, name, repairs), data, name, limits, repairs)
+
+
+def _parse(data: bytes, name: str, repairs: list[str]) -> Score:
+    "A plain MIDI stream by symusic, if need be with values clipped."
+    try:
+        return Score.from_midi(data)
+    except Exception:  # symusic raises several kinds
         try:
-            score = Score.from_midi(data)
+            score = Score.from_midi(data, sanitize_data=True)
         except Exception as error:
-            raise MidiLoadError(name, f"holds events that make no sense ({error})") from error
-    return _notes(score, data, name, limits, repairs)
+            raise MidiLoadError(name, f"holds events that make no sense ({str(error).removeprefix('MiniMidi: ')})") from error
+        repairs.append("values out of range were clipped")
+        return score
 
 
 def read_mido(
@@ -402,7 +502,7 @@ def read_mido(
 ) -> mido.MidiFile:
     "All messages of a file by mido, for what needs more than notes. A hundred times slower; repairs and refuses what `load_midi` does."
     data, name, _ = _stream(source, name, limits)
-    return _parse_mido(data, name)[0]
+    return _parse_mido(data, name, limits)[0]
 
 # %% ../nbs/00_midi.ipynb #00-040
 CHANNELS = ("binary", "velocity", "instrumentation", "timing")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .midi import CHANNELS, MidiLoadError, _cells, _frames, read_mido
+from .midi import NOTE_DTYPE, _cells, _frames, read_mido
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,15 +133,24 @@ def write_augmented(
     if not tempo > 0:
         raise ValueError(f"the tempo factor must be positive, not {tempo}")
     midi, dropped = read_mido(source), 0
+    if midi.ticks_per_beat < 0 and tempo != 1:
+        raise ValueError(f"{source}: counts film frames, not beats, so its tempo cannot be changed")
     for track in midi.tracks:
         dropped += _transpose_track(track, semitones)
         for message in track:
             if message.type == "set_tempo":
-                message.tempo = min(round(message.tempo / tempo), 0xFFFFFF)
+                message.tempo = _slower(message.tempo, tempo)
     sign = f"{AUGMENTED.decode()} {semitones:+d} semitones, tempo x{tempo:g}"
-    midi.tracks[0][:0] = [mido.MetaMessage("text", text=sign), mido.MetaMessage("set_tempo", tempo=min(round(500_000 / tempo), 0xFFFFFF))]
+    midi.tracks[0][:0] = [mido.MetaMessage("text", text=sign), mido.MetaMessage("set_tempo", tempo=_slower(500_000, tempo))]
     _write(dest, lambda file: midi.save(file=file))
     return dropped
+
+
+def _slower(micros: int, tempo: float) -> int:
+    "Microseconds a beat at another tempo. Raises `ValueError` where MIDI cannot count them."
+    if not 1 <= round(micros / tempo) <= 0xFFFFFF:
+        raise ValueError(f"tempo factor {tempo:g}: MIDI knows no tempo of {micros / tempo / 1e6:.3g} seconds a beat")
+    return round(micros / tempo)
 
 
 def _transpose_track(track: list, semitones: int) -> int:
@@ -216,7 +225,7 @@ class Chunks:
         tempo: np.ndarray | float = 1.0,  # Tempo factor of each chunk (training only)
     ) -> np.ndarray:
         "Binary piano rolls, float32 of shape `(len(chunks), 128, n_frames, 1)`. Drums and keys off the keyboard are left out."
-        chunks = np.asarray(chunks)
+        chunks = np.asarray(chunks, np.int64)
         semitones, tempo = np.broadcast_to(semitones, chunks.shape), np.broadcast_to(tempo, chunks.shape)
         parts = [self._sounding(chunk, factor) for chunk, factor in zip(chunks, tempo)]
         return paint(parts, self.start[chunks], self.n_frames, self.fs, semitones, tempo)
@@ -241,7 +250,7 @@ def paint(
     "Binary piano rolls of several note arrays, float32 of shape `(len(parts), 128, n_frames, 1)`."
     n = len(parts)
     each = np.repeat(np.arange(n), [len(part) for part in parts])
-    notes = np.concatenate(parts) if n else np.empty(0)
+    notes = np.concatenate([np.empty(0, NOTE_DTYPE), *parts])
     begin = _frames(np.asarray(starts), fs)[each]
     per_note = lambda values: np.broadcast_to(values, n)[each]
     seconds, faster = notes["onset_sec"], per_note(tempo)

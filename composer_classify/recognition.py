@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .evaluation import sharpen
 from .midi import MidiLoadError, NoteArray, load_midi
 from .preprocessing import paint
 
@@ -106,13 +107,13 @@ class Recognizer:
         "The answer for notes. Raises `MidiLoadError` if none of them has a pitch."
         passages, probabilities = self._passages(notes)
         if not len(passages):
-            raise MidiLoadError(name, "holds no notes" + (" in the stretch that was asked for" if start else ""))
-        mean = self._calibrated(probabilities.mean(axis=0))
+            raise MidiLoadError(name, "holds no notes to listen to" if len(notes) == 0 else "holds nothing with a pitch that lasts a tenth of a second")
+        mean = sharpen(probabilities.mean(axis=0), self.about["temperature"])
         order = np.argsort(-mean, kind="stable")
         rank = lambda p, i: dict(composer=self.composers[i], probability=round(float(p[i]), 4))
         length = self.about["n_frames"] / self.about["fs"]
         timeline = [dict(start_sec=round(start + float(at), 3), end_sec=round(start + float(min(at + length, notes.duration)), 3), **rank(p, p.argmax()))
-                    for at, p in zip(passages, self._calibrated(probabilities))]
+                    for at, p in zip(passages, sharpen(probabilities, self.about["temperature"]))]
         ranking = [rank(mean, i) for i in order[:top]]
         return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(mean[order[0]] >= self.about["known_above"]), None, timeline)
 
@@ -132,12 +133,6 @@ class Recognizer:
         if not found[0]:
             return np.empty(0), np.empty((0, len(self.composers)))
         return np.concatenate(found[0]), np.concatenate(found[1])
-
-    def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
-        "Probabilities at the temperature that the model was calibrated to."
-        logits = np.log(np.maximum(probabilities, 1e-9)) / self.about["temperature"]
-        scaled = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return scaled / scaled.sum(axis=-1, keepdims=True)
 
 # %% ../nbs/07_recognition.ipynb #07-017
 def plot_recognition(
