@@ -531,7 +531,24 @@ def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndar
         end[mine] = np.where(pedal >= 0, np.maximum(end[mine], up[pedal]), end[mine])
     return end
 
-# %% ../nbs/00_midi.ipynb #00-043
+# %% ../nbs/00_midi.ipynb #00-044
+def _velocity_roll(notes: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int, pedals: np.ndarray | None, fs: float) -> np.ndarray:
+    "The channel `velocity`, float32 of shape `(128, n_frames)`."
+    def paint(mine):
+        first, last = np.clip(start[mine], 0, n_frames), np.clip(end[mine], 0, n_frames)
+        loudness = np.repeat(notes["velocity"][mine] / 127, np.maximum(last - first, 0))
+        return np.bincount(_cells(notes["pitch"][mine].astype(np.int64), first, last, n_frames), loudness, 128 * n_frames).reshape(128, n_frames)
+
+    pedals = np.empty(0, PEDAL_DTYPE) if pedals is None else pedals
+    roll = paint(~np.isin(notes["track"], pedals["track"]))
+    for track in np.unique(pedals["track"]):
+        voice, mine = paint(notes["track"] == track), pedals[pedals["track"] == track]
+        for down, up in zip(_frames(mine["onset_sec"], fs), _frames(mine["offset_sec"], fs)):
+            voice[:, down:up] = np.maximum.accumulate(voice[:, down:up], axis=1)
+        roll = roll + voice
+    return roll.astype(np.float32)
+
+# %% ../nbs/00_midi.ipynb #00-045
 def piano_roll(
     notes: np.ndarray,              # Note array
     fs: float = 10,                 # Frames a second
@@ -548,14 +565,14 @@ def piano_roll(
     start, end = _frames(notes["onset_sec"], fs), _frames(notes["onset_sec"] + notes["duration_sec"], fs)
     if channels != "timing":
         end = np.where(notes["is_drum"], start, end)  # a drum has no pitch
-        if pedals is not None and len(pedals):
-            end = _held(notes, start, end, pedals, fs)
+    released = end
+    if channels != "timing" and pedals is not None and len(pedals):
+        end = _held(notes, start, end, pedals, fs)
     n_frames = int(end.max(initial=0)) if n_frames is None else n_frames
     size, pitch = 128 * n_frames, notes["pitch"].astype(np.int64)
     cells = lambda rows: _cells(rows, start, end, n_frames)
     if channels == "velocity":
-        lengths = np.maximum(np.clip(end, 0, n_frames) - np.clip(start, 0, n_frames), 0)
-        roll = np.bincount(cells(pitch), np.repeat(notes["velocity"] / 127, lengths), size).astype(np.float32)
+        return _velocity_roll(notes, start, released, n_frames, pedals, fs)
     elif channels == "instrumentation":
         once = np.unique(cells(notes["track"].astype(np.int64) * 128 + pitch))  # two notes of one track in a cell count once
         roll = np.bincount(once % max(size, 1), minlength=size).astype(np.float32)
@@ -564,7 +581,7 @@ def piano_roll(
         roll[cells(pitch)] = True
     return roll.reshape(128, n_frames)
 
-# %% ../nbs/00_midi.ipynb #00-048
+# %% ../nbs/00_midi.ipynb #00-050
 def plot_roll(
     roll: np.ndarray,                  # One channel, shape `(128, n_frames)`
     fs: float = 10,                    # Frames a second
@@ -583,7 +600,7 @@ def plot_roll(
     ax.set(title=title, xlabel="seconds", ylabel="key", yticks=octaves, yticklabels=[f"C{p // 12 - 1}" for p in octaves])
     return ax
 
-# %% ../nbs/00_midi.ipynb #00-053
+# %% ../nbs/00_midi.ipynb #00-055
 def to_pretty_midi(notes: np.ndarray) -> pretty_midi.PrettyMIDI:
     "The notes as a `PrettyMIDI` object, one instrument for each track, for all that library can do."
     import pretty_midi
@@ -609,7 +626,7 @@ def synthesize(
     sound = to_pretty_midi(notes).synthesize(fs=rate, wave=tone)[:length]
     return (sound / max(np.abs(sound).max(initial=0), 1e-9)).astype(np.float32)
 
-# %% ../nbs/00_midi.ipynb #00-054
+# %% ../nbs/00_midi.ipynb #00-056
 def audio(
     notes: NoteArray,
     start: float = 0,      # Seconds into the piece

@@ -140,7 +140,7 @@ def reference_roll(midi: pretty_midi.PrettyMIDI, fs: float, **kwargs) -> np.ndar
     bends = [instrument.pitch_bends for instrument in midi.instruments]
     for instrument in midi.instruments:
         instrument.pitch_bends = []
-    roll = midi.get_piano_roll(fs, **kwargs) > 0
+    roll = midi.get_piano_roll(fs, **kwargs)
     for event, was in events:
         vars(event).update(was)
     for instrument, was in zip(midi.instruments, bends):
@@ -157,11 +157,20 @@ def test_binary_roll_is_that_of_pretty_midi(pairs, fs, pedal):
         assert sum(len(pair.ours.pedals) > 0 for pair in pairs) >= 20, "pedals are hardly tested"
     differ = []
     for pair in pairs:
-        reference = reference_roll(pair.theirs, fs, pedal_threshold=64 if pedal else None)
+        reference = reference_roll(pair.theirs, fs, pedal_threshold=64 if pedal else None) > 0
         roll = piano_roll(pair.ours, fs, n_frames=reference.shape[1], pedals=pair.ours.pedals if pedal else None).astype(bool)
         if not np.array_equal(roll, reference):
             differ.append((pair.name, int((roll != reference).sum())))
     assert not differ
+
+
+def test_velocity_roll_is_that_of_pretty_midi(pairs):
+    "To the last digit, pedals and all: the report's velocity channel is that roll over 127."
+    for pair in pairs[:60]:
+        if pair.agrees:
+            reference = reference_roll(pair.theirs, 10) / 127
+            roll = piano_roll(pair.ours, 10, "velocity", reference.shape[1], pair.ours.pedals)
+            assert np.allclose(roll, reference, atol=1e-5), pair.name
 
 
 # ---------------------------------------------------------------- what can be repaired
