@@ -1,6 +1,6 @@
 # Everything is installed into .venv, with the versions of constraints.txt. A stamp in it says what is installed, so a second run starts at once.
 PYTHON ?= python3
-SAMPLE ?= tests/samples/bach_bwv846.mid
+SAMPLE ?= tests/samples/bach_bwv772.mid
 
 SHELL := bash
 BIN := .venv/bin

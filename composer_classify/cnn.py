@@ -146,23 +146,26 @@ def evaluate(
         baselines={f"always {composers[files.argmax()]}": scores(truth, majority)}, ci95=bootstrap(truth, answers, found["works"]),
     )
 
-# %% ../nbs/04_cnn.ipynb #04-025
+# %% ../nbs/04_cnn.ipynb #04-026
 def export_onnx(
     model: keras.Model,
     path: str | os.PathLike,  # File to write
     about: dict,              # Kept in the file: composers, fs, n_frames, temperature, known_above, score, …
 ) -> None:
     "Write a network as ONNX with `about` as its metadata."
+    import warnings
+
     import onnx
 
-    with tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # tf2onnx looks for names that NumPy gave up
         partial = Path(folder, "model.onnx")
         model.export(partial, format="onnx", verbose=False)
         proto = onnx.load(partial)
     onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
     _write(Path(path), lambda file: file.write(proto.SerializeToString()))
 
-# %% ../nbs/04_cnn.ipynb #04-027
+# %% ../nbs/04_cnn.ipynb #04-028
 def train(
     corpus: Corpus,
     out: str | os.PathLike,  # ONNX file to write

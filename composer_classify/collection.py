@@ -270,15 +270,20 @@ def _folder_members(source: str) -> Iterator[Member]:
         yield Member(_clean_name("/".join(parts)), source, parts, f"the folder cannot be opened ({error.strerror})")
 
 # %% ../nbs/01_collection.ipynb #01-021
+def _must_exist(source: Path) -> None:
+    "Raises `CollectionError` if there is nothing of that name."
+    if not source.exists():
+        raise CollectionError(f"{source}: does not exist (give a zip file, a folder of composer folders, 'embedded' or 'kaggle')")
+
+
 def list_members(
     source: str | os.PathLike,  # A zip file, or a folder of composer folders
 ) -> list[Member]:
     "Every file of a source in the order of their names, archives inside opened. Reads no contents but those of archives. Raises `CollectionError`."
     path = Path(source)
+    _must_exist(path)
     if path.is_dir():
         members = _folder_members(str(path))
-    elif not path.exists():
-        raise CollectionError(f"{source}: does not exist (give a zip file, a folder of composer folders, 'embedded' or 'kaggle')")
     elif not zipfile.is_zipfile(path):
         raise CollectionError(f"{source}: is neither a folder nor a zip archive")
     else:
@@ -533,8 +538,9 @@ def _one_at_a_time(folder: Path) -> FileLock:
 
 # %% ../nbs/01_collection.ipynb #01-038
 def hash_source(source: str | os.PathLike) -> str:
-    "SHA-256 of a zip file, or of the names and contents of a folder's files."
+    "SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is nothing of that name."
     path, digest = Path(source), hashlib.sha256()
+    _must_exist(path)
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         if path.is_dir():
             digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + str(file.stat().st_size).encode() + b"\0")
@@ -585,7 +591,7 @@ def collect(
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
     source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    data_hash = hash_source(source) if Path(source).exists() else ""
+    data_hash = hash_source(source)
     dest = dest or cache_folder() / "corpora" / data_hash[:16]
     with _one_at_a_time(dest):
         return _collect(Path(source), dest, data_hash, n_jobs)

@@ -308,12 +308,12 @@ def _walk(track: bytes) -> tuple[list[tuple[int, int]], int]:
 
 
 def _may_wrap(data: bytes) -> bool:
-    "Whether a file may hold enough of the longest delta times (four bytes) to pass the 31 bits that ticks are counted in: a quick look, for files that need no walk."
+    "Whether the delta times of four bytes in a file may add up to the 31 bits that ticks are counted in: a quick look, for files that need no walk."
     octets = np.frombuffer(data, np.uint8)
     high = octets >= 0x80
     at = np.flatnonzero(high[:-3] & high[1:-2] & high[2:-1] & ~high[3:])
-    in_tempo = (octets[at - 3] == 0x51) & (octets[at - 2] == 3) | (octets[at - 2] == 0x51) & (octets[at - 1] == 3)  # the end of a tempo and a short delta time
-    return int((~in_tempo).sum()) >= 8
+    in_tempo = np.any([(octets[at - k] == 0x51) & (octets[at - k + 1] == 3) for k in (2, 3, 4)], axis=0)  # the end of a tempo and a shorter delta time
+    return int((octets[at[~in_tempo]].astype(np.int64) - 0x7F << 21).sum()) >= 2**30  # the first byte says the most; all short ones together are far less
 
 
 def _tempo_changes(score: Score, data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -516,9 +516,10 @@ def _frames(seconds: np.ndarray, fs: float) -> np.ndarray:
 
 def _cells(rows: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int) -> np.ndarray:
     "Flat indices of the cells `start <= frame < end` of each row of an array with `n_frames` columns."
-    start, end = np.clip(start, 0, n_frames), np.clip(end, 0, n_frames)
+    start, end = np.maximum(start, 0), np.minimum(end, n_frames)
     lengths = np.maximum(end - start, 0)
-    return np.repeat(rows * n_frames + start - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    ends = np.cumsum(lengths)
+    return np.repeat(rows * n_frames + start - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 # %% ../nbs/00_midi.ipynb #00-042
 def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndarray, fs: float) -> np.ndarray:

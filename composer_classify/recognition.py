@@ -134,7 +134,7 @@ class Recognizer:
             return np.empty(0), np.empty((0, len(self.composers)))
         return np.concatenate(found[0]), np.concatenate(found[1])
 
-# %% ../nbs/07_recognition.ipynb #07-017
+# %% ../nbs/07_recognition.ipynb #07-021
 def plot_recognition(
     notes: NoteArray,
     answer: Recognition,  # For these notes

@@ -1,6 +1,6 @@
 """Write the sample MIDI files of tests/samples from notes in code: `python tests/make_samples.py`.
 
-J. S. Bach, Prelude in C major BWV 846 (public domain), as it is taught: a chord of five notes a bar, broken up.
+J. S. Bach (public domain): the Prelude in C major BWV 846, as it is taught, a chord of five notes a bar, broken up; and the first six bars of the Invention in C major BWV 772.
 """
 from pathlib import Path
 
@@ -40,6 +40,32 @@ def prelude() -> list[tuple[int, int, int]]:
     return notes + [(16 * bar * sixteenth, 16 * sixteenth, int(key)) for key in LAST.split()]
 
 
+# Two voices; a number of sixteenths after a name, one if there is none; `r` is a rest
+INVENTION = {
+    "right": """r C4 D4 E4 F4 D4 E4 C4  G4:2 C5:2 B4:2 C5:2     D5 G4 A4 B4 C5 A4 B4 G4  D5:2 G5:2 F5:2 G5:2
+                E5 A5 G5 F5 E5 G5 F5 A5  G5 F5 E5 D5 C5 E5 D5 F5  E5 D5 C5 B4 A4 C5 B4 D5  C5 B4 A4 G4 F#4 A4 G4 B4
+                A4:2 D4:2 C5:3 D5  B4 A4 G4 F#4 E4 G4 F#4 A4    G4 B4 A4 C5 B4 D5 C5 E5  D5 B4 C5 D5 G4:4""",
+    "left": """r:8 r C3 D3 E3 F3 D3 E3 C3                       G3:2 G2:2 r:4 r G3 A3 B3 C4 A3 B3 G3
+               C4:2 B3:2 C4:2 D4:2 E4:2 G3:2 A3:2 B3:2         C4:2 E3:2 F#3:2 G3:2 A3:2 B3:2 C4:4
+               r D3 E3 F#3 G3 E3 F#3 D3 G3:2 B2:2 C3:2 D3:2    E3 F#3 G3 E3 B3:2 C4:2 D4:2 D3:2 G3:4""",
+}
+STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "F#": 6, "G": 7, "A": 9, "B": 11}
+
+
+def invention() -> list[tuple[int, int, int]]:
+    "The beginning of the invention as (onset in ticks, duration in ticks, key)."
+    notes = []
+    for voice in INVENTION.values():
+        at = 0
+        for word in voice.split():
+            name, _, length = word.partition(":")
+            ticks = int(length or 1) * TICKS // 4
+            if name != "r":
+                notes.append((at, ticks, STEPS[name[:-1]] + 12 * (int(name[-1]) + 1)))
+            at += ticks
+    return notes
+
+
 def write(notes: list[tuple[int, int, int]], path: Path, bpm: float) -> None:
     "Write notes as a MIDI file of format 1: a track for tempo and signatures, a track for the piano."
     midi = mido.MidiFile(ticks_per_beat=TICKS)
@@ -57,3 +83,4 @@ def write(notes: list[tuple[int, int, int]], path: Path, bpm: float) -> None:
 if __name__ == "__main__":
     SAMPLES.mkdir(exist_ok=True)
     write(prelude(), SAMPLES / "bach_bwv846.mid", bpm=72)
+    write(invention(), SAMPLES / "bach_bwv772.mid", bpm=72)

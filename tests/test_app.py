@@ -35,7 +35,7 @@ def client(address):
 
 
 def test_a_file_gets_its_answer(client):
-    sentence, ranking, picture = client.predict(gradio_client.handle_file(ROOT / "tests/samples/bach_bwv846.mid"), api_name="/predict")
+    sentence, ranking, picture = client.predict(gradio_client.handle_file(ROOT / "tests/samples/bach_bwv772.mid"), api_name="/predict")
     assert "Bach" in sentence and ranking["label"] == "Bach"
     assert picture["plot"].startswith("data:image")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = "tests/samples/bach_bwv846.mid"
+SAMPLE = "tests/samples/bach_bwv772.mid"
 
 
 def run(*arguments, **kwargs) -> subprocess.CompletedProcess:
@@ -28,7 +28,7 @@ def test_predict_prints_the_contract():
 
 
 def test_one_bad_file_never_stops_the_rest(tmp_path):
-    bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "half.mid": (ROOT / SAMPLE).read_bytes()[:1700]}
+    bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "half.mid": (ROOT / SAMPLE).read_bytes()[:700]}
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     done = run("predict", *(tmp_path / name for name in bad), tmp_path, tmp_path / "missing.mid", SAMPLE, "--json")
@@ -48,7 +48,7 @@ def test_wrong_usage(arguments):
 
 
 def test_plot(tmp_path):
-    done = run("predict", SAMPLE, "--plot", tmp_path / "answer.png", "--start", 10, "--duration", 20)
+    done = run("predict", SAMPLE, "--plot", tmp_path / "answer.png", "--start", 5, "--duration", 10)
     assert done.returncode == 0 and (tmp_path / "answer.png").read_bytes()[:4] == b"\x89PNG"
     done = run("predict", SAMPLE, "--plot", tmp_path / "no" / "answer.png")
     assert done.returncode == 1 and "answer.png" in done.stderr and "Traceback" not in done.stderr
