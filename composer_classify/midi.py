@@ -504,7 +504,7 @@ def read_mido(
     data, name, _ = _stream(source, name, limits)
     return _parse_mido(data, name, limits)[0]
 
-# %% ../nbs/00_midi.ipynb #00-040
+# %% ../nbs/00_midi.ipynb #00-041
 CHANNELS = ("binary", "velocity", "instrumentation", "timing")
 ROUNDING = 1e-3  # frames: an onset this close before the edge of a frame lies on it (times are sums of floats)
 
@@ -521,7 +521,7 @@ def _cells(rows: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int) 
     ends = np.cumsum(lengths)
     return np.repeat(rows * n_frames + start - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
-# %% ../nbs/00_midi.ipynb #00-042
+# %% ../nbs/00_midi.ipynb #00-043
 def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndarray, fs: float) -> np.ndarray:
     "The frames in which notes end when a pedal holds them."
     end = end.copy()
@@ -532,7 +532,7 @@ def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndar
         end[mine] = np.where(pedal >= 0, np.maximum(end[mine], up[pedal]), end[mine])
     return end
 
-# %% ../nbs/00_midi.ipynb #00-044
+# %% ../nbs/00_midi.ipynb #00-045
 def _velocity_roll(notes: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int, pedals: np.ndarray | None, fs: float) -> np.ndarray:
     "The channel `velocity`, float32 of shape `(128, n_frames)`."
     def paint(mine):
@@ -549,7 +549,7 @@ def _velocity_roll(notes: np.ndarray, start: np.ndarray, end: np.ndarray, n_fram
         roll = roll + voice
     return roll.astype(np.float32)
 
-# %% ../nbs/00_midi.ipynb #00-045
+# %% ../nbs/00_midi.ipynb #00-046
 def piano_roll(
     notes: np.ndarray,              # Note array
     fs: float = 10,                 # Frames a second
@@ -582,7 +582,7 @@ def piano_roll(
         roll[cells(pitch)] = True
     return roll.reshape(128, n_frames)
 
-# %% ../nbs/00_midi.ipynb #00-050
+# %% ../nbs/00_midi.ipynb #00-051
 def plot_roll(
     roll: np.ndarray,                  # One channel, shape `(128, n_frames)`
     fs: float = 10,                    # Frames a second
@@ -601,7 +601,7 @@ def plot_roll(
     ax.set(title=title, xlabel="seconds", ylabel="key", yticks=octaves, yticklabels=[f"C{p // 12 - 1}" for p in octaves])
     return ax
 
-# %% ../nbs/00_midi.ipynb #00-055
+# %% ../nbs/00_midi.ipynb #00-056
 def to_pretty_midi(notes: np.ndarray) -> pretty_midi.PrettyMIDI:
     "The notes as a `PrettyMIDI` object, one instrument for each track, for all that library can do."
     import pretty_midi
@@ -627,7 +627,7 @@ def synthesize(
     sound = to_pretty_midi(notes).synthesize(fs=rate, wave=tone)[:length]
     return (sound / max(np.abs(sound).max(initial=0), 1e-9)).astype(np.float32)
 
-# %% ../nbs/00_midi.ipynb #00-056
+# %% ../nbs/00_midi.ipynb #00-057
 def audio(
     notes: NoteArray,
     start: float = 0,      # Seconds into the piece
