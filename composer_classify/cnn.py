@@ -21,8 +21,8 @@ from .evaluation import assert_no_leak, bootstrap, confusion, find_works, get_sp
 from .preprocessing import Chunks
 
 # %% auto #0
-__all__ = ['build_cnn', 'TrainingBatches', 'fit', 'answer_files', 'fit_temperature', 'cross_validate', 'evaluate', 'export_onnx',
-           'train', 'describe']
+__all__ = ['build_cnn', 'TrainingBatches', 'steps_for', 'fit', 'answer_files', 'fit_temperature', 'cross_validate', 'evaluate',
+           'export_onnx', 'train', 'describe']
 
 # %% ../nbs/04_cnn.ipynb #04-007
 def build_cnn(
@@ -65,15 +65,21 @@ class TrainingBatches(keras.utils.PyDataset):
         self.epoch += 1
 
 # %% ../nbs/04_cnn.ipynb #04-013
+def steps_for(chunks: Chunks) -> int:
+    "Batches an epoch that suit the size of a corpus: half of its chunks, between 50 and 200 batches of 32."
+    return int(np.clip(len(chunks) // 64, 50, 200))
+
+
 def fit(
     chunks: Chunks,
     files: np.ndarray,   # Positions of the training files
     labels: np.ndarray,  # Composer of each file, as a number
     epochs: int = 20,
-    steps: int = 200,    # Batches of 32 an epoch
+    steps: int = None,   # Batches of 32 an epoch; `steps_for` the corpus if not given
     seed: int = 0,
 ) -> tuple[keras.Model, dict]:
     "Train a network on these files. Returns it and its history. The number of epochs is fixed: nothing is chosen by looking at test files."
+    steps = steps or steps_for(chunks)
     keras.utils.set_random_seed(seed)
     model = build_cnn(int(labels.max()) + 1, chunks.n_frames)
     rate = keras.optimizers.schedules.CosineDecay(1e-4, epochs * steps, warmup_target=2e-3, warmup_steps=steps)
@@ -109,7 +115,7 @@ def cross_validate(
     corpus: Corpus,
     folds: int = 5,
     epochs: int = 20,
-    steps: int = 200,
+    steps: int = None,  # As for `fit`
     seed: int = 0,
     only: int = None,  # Train only the first so many folds
 ) -> dict:
@@ -131,7 +137,7 @@ def evaluate(
     corpus: Corpus,
     folds: int = 5,
     epochs: int = 20,
-    steps: int = 200,
+    steps: int = None,  # As for `fit`
 ) -> dict:
     "Leak-free scores of the CNN on a corpus: the JSON of `composer-classify evaluate --json`. Raises `ValueError` where works are too few."
     found = cross_validate(corpus, folds, epochs, steps)
@@ -170,7 +176,7 @@ def train(
     corpus: Corpus,
     out: str | os.PathLike,  # ONNX file to write
     epochs: int = 20,
-    steps: int = 200,
+    steps: int = None,  # As for `fit`
     seed: int = 0,
 ) -> dict:
     "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
@@ -179,6 +185,7 @@ def train(
     if not Path(out).exists():  # find out now, not after an hour of training
         _write(Path(out), lambda file: None)
         Path(out).unlink()
+    steps = steps or steps_for(Chunks(corpus))
     found = cross_validate(corpus, epochs=epochs, steps=steps, seed=seed, only=1)
     about = describe(corpus, found, dict(epochs=epochs, steps=steps, seed=seed))
     export_onnx(found["model"], out, about)
