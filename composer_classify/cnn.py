@@ -48,7 +48,6 @@ class TrainingBatches(keras.utils.PyDataset):
         super().__init__(workers=1, max_queue_size=8)
         self.chunks, self.labels, self.steps, self.batch_size = chunks, labels, steps, batch_size
         self.by_composer = [files[labels[files] == label] for label in np.unique(labels[files])]
-        self.first = np.cumsum(chunks.counts) - chunks.counts
         self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
@@ -57,7 +56,7 @@ class TrainingBatches(keras.utils.PyDataset):
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, self.epoch, step])
         files = np.array([rng.choice(self.by_composer[c]) for c in rng.integers(len(self.by_composer), size=self.batch_size)])
-        chunks = self.first[files] + rng.integers(self.chunks.counts[files])
+        chunks = self.chunks.first[files] + rng.integers(self.chunks.counts[files])
         rolls = self.chunks.batch(chunks, rng.integers(-6, 7, self.batch_size), np.exp(rng.uniform(-0.22, 0.22, self.batch_size)))
         return rolls, self.labels[files]
 

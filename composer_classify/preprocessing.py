@@ -169,11 +169,9 @@ def _transpose_track(track: list, semitones: int) -> int:
 
 # %% ../nbs/02_preprocessing.ipynb #02-035
 @dataclass(frozen=True)
-class Chunks:
-    "The chunks of a corpus, numbered through from file to file; `batch` paints the piano rolls of any of them."
+class _Parts:
+    "Parts of one size of the files of a corpus, numbered through from file to file; `counts` says how many each file has."
     corpus: Corpus
-    n_frames: int = 150  # width of a chunk
-    fs: float = 10       # frames a second
 
     @cached_property
     def files(self) -> np.ndarray:
@@ -181,25 +179,39 @@ class Chunks:
         return self.corpus.files.index.to_numpy()
 
     @cached_property
+    def first(self) -> np.ndarray:
+        "The number of the first part of each file, int64 of shape `(files,)`."
+        return np.cumsum(self.counts) - self.counts
+
+    @cached_property
+    def file(self) -> np.ndarray:
+        "The file of each part, as a position in `files`, int64 of shape `(parts,)`."
+        return np.repeat(np.arange(len(self.files)), self.counts)
+
+    @cached_property
+    def composer(self) -> np.ndarray:
+        "The composer of each part, shape `(parts,)`."
+        return self.corpus.files["composer"].to_numpy()[self.file]
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+# %% ../nbs/02_preprocessing.ipynb #02-036
+@dataclass(frozen=True)
+class Chunks(_Parts):
+    "The chunks of a corpus, numbered through from file to file; `batch` paints the piano rolls of any of them."
+    n_frames: int = 150  # width of a chunk
+    fs: float = 10       # frames a second
+
+    @cached_property
     def counts(self) -> np.ndarray:
         "How many chunks each file has, at least one, int64 of shape `(files,)`."
         return np.maximum(-(-self._frames_of_files // self.n_frames), 1)
 
     @cached_property
-    def file(self) -> np.ndarray:
-        "The file of each chunk, as a position in `files`, int64 of shape `(chunks,)`."
-        return np.repeat(np.arange(len(self.files)), self.counts)
-
-    @cached_property
     def start(self) -> np.ndarray:
         "The second at which each chunk begins in its file, float64 of shape `(chunks,)`."
-        first = np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
-        return (np.arange(len(self.file)) - first) * self.n_frames / self.fs
-
-    @cached_property
-    def composer(self) -> np.ndarray:
-        "The composer of each chunk, shape `(chunks,)`."
-        return self.corpus.files["composer"].to_numpy()[self.file]
+        return (np.arange(len(self.file)) - self.first[self.file]) * self.n_frames / self.fs
 
     @property
     def padding(self) -> np.ndarray:
@@ -214,9 +226,6 @@ class Chunks:
     def _longest(self) -> np.ndarray:
         "The longest note of each file in seconds: how far back a note can begin that still sounds."
         return np.array([self.corpus.notes(row)["duration_sec"].max(initial=0) for row in self.files])
-
-    def __len__(self) -> int:
-        return len(self.file)
 
     def batch(
         self,
@@ -238,7 +247,7 @@ class Chunks:
         begin, end = np.searchsorted(notes["onset_sec"], [start - self._longest[file] - margin, start + self.n_frames / self.fs * tempo + margin])
         return notes[begin:end]
 
-# %% ../nbs/02_preprocessing.ipynb #02-037
+# %% ../nbs/02_preprocessing.ipynb #02-038
 def paint(
     parts: list[np.ndarray],         # Note arrays, one a picture
     starts: np.ndarray,              # Second at which each picture begins
@@ -266,35 +275,16 @@ def paint(
     rolls[_cells(each * 128 + np.where(heard, pitch, 0), start, end, n_frames)] = 1
     return rolls.reshape(n, 128, n_frames, 1)
 
-# %% ../nbs/02_preprocessing.ipynb #02-049
+# %% ../nbs/02_preprocessing.ipynb #02-050
 @dataclass(frozen=True)
-class Sequences:
+class Sequences(_Parts):
     "Windows of consecutive notes of a corpus, numbered through from file to file; `batch` reads any of them from the note store."
-    corpus: Corpus
     length: int = 128  # notes in a window
-
-    @cached_property
-    def files(self) -> np.ndarray:
-        "The manifest rows of the files, int64 of shape `(files,)`."
-        return self.corpus.files.index.to_numpy()
 
     @cached_property
     def counts(self) -> np.ndarray:
         "How many windows each file has, int64 of shape `(files,)`."
         return -(-self.corpus.files["n_notes"].to_numpy() // self.length)
-
-    @cached_property
-    def file(self) -> np.ndarray:
-        "The file of each window, as a position in `files`, int64 of shape `(windows,)`."
-        return np.repeat(np.arange(len(self.files)), self.counts)
-
-    @cached_property
-    def composer(self) -> np.ndarray:
-        "The composer of each window, shape `(windows,)`."
-        return self.corpus.files["composer"].to_numpy()[self.file]
-
-    def __len__(self) -> int:
-        return len(self.file)
 
     def batch(
         self,
@@ -303,10 +293,9 @@ class Sequences:
     ) -> np.ndarray:
         "Pitch, beats since the last onset and beats of duration, float32 of shape `(len(windows), length, 3)`; zeros where a piece has ended."
         windows = np.asarray(windows)
-        first = np.cumsum(self.counts) - self.counts
         out = np.zeros((len(windows), self.length, 3), np.float32)
         for row, window, shift in zip(out, windows, np.broadcast_to(semitones, windows.shape)):
-            begin = (window - first[self.file[window]]) * self.length
+            begin = (window - self.first[self.file[window]]) * self.length
             notes = self.corpus.notes(self.files[self.file[window]])[max(begin - 1, 0):begin + self.length]
             since = np.diff(notes["onset_beat"], prepend=notes["onset_beat"][:1])[int(begin > 0):]
             notes = notes[int(begin > 0):]
