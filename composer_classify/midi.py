@@ -308,12 +308,14 @@ def _walk(track: bytes) -> tuple[list[tuple[int, int]], int]:
 
 
 def _may_wrap(data: bytes) -> bool:
-    "Whether the delta times of four bytes in a file may add up to the 31 bits that ticks are counted in: a quick look, for files that need no walk."
+    "Whether the long delta times of a file, of three bytes and four, may add up to the 31 bits that ticks are counted in: a quick look, for files that need no walk."
     octets = np.frombuffer(data, np.uint8)
     high = octets >= 0x80
-    at = np.flatnonzero(high[:-3] & high[1:-2] & high[2:-1] & ~high[3:])
-    in_tempo = np.any([(octets[at - k] == 0x51) & (octets[at - k + 1] == 3) for k in (2, 3, 4)], axis=0)  # the end of a tempo and a shorter delta time
-    return int((octets[at[~in_tempo]].astype(np.int64) - 0x7F << 21).sum()) >= 2**30  # the first byte says the most; all short ones together are far less
+    total = 0
+    for at, shift in ((np.flatnonzero(high[:-3] & high[1:-2] & high[2:-1] & ~high[3:]), 21), (np.flatnonzero(high[:-2] & high[1:-1] & ~high[2:]), 14)):
+        in_tempo = np.any([(octets[at - k] == 0x51) & (octets[at - k + 1] == 3) for k in (2, 3, 4)], axis=0)  # the end of a tempo and a shorter delta time
+        total += int((octets[at[~in_tempo]].astype(np.int64) - 0x7F << shift).sum())  # at most: the first byte, rounded up
+    return total >= 2**30  # shorter ones would take 130,000 events without a note among them to go unseen: a note at a negative tick gives it away
 
 
 def _tempo_changes(score: Score, data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .midi import NOTE_DTYPE, _cells, _frames, read_mido
+from .midi import NOTE_DTYPE, _cells, _frames, _keep, read_mido
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,16 +155,10 @@ def _slower(micros: int, tempo: float) -> int:
 
 def _transpose_track(track: list, semitones: int) -> int:
     "Move the notes of a track in place, dropping those that leave the keyboard without moving the rest in time. Returns how many."
-    kept, waiting, dropped = [], 0, 0
-    for message in track:
-        pitched = message.type in ("note_on", "note_off", "polytouch") and message.channel != 9
-        if pitched and not 0 <= message.note + semitones < 128:
-            waiting += message.time
-            dropped += message.type == "note_on" and message.velocity > 0
-            continue
-        kept.append(message.copy(time=message.time + waiting, **({"note": message.note + semitones} if pitched else {})))
-        waiting = 0
-    track[:] = kept
+    pitched = lambda message: message.type in ("note_on", "note_off", "polytouch") and message.channel != 9
+    leaves = lambda message: pitched(message) and not 0 <= message.note + semitones < 128
+    dropped = sum(message.type == "note_on" and message.velocity > 0 and leaves(message) for message in track)
+    track[:] = [message.copy(note=message.note + semitones) if pitched(message) else message for message in _keep(track, lambda message: not leaves(message))]
     return dropped
 
 # %% ../nbs/02_preprocessing.ipynb #02-035

@@ -456,3 +456,9 @@ def test_between_cuts_pedals_and_tempos_with_the_notes():
     whole, cut = (piano_roll(n, 8, pedals=n.pedals) for n in (notes, part))
     assert np.array_equal(cut, whole[:, 8:])
     assert part.tempos[["onset_sec", "bpm"]].tolist() == [(0.0, 60.0)]
+
+
+def test_the_tick_counter_does_not_wrap_on_three_byte_delta_times():
+    rest = varlen(2**21 - 1) + b"\xff\x01\0"  # the longest delta time of three bytes, before an empty text
+    with pytest.raises(MidiLoadError, match="longer than MIDI can count"):
+        load_midi(smf([scale() + rest * 2049 + scale() + END]))
