@@ -72,9 +72,10 @@ def _print_answer(answer) -> None:
 def _collect(args: argparse.Namespace) -> int:
     "Make a corpus and say what was found."
     from composer_classify.collection import collect, counts, summary
+    from composer_classify.evaluation import duplicates
 
     begin = time.perf_counter()
-    corpus = collect(args.source, args.dest, args.jobs)
+    corpus = collect(args.source, args.dest, args.jobs, corrections=not args.no_corrections)
     found = dict(counts(corpus), seconds=round(time.perf_counter() - begin, 2))
     left_out = corpus.manifest[corpus.manifest["status"].isin(["unreadable", "uncategorised", "augmented"])]
     for row in left_out.itertuples():
@@ -85,7 +86,9 @@ def _collect(args: argparse.Namespace) -> int:
         if len(corpus.files):
             print(summary(corpus).head(20).to_string())
         print(f"\n{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['nested']} in archives inside), {found['duplicates']} repeated; "
-              f"{len(corpus.files):,} pieces by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s")
+              f"{len(corpus.files):,} files of {corpus.files['work_id'].nunique():,} works by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s")
+        if len(shared := duplicates(corpus)):
+            print(f"{shared['work_id'].nunique():,} works lie in several files, {shared.loc[shared['composers'] > 1, 'work_id'].nunique()} of them under several composers: see {os.path.join(args.dest, 'duplicates.csv')}")
     return 1 if len(left_out) else 0
 
 # %% ../nbs/09_cli.ipynb #09-011
@@ -101,9 +104,11 @@ def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
     if args.composers or works.min() >= folds:
         return corpus, 0
     for composer, n in works[works < folds].items():
-        _warn(f"{composer}: left out, {n} works are fewer than the {folds} folds")
+        _warn(f"{composer}: left out, {n} work{'s' if n > 1 else ''} cannot lie in {folds} folds")
     if (works >= folds).sum() < 2:
-        raise CollectionError(f"{args.corpus}: fewer than two composers have {folds} works, and a score takes two")
+        fewer = works.nlargest(2).iloc[-1] if len(works) > 1 else 0
+        hint = f"; with --folds {fewer} it would have two" if fewer > 1 and args.command == "evaluate" else ""
+        raise CollectionError(f"{args.corpus}: fewer than two composers have {folds} works, and telling composers apart takes two{hint}")
     return corpus.select(works.index[works >= folds].tolist()), 1
 
 
@@ -122,19 +127,25 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     "Leak-free cross-validation of a model on a corpus."
     corpus, status = _part(args, args.folds)
-    from composer_classify.cnn import evaluate
+    if args.model == "trees":
+        from composer_classify.evaluation import evaluate
+    else:
+        from composer_classify.cnn import evaluate
 
     result = evaluate(corpus, args.folds)
     if args.json:
         _print_json(result)
         return status
-    (name, baseline), = result["baselines"].items()
-    print(f"{result['n_files']} files, {result['n_works']} works, {args.folds} folds by work, {len(result['per_composer'])} composers")
-    for score in ("accuracy", "balanced_accuracy", "macro_f1", "top5"):
-        low, high = result["ci95"][score]
-        print(f"{score:18} {result[score]:.3f}  (95%: {low:.3f} to {high:.3f}; {name}: {baseline[score]:.3f})")
+    measures = dict(accuracy="accuracy", balanced_accuracy="balanced", macro_f1="macro-F1", top5="top 5")
+    print(f"{result['n_files']} files, {result['n_works']} works, {len(result['per_composer'])} composers, {args.folds} folds by work\n")
+    print(f"{'':16}" + "".join(f"{name:>16}" for name in measures.values()))
+    print(f"{args.model:16}" + "".join(f"{result[m]:>16.3f}" for m in measures))
+    print(f"{'  95%':16}" + "".join(f"{'%.3f to %.3f' % result['ci95'][m]:>16}" for m in measures))
+    for name, baseline in result["baselines"].items():
+        print(f"{name:16}" + "".join(f"{baseline[m]:>16.3f}" for m in measures))
+    print()
     for composer, row in result["per_composer"].items():
-        print(f"  {composer:20} recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files)")
+        print(f"  {composer:20} F1 {row['f1']:.2f} ({row['f1_ci95'][0]:.2f} to {row['f1_ci95'][1]:.2f})  recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files, {row['works']} works)")
     return status
 
 # %% ../nbs/09_cli.ipynb #09-013
@@ -170,18 +181,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("source")
     command.add_argument("dest")
     command.add_argument("--jobs", type=_number(1, int), default=-1, metavar="N", help="processes (default: all cores)")
+    command.add_argument("--no-corrections", action="store_true", help="leave every label as it was found, also those that are known to be wrong")
     command.add_argument("--json", action="store_true")
 
-    def about_models(command):
+    def about_models(command, models):
         command.add_argument("corpus")
         command.add_argument("--composers", metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
-        command.add_argument("--model", choices=["cnn"], default="cnn")
+        command.add_argument("--model", choices=models, default="cnn")
         return command
 
-    command = about_models(add("train", _train, "train a model on a corpus"))
+    command = about_models(add("train", _train, "train a model on a corpus"), ["cnn"])
     command.add_argument("--out", required=True, metavar="MODEL", help="file to write (.onnx)")
 
-    command = about_models(add("evaluate", _evaluate, "score a model on a corpus, without leaks"))
+    command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), ["cnn", "trees"])
     command.add_argument("--folds", type=_number(2, int), default=5, metavar="N")
     command.add_argument("--json", action="store_true")
 

@@ -16,7 +16,7 @@ from keras import layers
 from tqdm import tqdm
 
 from .collection import Corpus, _write
-from .evaluation import assert_no_leak, bootstrap, confusion, find_works, get_splits, mean_over_files, scores, sharpen
+from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge, mean_over_files, scores, sharpen
 from .preprocessing import Chunks
 
 # %% auto #0
@@ -118,7 +118,7 @@ def cross_validate(
     only: int = None,  # Train only the first so many folds
 ) -> dict:
     "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and the `model` and `history` of the first fold."
-    chunks, composers, works = Chunks(corpus), corpus.composers, find_works(corpus).to_numpy()
+    chunks, composers, works = Chunks(corpus), corpus.composers, corpus.files["work_id"].to_numpy()
     labels = np.searchsorted(composers, corpus.files["composer"])
     files, probabilities, first = [], [], {}
     for train, test in list(get_splits(corpus, folds, seed))[:only]:
@@ -137,18 +137,10 @@ def evaluate(
     epochs: int = 20,
     steps: int = None,  # As for `fit`
 ) -> dict:
-    "Leak-free scores of the CNN on a corpus: the JSON of `composer-classify evaluate --json`. Raises `ValueError` where works are too few."
+    "Leak-free scores of the CNN on a corpus, beside the baselines under the same splits, as `judge` reports them. Raises `ValueError` where works are too few."
+    opponents = baselines(corpus, get_splits(corpus, folds))
     found = cross_validate(corpus, folds, epochs, steps)
-    truth, answers, composers = found["truth"], found["probabilities"], found["composers"]
-    table = confusion(truth, answers)
-    files, answered = table.sum(axis=1), table.sum(axis=0)
-    majority = np.eye(len(composers))[np.full(len(truth), files.argmax())]
-    return dict(
-        scores(truth, answers),
-        per_composer={c: dict(files=int(files[i]), recall=float(table[i, i] / files[i]), precision=float(table[i, i] / max(answered[i], 1))) for i, c in enumerate(composers)},
-        confusion=dict(composers=composers, counts=table.tolist()), n_files=len(truth), n_works=len(np.unique(found["works"])),
-        baselines={f"always {composers[files.argmax()]}": scores(truth, majority)}, ci95=bootstrap(truth, answers, found["works"]),
-    )
+    return judge(corpus, found["probabilities"], opponents, found["files"])
 
 # %% ../nbs/04_cnn.ipynb #04-026
 def export_onnx(

@@ -22,7 +22,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,12 +33,14 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
+from .works import find_copies, find_named, join_works, top_line
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'WELL_KNOWN', 'WRAPPERS', 'MIDI_SUFFIXES', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH',
-           'STAGING', 'SHARD', 'AUGMENTED', 'EMBEDDED', 'KAGGLE_SET', 'composer_name', 'categorise', 'CollectionError',
-           'ComposerNotFoundError', 'match_composers', 'Member', 'list_members', 'Corpus', 'validate', 'cache_folder',
-           'hash_source', 'collect', 'open_corpus', 'summary', 'counts', 'record']
+           'LAYOUT', 'STAGING', 'SHARD', 'AUGMENTED', 'CORRECTIONS', 'EMBEDDED', 'KAGGLE_SET', 'composer_name',
+           'categorise', 'CollectionError', 'ComposerNotFoundError', 'match_composers', 'Member', 'list_members',
+           'Corpus', 'validate', 'read_corrections', 'cache_folder', 'hash_source', 'collect', 'open_corpus', 'summary',
+           'counts', 'record']
 
 # %% ../nbs/01_collection.ipynb #01-007
 SPELLINGS = {
@@ -296,6 +298,9 @@ def list_members(
         raise CollectionError(f"{source}: is a damaged zip archive ({error})") from error
 
 # %% ../nbs/01_collection.ipynb #01-026
+LAYOUT = 2  # raised whenever the same source makes another corpus than before
+
+
 @dataclass(frozen=True)
 class Corpus:
     "A collected corpus. `Corpus.open` reads it; rows of the manifest are named by its index."
@@ -316,11 +321,13 @@ class Corpus:
             raise CollectionError(f"{path}: is a damaged corpus ({error}); collect it again") from error
         if corpus.store.dtype != NOTE_DTYPE or corpus.offsets.shape != (len(corpus.manifest), 2) or corpus.offsets.max(initial=0) > len(corpus.store) or "data_hash" not in corpus.manifest.attrs:
             raise CollectionError(f"{path}: is a damaged corpus (its files do not fit together); collect it again")
+        if not corpus.manifest.attrs.get("recipe", "").startswith(f"{LAYOUT}/"):
+            raise CollectionError(f"{path}: was made by another version of this program; collect it again")
         return corpus
 
     @property
     def files(self) -> pd.DataFrame:
-        "The rows that models use: read, with a composer, each content once."
+        "The rows that models use: read, with a composer, each content once. `work_id` is the path of the first file that holds the same work."
         return self.manifest[self.manifest["status"].isin(["ok", "recovered"])]
 
     @property
@@ -371,7 +378,7 @@ AUGMENTED = b"composer_classify: augmented"  # a text event that the augmentatio
 
 
 def _work_key(notes: np.ndarray) -> str:
-    "A hash that files share when they hold the same notes, also transposed or at another tempo. The exact floor: *Evaluation* joins much more."
+    "A hash that files share when they hold the same notes, also transposed or at another tempo. The floor; `_name_works` joins much more."
     if not len(notes):
         return ""
     ticks = np.round((notes["onset_beat"] - notes["onset_beat"][0]) * 48).astype("<i8")
@@ -473,9 +480,9 @@ def _free_path(path: str, taken: set[str]) -> str:
     return free
 
 
-def _finish_manifest(rows: list[dict]) -> pd.DataFrame:
-    "The manifest of all shards' rows: duplicates marked, paths given."
-    manifest = pd.DataFrame(rows, columns=_COLUMNS)
+def _finish_manifest(rows: list[dict], corrections: pd.DataFrame) -> pd.DataFrame:
+    "The manifest of all shards' rows: labels corrected, duplicates marked, paths given."
+    manifest = _correct(pd.DataFrame(rows, columns=_COLUMNS), corrections)
     usable = manifest["status"].isin(["ok", "recovered"])
     repeated = manifest[usable].duplicated(["composer", "sha256"])
     manifest.loc[repeated.index[repeated], "status"] = "duplicate"
@@ -492,15 +499,72 @@ def _finish_manifest(rows: list[dict]) -> pd.DataFrame:
 _COLUMNS = ["composer", "title", "sha256", "n_notes", "duration_sec", "source", "nested", "work_id", "status", "error", "repairs",
             "ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes", "time_signatures", "key_signatures"]
 
-# %% ../nbs/01_collection.ipynb #01-034
-def _commit(staging: Path, dest: Path, n_shards: int, data_hash: str, source: str) -> None:
+# %% ../nbs/01_collection.ipynb #01-035
+CORRECTIONS = Path(__file__).with_name("tables") / "corrections.csv" if "__file__" in globals() else Path("../composer_classify/tables/corrections.csv")
+
+
+def read_corrections() -> pd.DataFrame:
+    "The reviewed labels by the checksum of the file: `source` where it was found, `composer` and `title` it should have, and the `evidence`. Some confirm what was found."
+    return pd.read_csv(CORRECTIONS, index_col="sha256")
+
+
+def _correct(manifest: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    "The manifest with composers and titles put right, and a column `review` with the evidence."
+    known = manifest["sha256"].isin(corrections.index) & manifest["composer"].notna()
+    found = corrections.loc[manifest.loc[known, "sha256"]]
+    manifest = manifest.assign(review="")
+    manifest.loc[known, ["composer", "title", "review"]] = found[["composer", "title", "evidence"]].to_numpy()
+    return manifest
+
+# %% ../nbs/01_collection.ipynb #01-038
+def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The manifest with its works named, and the table of files that share one."
+    usable = manifest[manifest["status"].isin(["ok", "recovered"])]
+    position = pd.Series(np.arange(len(usable)))
+    exact = pd.DataFrame(dict(first=position.groupby(pd.factorize(usable["work_id"])[0]).transform("first"), second=position))
+    copies = find_copies([top_line(notes(row)) for row in usable.index])
+    named = find_named(usable["composer"], usable["title"])
+    works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
+    manifest = manifest.assign(work_id=manifest["path"].map(works).fillna(""))
+    links = pd.concat([exact[exact["first"] != exact["second"]].assign(overlap=1.0, because="same notes"), copies.assign(because="same melody"), named.rename(columns={"name": "because"})])
+    return manifest, _list_duplicates(manifest, links, usable)
+
+
+def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.DataFrame) -> pd.DataFrame:
+    "A row a file that shares its work with another: which file it is most like (of another composer, if there is one), how much of the melody they share, and why they were joined."
+    both = pd.concat([links, links.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
+    composer, path = usable["composer"].to_numpy(), usable["path"].to_numpy()
+    both = both.assign(path=path[both["first"]], like=path[both["second"]], other=composer[both["first"]] != composer[both["second"]])
+    best = both.sort_values(["other", "overlap"], ascending=False, kind="stable").drop_duplicates("path").set_index("path")
+    table = manifest[(manifest["work_id"] != "") & manifest["work_id"].duplicated(keep=False)]
+    table = table[["work_id", "composer", "path", "source", "status", "review"]].join(best[["like", "overlap", "because"]], on="path")
+    repeated = table["status"] == "duplicate"
+    table = table.assign(like=table["like"].where(~repeated, table["path"]), overlap=table["overlap"].where(~repeated, 1.0), because=table["because"].where(~repeated, "same bytes"))
+    sizes = table.groupby("work_id").agg(files=("path", "size"), composers=("composer", "nunique"))
+    table = table.join(sizes, on="work_id").sort_values(["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable")
+    return table[["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]]
+
+# %% ../nbs/01_collection.ipynb #01-039
+def _forget_pieces(dest: Path, keep: set[str]) -> None:
+    "Remove the pieces that an earlier corpus here had and the new one has not."
+    try:
+        earlier = set(pd.read_parquet(dest / "manifest.parquet", columns=["path"])["path"])
+    except (OSError, ValueError):
+        return
+    for path in earlier - keep - {""}:
+        if (piece := dest / path).resolve().is_relative_to(dest.resolve()):
+            piece.unlink(missing_ok=True)
+
+
+def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, attrs: dict) -> None:
     "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
     for left_over in dest.rglob("*.partial"):
         if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
             left_over.unlink()
-    (dest / "manifest.parquet").unlink(missing_ok=True)
     rows = [row for i in range(n_shards) for row in json.loads((staging / f"{i:05d}.json").read_text())]
-    manifest = _finish_manifest(rows)
+    manifest = _finish_manifest(rows, corrections)
+    _forget_pieces(dest, set(manifest["path"]))
+    (dest / "manifest.parquet").unlink(missing_ok=True)
     ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
     offsets = np.stack([np.r_[0, ends[:-1]], ends], axis=1) if len(rows) else np.empty((0, 2), np.int64)
     originals = manifest.reset_index().drop_duplicates(["composer", "sha256"]).set_index(["composer", "sha256"])["index"]
@@ -520,10 +584,13 @@ def _commit(staging: Path, dest: Path, n_shards: int, data_hash: str, source: st
 
     _write(dest / "notes.npy", write_notes)
     _write(dest / "offsets.npy", lambda file: np.save(file, offsets))
-    manifest.attrs = dict(data_hash=data_hash, source=source)
+    store = np.load(dest / "notes.npy", mmap_mode="r")
+    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
+    _write(dest / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
+    manifest.attrs = attrs
     _write(dest / "manifest.parquet", manifest.to_parquet)
 
-# %% ../nbs/01_collection.ipynb #01-036
+# %% ../nbs/01_collection.ipynb #01-041
 def cache_folder() -> Path:
     "Where converted and downloaded data is kept: `COMPOSER_CLASSIFY_CACHE`, or a folder in the user's cache."
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "composer_classify"
@@ -536,7 +603,7 @@ def _one_at_a_time(folder: Path) -> FileLock:
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / _sha256(str(folder.resolve()).encode())[:16])
 
-# %% ../nbs/01_collection.ipynb #01-038
+# %% ../nbs/01_collection.ipynb #01-043
 def hash_source(source: str | os.PathLike) -> str:
     "SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is nothing of that name."
     path, digest = Path(source), hashlib.sha256()
@@ -573,7 +640,7 @@ def _without_common_root(names: list[str]) -> list[str]:
         return [name.split("/", 1)[-1] for name in names]
     return names
 
-# %% ../nbs/01_collection.ipynb #01-039
+# %% ../nbs/01_collection.ipynb #01-044
 def _refuse_destination(source: Path, dest: Path) -> None:
     "Raise `CollectionError` where collecting would write into the source or over something else."
     if file := next((p for p in (dest, *dest.parents) if p.exists() and not p.is_dir()), None):
@@ -588,34 +655,42 @@ def collect(
     source: str | os.PathLike,       # A zip, a folder of composer folders, 'embedded' or 'kaggle'
     dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
     n_jobs: int = -1,                # Processes; all cores by default
+    corrections: bool = True,        # Put right the labels that are known to be wrong (`read_corrections`)
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
     source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    data_hash = hash_source(source)
-    dest = dest or cache_folder() / "corpora" / data_hash[:16]
+    attrs = dict(data_hash=hash_source(source), source=Path(source).name, recipe=_recipe(corrections))
+    dest = dest or cache_folder() / "corpora" / (attrs["data_hash"][:16] + ("" if corrections else "-as-found"))
     with _one_at_a_time(dest):
-        return _collect(Path(source), dest, data_hash, n_jobs)
+        return _collect(Path(source), dest, n_jobs, corrections, attrs)
 
 
-def _is_whole(dest: Path, data_hash: str) -> bool:
+def _recipe(corrections: bool) -> str:
+    "How a source is made into a corpus: a corpus by another recipe is made again."
+    return f"{LAYOUT}/{_sha256(CORRECTIONS.read_bytes())[:16] if corrections else 'as found'}"
+
+
+def _is_whole(dest: Path, attrs: dict) -> bool:
     "Whether a corpus is there as it should be. Raises `CollectionError` if it was made from something else."
     try:
         made_from = pd.read_parquet(dest / "manifest.parquet").attrs
     except (OSError, ValueError):  # damaged: made again
         return False
-    if made_from.get("data_hash") != data_hash:
+    if made_from.get("data_hash") != attrs["data_hash"]:
         raise CollectionError(f"{dest}: holds a corpus made from something else ({made_from.get('source', 'not by us')}); choose another folder or delete it")
+    if made_from.get("recipe") != attrs["recipe"]:
+        return False
     try:
         return validate(Corpus.open(dest)) == ([], [])
     except CollectionError:
         return False
 
 
-def _collect(source: Path, dest: Path, data_hash: str, n_jobs: int) -> Corpus:
+def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, attrs: dict) -> Corpus:
     "Make the corpus, unless it is there."
     _refuse_destination(source, dest)
-    staging = dest / STAGING / data_hash[:16]
-    if (dest / "manifest.parquet").is_file() and _is_whole(dest, data_hash):
+    staging = dest / STAGING / attrs["data_hash"][:16]
+    if (dest / "manifest.parquet").is_file() and _is_whole(dest, attrs):
         shutil.rmtree(staging.parent, ignore_errors=True)
         return Corpus.open(dest)
     if staging.parent.is_dir() and not staging.is_dir():
@@ -636,11 +711,12 @@ def _collect(source: Path, dest: Path, data_hash: str, n_jobs: int) -> Corpus:
     if not any(json.loads((staging / f"{i:05d}.json").read_text()) for i in range(len(starts))):
         shutil.rmtree(staging.parent)
         raise CollectionError(f"{source}: holds no MIDI files")
-    _commit(staging, dest, len(starts), data_hash, source.name)
+    reviewed = read_corrections()
+    _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], attrs)
     shutil.rmtree(dest / STAGING)
     return Corpus.open(dest)
 
-# %% ../nbs/01_collection.ipynb #01-041
+# %% ../nbs/01_collection.ipynb #01-046
 EMBEDDED = {
     "Bach": "bach/bwv{}: 846.mxl 248.64-6.mxl 190.7-inst.mxl 79.3.mxl 171.6.mxl 175.7.mxl 69.6.xml 437.mxl 276.mxl 149.7.mxl 425.mxl 120.8-a.mxl 245.40.mxl"
             " 1.6.mxl 126.6.mxl 185.6.mxl 70.11.mxl 97.9.mxl 128.5.mxl 407.mxl 320.mxl 304.mxl 195.6.mxl 227.3.mxl",
@@ -678,7 +754,7 @@ def _score_to_midi(name: str) -> bytes:
         score.remove(list(score.recurse().getElementsByClass(harmony.Harmony)), recurse=True)
         return translate.streamToMidiFile(score).writestr()
 
-# %% ../nbs/01_collection.ipynb #01-042
+# %% ../nbs/01_collection.ipynb #01-047
 def _convert_embedded(composer: str, name: str, folder: Path) -> None:
     "Convert one score into the folder of its composer, unless it is there."
     path = folder / composer / f"{Path(name).stem}.mid"
@@ -701,7 +777,7 @@ def _fetch_embedded(n_jobs: int) -> Path:
             pass
     return folder
 
-# %% ../nbs/01_collection.ipynb #01-044
+# %% ../nbs/01_collection.ipynb #01-049
 KAGGLE_SET = "blanderbuss/midi-classic-music"
 
 
@@ -744,7 +820,7 @@ def open_corpus(
         return Corpus.open(source)
     return collect(source)
 
-# %% ../nbs/01_collection.ipynb #01-048
+# %% ../nbs/01_collection.ipynb #01-053
 def summary(corpus: Corpus) -> pd.DataFrame:
     "A row a composer: files in the folder of that name, what other places added, what was taken out, and what the corpus holds."
     manifest = corpus.manifest[corpus.manifest["composer"].notna() & (corpus.manifest["status"] != "augmented")]
@@ -770,7 +846,7 @@ def counts(corpus: Corpus) -> dict:
         by_composer={composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()},
     )
 
-# %% ../nbs/01_collection.ipynb #01-059
+# %% ../nbs/01_collection.ipynb #01-064
 def record(
     path: str | os.PathLike,  # The JSON file to write
     measured: dict,           # What was measured

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .midi import NOTE_DTYPE, _cells, _frames, _keep, read_mido
+from .works import TOGETHER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures', 'transpose',
-           'stretch', 'write_augmented', 'Chunks', 'paint', 'Sequences']
+__all__ = ['CHORDS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures',
+           'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table', 'metadata', 'Chunks',
+           'paint', 'Sequences']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -162,6 +164,176 @@ def _transpose_track(track: list, semitones: int) -> int:
     return dropped
 
 # %% ../nbs/02_preprocessing.ipynb #02-035
+_MAJOR = [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88]  # C. Krumhansl, Cognitive Foundations of Musical Pitch, 1990, p. 30
+_MINOR = [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17]
+_KEYS = np.stack([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
+_KEYS = (_KEYS - _KEYS.mean(axis=1, keepdims=True)) / _KEYS.std(axis=1, keepdims=True)
+
+
+def key_fit(
+    pitch_classes: np.ndarray,  # Weight of each pitch class, shape `(..., 12)`
+) -> np.ndarray:
+    "How well each key fits, as a correlation, shape `(..., 24)`: C major to B major, then C minor to B minor."
+    centred = pitch_classes - pitch_classes.mean(axis=-1, keepdims=True)
+    return centred / (centred.std(axis=-1, keepdims=True) + 1e-9) @ _KEYS.T / 12
+
+
+def _pitch_classes(notes: np.ndarray) -> np.ndarray:
+    "How long each pitch class sounds; notes longer than a bar count as one bar, the shortest as a twentieth of a beat."
+    return np.bincount(notes["pitch"] % 12, np.clip(notes["duration_beat"], 0.05, 4), 12)
+
+# %% ../nbs/02_preprocessing.ipynb #02-038
+def _shares(values: np.ndarray, low: int, high: int, weights: np.ndarray = None) -> np.ndarray:
+    "Histogram of whole numbers as shares, shape `(high - low + 1,)`; what lies beyond a bound counts at the bound."
+    counts = np.bincount(np.clip(values, low, high).astype(np.int64) - low, weights, high - low + 1)
+    return counts / max(counts.sum(), 1e-9)
+
+
+def _half_powers(beats: np.ndarray) -> np.ndarray:
+    "Lengths as powers of the square root of two: 0 is a beat, -2 half of one."
+    return np.round(2 * np.log2(np.maximum(beats, 1e-3)))
+
+
+def _kinds(intervals: np.ndarray) -> np.ndarray:
+    "0 for a repeated note; 1 to 3 for a step, a third and a leap up; 4 to 6 for the same down."
+    size = np.digitize(np.abs(intervals), [1, 3, 5])
+    return size + 3 * ((intervals < 0) & (size > 0))
+
+
+def _melody(line: np.ndarray) -> dict[str, np.ndarray]:
+    "Intervals of a line, and which kind follows which."
+    intervals = np.diff(line)
+    kinds = _kinds(intervals)
+    return dict(intervals=_shares(intervals, -13, 13), pairs=_shares(kinds[:-1] * 7 + kinds[1:], 0, 48))
+
+
+def _rhythm(notes: np.ndarray, onsets: np.ndarray) -> dict[str, np.ndarray]:
+    "Steps from onset to onset, note lengths, ratios of steps, and where in the beat notes begin."
+    steps = np.diff(onsets)
+    return dict(
+        steps=_shares(_half_powers(steps), -8, 6), lengths=_shares(_half_powers(notes["duration_beat"]), -8, 6),
+        ratios=_shares(_half_powers(steps[1:] / np.maximum(steps[:-1], 1e-3)), -6, 6), places=_shares(np.round(onsets % 1 * 12) % 12, 0, 11),
+    )
+
+
+def _register(pitch: np.ndarray, top: np.ndarray, bass: np.ndarray) -> dict[str, np.ndarray]:
+    "Where on the keyboard the notes lie, and how far apart the outer voices are."
+    spread = [f(x) for x in (pitch, top, bass, top - bass) for f in (np.mean, np.std)]
+    return dict(keyboard=_shares(pitch // 6, 3, 17), register=np.r_[np.quantile(pitch, [0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98]), spread])
+
+# %% ../nbs/02_preprocessing.ipynb #02-040
+CHORDS = [  # semitones above the bass
+    (0,), (0, 7), (0, 4), (0, 3), (0, 9), (0, 8), (0, 5), (0, 2), (0, 10), (0, 1), (0, 6), (0, 11),
+    (0, 4, 7), (0, 3, 7), (0, 3, 8), (0, 4, 9), (0, 5, 9), (0, 5, 8), (0, 3, 6), (0, 3, 9), (0, 4, 8), (0, 5, 7), (0, 2, 7),
+    (0, 4, 10), (0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 3, 6, 10), (0, 3, 6, 9), (0, 3, 6, 8), (0, 3, 5, 9), (0, 2, 6, 9),
+]
+_CHORD = {sum(1 << step for step in chord): number for number, chord in enumerate(CHORDS)}
+
+
+def _sounding(notes: np.ndarray, onset: np.ndarray, onsets: np.ndarray) -> np.ndarray:
+    "Which keys sound at each onset, bool of shape `(onsets, 128)`. A note ends a little early, so that legato does not make chords."
+    end = np.searchsorted(onsets, notes["onset_beat"] + 0.9 * notes["duration_beat"] - 0.02)
+    change = np.zeros((len(onsets) + 1, 128), np.int16)
+    np.add.at(change, (onset, notes["pitch"]), 1)
+    np.add.at(change, (np.maximum(end, onset + 1), notes["pitch"]), -1)
+    return change[:-1].cumsum(axis=0) > 0
+
+
+def _harmony(keys: np.ndarray, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
+    "Voices, intervals and chords above the bass, the bass line from the tonic, and how the outer voices move."
+    bass, top = keys.argmax(axis=1), 127 - keys[:, ::-1].argmax(axis=1)
+    classes = np.stack([keys[:, k::12].any(axis=1) for k in range(12)], axis=1)
+    above = np.take_along_axis(classes, (bass[:, None] + np.arange(12)) % 12, axis=1)
+    chord = np.array([_CHORD.get(code, len(CHORDS)) for code in (above @ (1 << np.arange(12))).tolist()])
+    classes_apart = np.array([(classes & np.roll(classes, -k, axis=1)).sum(axis=1) @ lasts for k in range(1, 7)])
+    voices, moves = keys.sum(axis=1), np.sign(np.diff(top)) * 3 + np.sign(np.diff(bass))
+    return dict(
+        voices=_shares(voices, 1, 10), mean_voices=np.array([voices.mean(), voices.std()]), pitch_classes=_shares(classes.sum(axis=1), 1, 7),
+        above_bass=lasts @ above / lasts.sum(), apart=classes_apart / max(classes_apart.sum(), 1e-9), chords=_shares(chord, 0, len(CHORDS), lasts),
+        bass=_shares((bass - tonic) % 12, 0, 11, lasts), outer=_shares((top - bass) % 12, 0, 11), motion=_shares(moves, -4, 4),
+        change=np.array([(classes[1:] != classes[:-1]).sum() / len(keys), (np.diff(bass) != 0).sum() / len(keys)]),
+    )
+
+# %% ../nbs/02_preprocessing.ipynb #02-042
+def _form(notes: np.ndarray, tonic: int, top: np.ndarray) -> dict[str, np.ndarray]:
+    "Keys of passages of eight beats counted from the tonic, how clear they are, and how often five intervals of the top line come back."
+    passage = np.unique(notes["onset_beat"] // 8, return_inverse=True)[1]
+    weights = np.zeros((passage.max() + 1, 12))
+    np.add.at(weights, (passage, notes["pitch"] % 12), np.clip(notes["duration_beat"], 0.05, 4))
+    weights /= weights.sum(axis=1, keepdims=True)
+    fit = key_fit(weights)
+    key = fit.argmax(axis=1)
+    disorder = -(weights * np.log(weights + 1e-9)).sum(axis=1)
+    figures = np.lib.stride_tricks.sliding_window_view(np.diff(top), 5) @ 31 ** np.arange(5) if len(top) > 5 else np.zeros(1)
+    times = np.unique(figures, return_counts=True)[1] / len(figures)
+    return dict(
+        visited=_shares((key - tonic) % 12 + key // 12 * 12, 0, 23),
+        clarity=np.array([fit.max(axis=1).mean(), (np.diff(key) != 0).sum() / len(key), disorder.mean(), disorder.std()]),
+        repetition=np.array([len(times) / len(figures), (times**2).sum()]),
+    )
+
+
+def note_features(
+    notes: np.ndarray,  # Note array
+) -> dict[str, np.ndarray]:
+    "Features of the notes of a piece by group, float arrays: tonality, melody, rhythm, register, harmony, form. Drums are left out; velocity, tempo, program and track play no part."
+    notes = notes[~notes["is_drum"]]
+    if not len(notes):
+        notes = np.zeros(1, NOTE_DTYPE)  # a piece without pitches measures as one short note
+    new = np.r_[True, np.diff(notes["onset_beat"]) > TOGETHER]
+    begin, onset = np.flatnonzero(new), np.cumsum(new) - 1
+    onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
+    top, low = np.maximum.reduceat(pitch, begin), np.minimum.reduceat(pitch, begin)
+    weights = _pitch_classes(notes)
+    fit = key_fit(weights)
+    key = int(fit.argmax())
+    tonic, lasts = key % 12, np.clip(np.diff(onsets, append=onsets[-1] + 1), 0.05, 2)
+    groups = dict(
+        tonality=dict(minor=np.array([key // 12]), fit=np.sort(fit)[-2:], classes=_shares((np.arange(12) - tonic) % 12, 0, 11, weights), struck=_shares((pitch - tonic) % 12, 0, 11)),
+        top=_melody(top), low=_melody(low), rhythm=_rhythm(notes, onsets), register=_register(pitch, top, low),
+        harmony=dict(struck=_shares(np.diff(begin, append=len(notes)), 1, 8), **_harmony(_sounding(notes, onset, onsets), lasts, tonic)),
+        form=_form(notes, tonic, top),
+    )
+    return {f"{group} {name}": values for group, parts in groups.items() for name, values in parts.items()}
+
+# %% ../nbs/02_preprocessing.ipynb #02-047
+def _features_of_rows(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
+    return np.stack([np.concatenate(list(note_features(corpus.notes(row)).values())) for row in rows]).astype(np.float32)
+
+
+def feature_table(
+    corpus: Corpus,
+    n_jobs: int = -1,  # Processes; all cores by default
+) -> pd.DataFrame:
+    "A row a file of `corpus.files`, float32: `note_features`, a column each."
+    import pandas as pd
+    from joblib import Parallel, delayed
+
+    rows = corpus.files.index.to_numpy()
+    columns = [f"{name} {k}" for name, values in note_features(corpus.notes(rows[0])).items() for k in range(len(values))]
+    parts = Parallel(n_jobs)(delayed(_features_of_rows)(corpus, part) for part in np.array_split(rows, max(len(rows) // 32, 1)))
+    return pd.DataFrame(np.concatenate(parts), rows, columns)
+
+# %% ../nbs/02_preprocessing.ipynb #02-052
+def metadata(
+    corpus: Corpus,
+) -> pd.DataFrame:
+    "A row a file of `corpus.files`: ticks, tempo, signatures, tracks, programs and velocities, but no note. For the warning example only."
+    import pandas as pd
+
+    table = corpus.files[["ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes"]].copy()
+    for column in ("time_signatures", "key_signatures"):
+        table[f"n_{column}"] = corpus.files[column].str.split().str.len()
+        table[f"first_of_{column}"] = pd.factorize(corpus.files[column].str.split().str[0], sort=True)[0]
+    notes = [corpus.notes(row) for row in table.index]
+    for name, measure in dict(
+        velocity_mean=lambda n: n["velocity"].mean(), velocity_std=lambda n: n["velocity"].std(), n_velocities=lambda n: len(np.unique(n["velocity"])),
+        n_programs=lambda n: len(np.unique(n["program"])), program=lambda n: np.bincount(n["program"]).argmax(), drums=lambda n: n["is_drum"].mean(),
+    ).items():
+        table[name] = [measure(n) for n in notes]
+    return table
+
+# %% ../nbs/02_preprocessing.ipynb #02-055
 @dataclass(frozen=True)
 class _Parts:
     "Parts of one size of the files of a corpus, numbered through from file to file; `counts` says how many each file has."
@@ -190,7 +362,7 @@ class _Parts:
     def __len__(self) -> int:
         return len(self.file)
 
-# %% ../nbs/02_preprocessing.ipynb #02-036
+# %% ../nbs/02_preprocessing.ipynb #02-056
 @dataclass(frozen=True)
 class Chunks(_Parts):
     "The chunks of a corpus, numbered through from file to file; `batch` paints the piano rolls of any of them."
@@ -241,7 +413,7 @@ class Chunks(_Parts):
         begin, end = np.searchsorted(notes["onset_sec"], [start - self._longest[file] - margin, start + self.n_frames / self.fs * tempo + margin])
         return notes[begin:end]
 
-# %% ../nbs/02_preprocessing.ipynb #02-038
+# %% ../nbs/02_preprocessing.ipynb #02-058
 def paint(
     parts: list[np.ndarray],         # Note arrays, one a picture
     starts: np.ndarray,              # Second at which each picture begins
@@ -269,7 +441,7 @@ def paint(
     rolls[_cells(each * 128 + np.where(heard, pitch, 0), start, end, n_frames)] = 1
     return rolls.reshape(n, 128, n_frames, 1)
 
-# %% ../nbs/02_preprocessing.ipynb #02-050
+# %% ../nbs/02_preprocessing.ipynb #02-070
 @dataclass(frozen=True)
 class Sequences(_Parts):
     "Windows of consecutive notes of a corpus, numbered through from file to file; `batch` reads any of them from the note store."
