@@ -101,12 +101,14 @@ def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
     if args.composers:
         corpus = corpus.select(args.composers.split(";" if ";" in args.composers else ","))
     works = works_by_composer(corpus)
+    if len(works) < 2:
+        raise CollectionError(f"{args.corpus}: telling composers apart takes two, and there is only {' '.join(works.index) or 'none'}")
     if args.composers or works.min() >= folds:
         return corpus, 0
     for composer, n in works[works < folds].items():
         _warn(f"{composer}: left out, {n} work{'s' if n > 1 else ''} cannot lie in {folds} folds")
     if (works >= folds).sum() < 2:
-        fewer = works.nlargest(2).iloc[-1] if len(works) > 1 else 0
+        fewer = works.nlargest(2).iloc[-1]
         hint = f"; with --folds {fewer} it would have two" if fewer > 1 and args.command == "evaluate" else ""
         raise CollectionError(f"{args.corpus}: fewer than two composers have {folds} works, and telling composers apart takes two{hint}")
     return corpus.select(works.index[works >= folds].tolist()), 1

@@ -142,7 +142,7 @@ def evaluate(
     found = cross_validate(corpus, folds, epochs, steps)
     return judge(corpus, found["probabilities"], opponents, found["files"])
 
-# %% ../nbs/04_cnn.ipynb #04-026
+# %% ../nbs/04_cnn.ipynb #04-027
 def export_onnx(
     model: keras.Model,
     path: str | os.PathLike,  # File to write
@@ -161,7 +161,7 @@ def export_onnx(
     onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
     _write(Path(path), lambda file: file.write(proto.SerializeToString()))
 
-# %% ../nbs/04_cnn.ipynb #04-028
+# %% ../nbs/04_cnn.ipynb #04-029
 def train(
     corpus: Corpus,
     out: str | os.PathLike,  # ONNX file to write

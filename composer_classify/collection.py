@@ -33,7 +33,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
-from .works import find_copies, find_named, join_works, top_line
+from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'WELL_KNOWN', 'WRAPPERS', 'MIDI_SUFFIXES', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH',
@@ -467,7 +467,7 @@ def _safe_path(composer: str, title: str) -> str:
     "A relative path for a piece, without what file systems refuse: characters, length, a folder that could be a file of ours."
     clean = lambda part: re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
     *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
-    return "/".join([*(re.sub(r"\.(mid|npy|parquet)$", r"_\1", folder, flags=re.IGNORECASE) for folder in folders), f"{name}.mid"])
+    return "/".join([*(re.sub(r"\.(mid|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE) for folder in folders), f"{name}.mid"])
 
 
 def _free_path(path: str, taken: set[str]) -> str:
@@ -522,16 +522,16 @@ def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> t
     usable = manifest[manifest["status"].isin(["ok", "recovered"])]
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(dict(first=position.groupby(pd.factorize(usable["work_id"])[0]).transform("first"), second=position))
-    copies = find_copies([top_line(notes(row)) for row in usable.index])
+    copies = find_copies([outer_lines(notes(row)) for row in usable.index])
     named = find_named(usable["composer"], usable["title"])
     works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
-    manifest = manifest.assign(work_id=manifest["path"].map(works).fillna(""))
-    links = pd.concat([exact[exact["first"] != exact["second"]].assign(overlap=1.0, because="same notes"), copies.assign(because="same melody"), named.rename(columns={"name": "because"})])
+    manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
+    links = pd.concat([exact[exact["first"] != exact["second"]].assign(overlap=1.0, because="same notes"), copies.assign(because="same music"), named.rename(columns={"name": "because"})])
     return manifest, _list_duplicates(manifest, links, usable)
 
 
 def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.DataFrame) -> pd.DataFrame:
-    "A row a file that shares its work with another: which file it is most like (of another composer, if there is one), how much of the melody they share, and why they were joined."
+    "A row a file that shares its work with another: which file it is most like (of another composer, if there is one), how much of the music they share, and why they were joined."
     both = pd.concat([links, links.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
     composer, path = usable["composer"].to_numpy(), usable["path"].to_numpy()
     both = both.assign(path=path[both["first"]], like=path[both["second"]], other=composer[both["first"]] != composer[both["second"]])
@@ -545,13 +545,16 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     return table[["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]]
 
 # %% ../nbs/01_collection.ipynb #01-039
-def _forget_pieces(dest: Path, keep: set[str]) -> None:
-    "Remove the pieces that an earlier corpus here had and the new one has not."
+def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
+    "Remove the pieces that an earlier corpus here had, or an attempt at one, and the new one has not."
+    attempted = staging / "pieces.json"
+    earlier = set(json.loads(attempted.read_text())) if attempted.exists() else set()
     try:
-        earlier = set(pd.read_parquet(dest / "manifest.parquet", columns=["path"])["path"])
+        earlier |= set(pd.read_parquet(dest / "manifest.parquet", columns=["path"])["path"])
     except (OSError, ValueError):
-        return
-    for path in earlier - keep - {""}:
+        pass
+    _write(attempted, lambda file: file.write(json.dumps(sorted(earlier | pieces)).encode()))
+    for path in earlier - pieces - {""}:
         if (piece := dest / path).resolve().is_relative_to(dest.resolve()):
             piece.unlink(missing_ok=True)
 
@@ -563,7 +566,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
             left_over.unlink()
     rows = [row for i in range(n_shards) for row in json.loads((staging / f"{i:05d}.json").read_text())]
     manifest = _finish_manifest(rows, corrections)
-    _forget_pieces(dest, set(manifest["path"]))
+    _forget_pieces(staging, dest, set(manifest["path"]))
     (dest / "manifest.parquet").unlink(missing_ok=True)
     ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
     offsets = np.stack([np.r_[0, ends[:-1]], ends], axis=1) if len(rows) else np.empty((0, 2), np.int64)
@@ -681,7 +684,7 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
     if made_from.get("recipe") != attrs["recipe"]:
         return False
     try:
-        return validate(Corpus.open(dest)) == ([], [])
+        return validate(Corpus.open(dest)) == ([], []) and (dest / "duplicates.csv").is_file()
     except CollectionError:
         return False
 

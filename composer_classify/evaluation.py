@@ -24,7 +24,7 @@ __all__ = ['duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'm
 def duplicates(
     corpus: Corpus,
 ) -> pd.DataFrame:
-    "A row a file that shares its work with another: how many composers and files the work has, which file this one is most like, how much of the melody they share, and why they were joined. Works under several composers come first."
+    "A row a file that shares its work with another: how many composers and files the work has, which file this one is most like, how much of the music they share, and why they were joined. Works under several composers come first."
     import pandas as pd
 
     table = pd.read_csv(corpus.path / "duplicates.csv", keep_default_na=False, na_values={"overlap": [""]})
@@ -52,8 +52,13 @@ def get_splits(
         raise ValueError(f"{corpus.path}: holds {len(n_works)} composer, and telling composers apart takes two")
     if len(few):
         raise ValueError(f"{', '.join(f'{c} ({n})' for c, n in few.items())}: fewer works than the {n_splits} folds; leave them out with --composers, or use fewer folds")
-    folds = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-    yield from folds.split(corpus.files, corpus.files["composer"], corpus.files["work_id"])
+    composer, works = corpus.files["composer"].to_numpy(), corpus.files["work_id"]
+    for attempt in range(20):  # composers who share works, as after an arrangement, may by chance be left out of a training side
+        folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=(seed + 1000 * attempt) % 2**32).split(composer, composer, works))
+        if all(len(np.unique(composer[train])) == len(n_works) for train, _ in folds):
+            yield from folds
+            return
+    raise ValueError(f"{corpus.path}: its composers share so many works that no {n_splits} folds leave each of them something to train on; use another number of folds")
 
 
 def assert_no_leak(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,23 +16,23 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 # %% auto #0
-__all__ = ['TOGETHER', 'RUN', 'VARIED', 'MATCHES', 'COMMON', 'OVERLAP', 'SHARED', 'CATALOGUES', 'top_line', 'melody_runs',
+__all__ = ['TOGETHER', 'RUN', 'VARIED', 'MATCHES', 'COMMON', 'OVERLAP', 'SHARED', 'CATALOGUES', 'outer_lines', 'melody_runs',
            'align', 'covered', 'find_copies', 'catalogue_numbers', 'work_title', 'find_named', 'join_works']
 
 # %% ../nbs/00a_works.ipynb #00a-006
 TOGETHER = 0.05  # beats: what follows within that was struck together; shorter than a 64th note
 
 
-def top_line(
+def outer_lines(
     notes: np.ndarray,  # Note array
-) -> np.ndarray:
-    "Pitches of the highest notes struck at each onset, repeated ones once and drums left out, int16 of shape `(n,)`."
+) -> tuple[np.ndarray, np.ndarray]:
+    "Pitches of the highest and of the lowest notes struck at each onset, repeated ones once and drums left out, each int16 of shape `(n,)`."
     notes = notes[~notes["is_drum"]]
     if not len(notes):
-        return np.empty(0, np.int16)
+        return np.empty(0, np.int16), np.empty(0, np.int16)
     new = np.flatnonzero(np.r_[True, np.diff(notes["onset_beat"]) > TOGETHER])
-    highest = np.maximum.reduceat(notes["pitch"].astype(np.int16), new)
-    return highest[np.r_[True, np.diff(highest) != 0]]
+    lines = (outermost.reduceat(notes["pitch"].astype(np.int16), new) for outermost in (np.maximum, np.minimum))
+    return tuple(line[np.r_[True, np.diff(line) != 0]] for line in lines)
 
 # %% ../nbs/00a_works.ipynb #00a-009
 RUN = 10     # intervals in a run
@@ -41,7 +41,7 @@ _POWERS = np.array([pow(0x9E3779B97F4A7C15, k + 1, 2**64) for k in range(RUN)], 
 
 
 def melody_runs(
-    line: np.ndarray,  # As `top_line` gives
+    line: np.ndarray,  # As `outer_lines` gives
 ) -> tuple[np.ndarray, np.ndarray]:
     "A hash (uint64) and the place in the line (int64) of each run of `RUN` intervals that holds at least `VARIED` different ones."
     if len(line) <= RUN:
@@ -82,8 +82,8 @@ def _chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def align(
-    first: np.ndarray,   # A top line
-    second: np.ndarray,  # Another
+    first: np.ndarray,   # A line
+    second: np.ndarray,  # The same line of another file
     runs: tuple = None,  # Their runs, as pairs of sorted hashes and places, if known
 ) -> np.ndarray:
     "Places where two lines agree, moving forward in both under one transposition, int64 of shape `(n, 2)`; a run of `RUN` intervals begins at each."
@@ -109,56 +109,65 @@ def covered(
     return int(np.minimum(np.diff(places), RUN + 1).sum()) + RUN + 1 if len(places) else 0
 
 # %% ../nbs/00a_works.ipynb #00a-017
-COMMON = 30     # a run in more files than this says nothing
-OVERLAP = 0.25  # of the shorter line
+COMMON = 30     # a run in more files than this says nothing (so a work in more different typings than this is not found by its melody)
+OVERLAP = 0.18  # of the shorter lines
 SHARED = 25     # notes
 
 
+def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], list[tuple[np.ndarray, np.ndarray]]]:
+    "Pairs of lines that share three runs or more, and the runs of each line that are neither its own alone nor common, sorted, with their places."
+    found = [_sorted_runs(line) for line in lines]
+    ends = np.cumsum([len(runs) for runs, _ in found], dtype=np.int64)
+    file = np.repeat(np.arange(len(found)), np.diff(ends, prepend=0))
+    _, run = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for runs, _ in found)]), return_inverse=True)
+    holds = sparse.csr_matrix((np.ones(len(run), np.int32), (file, run)), shape=(len(found), run.max(initial=-1) + 1))
+    holds.data[:] = 1  # however often a line holds a run
+    in_files = np.bincount(holds.indices, minlength=holds.shape[1])
+    telling = (in_files > 1) & (in_files <= COMMON)
+    shared = sparse.triu(holds[:, telling] @ holds[:, telling].T, 1).tocoo()
+    enough = shared.data >= 3
+    kept = [(runs[mask], places[mask]) for (runs, places), mask in zip(found, np.split(telling[run], ends[:-1]))]
+    return set(zip(shared.row[enough].tolist(), shared.col[enough].tolist())), kept
+
+
 def find_copies(
-    lines: Sequence[np.ndarray],  # Top lines of all files
+    lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
 ) -> pd.DataFrame:
-    "Pairs of files that hold the same melody: `first`, `second` (positions) and `overlap`, the part of the shorter line that agrees."
+    "Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter lines that agrees."
     first_of, original = {}, np.arange(len(lines))
-    for i, line in enumerate(lines):  # the same line from end to end needs no search, and must not make its own runs common
-        if len(line) >= SHARED:
-            original[i] = first_of.setdefault(np.diff(line).tobytes(), i)
+    for i, outer in enumerate(lines):  # the same lines from end to end need no search, and must not make their own runs common
+        if sum(map(len, outer)) >= SHARED:
+            original[i] = first_of.setdefault(tuple(np.diff(line).tobytes() for line in outer), i)
     same = np.flatnonzero(original != np.arange(len(lines)))
     pairs = [(original[i], i, 1.0) for i in same]
 
     distinct = np.setdiff1d(np.arange(len(lines)), same)
-    found = [_sorted_runs(lines[i]) for i in distinct]
-    file = np.repeat(np.arange(len(found)), [len(runs) for runs, _ in found])
-    _, run = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for runs, _ in found)]), return_inverse=True)
-    holds = sparse.csr_matrix((np.ones(len(run), np.int32), (file, run)), shape=(len(found), run.max(initial=-1) + 1))
-    holds.sum_duplicates()
-    holds.data[:] = 1
-    in_files = np.bincount(holds.indices, minlength=holds.shape[1])
-    telling = (in_files > 1) & (in_files <= COMMON)
-    shared = sparse.triu(holds[:, telling] @ holds[:, telling].T, 1).tocoo()
-    kept = [(runs[mask], places[mask]) for (runs, places), mask in zip(found, np.split(telling[run], np.cumsum([len(runs) for runs, _ in found])[:-1]))]
-    enough = shared.data >= 3
-    for a, b in zip(shared.row[enough].tolist(), shared.col[enough].tolist()):
-        i, j = distinct[a], distinct[b]
-        agree = align(lines[i], lines[j], (kept[a], kept[b]))
-        shorter = min(len(lines[i]), len(lines[j]))
-        notes = covered(agree[:, int(len(lines[j]) < len(lines[i]))])
-        if notes >= max(SHARED, OVERLAP * shorter):
-            pairs.append((i, j, notes / shorter))
+    voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
+    candidates, runs = zip(*map(_candidates, voices))
+    for a, b in sorted(set.union(*candidates)):
+        agree = shorter = 0
+        for voice, kept in zip(voices, runs):
+            places = align(voice[a], voice[b], (kept[a], kept[b]))
+            side = int(len(voice[b]) < len(voice[a]))
+            agree, shorter = agree + covered(places[:, side]), shorter + min(len(voice[a]), len(voice[b]))
+        if agree >= max(SHARED, OVERLAP * shorter):
+            pairs.append((distinct[a], distinct[b], agree / shorter))
     return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
 
 # %% ../nbs/00a_works.ipynb #00a-020
-_NUMBER = r"[ ._,:]*(?:anh(?:ang)?[ ._]*)?0*(\d+[a-z]?)(?!\d| ?- ?\d)"  # not the range of a set, as in Bwv846-869
+# Numbers have a few digits at most: patterns without bounds take for ever on a hostile name
+_NUMBER = r"[ ._,:]{0,3}(?:anh(?:ang)?[ ._]{0,3})?0{0,4}(\d{1,4}[a-z]?)(?!\d| ?- ?\d)"  # not the range of a set, as in Bwv846-869
 CATALOGUES = {  # name: (how it is written, whose works it numbers: None where the letters alone say it, () where each composer has one)
     "BWV": ("bwv", None), "BuxWV": ("buxwv", None), "HWV": ("hwv", None), "RV": ("rv", None), "TWV": ("twv", None), "Wq": ("wq", None),
     "WoO": ("woo", ()), "Hess": ("hess", ()), "Anh": ("anh(?:ang)?", ()),
-    "K": ("kv?", ("Mozart", "Scarlatti")), "Longo": ("l(?:ongo)?", ("Scarlatti",)), "D": (r"d(?=[ ._]*\d{2,3}(?!\d))", ("Schubert",)), "S": ("s", ("Liszt",)),
+    "K": ("kv?", ("Mozart", "Scarlatti")), "Longo": ("l(?:ongo)?", ("Scarlatti",)), "D": (r"d(?=[ ._]{0,3}\d{2,3}(?!\d))", ("Schubert",)), "S": ("s", ("Liszt",)),
 }
 _CATALOGUES = {name: (re.compile(rf"(?<![a-z]){letters}{_NUMBER}"), whose) for name, (letters, whose) in CATALOGUES.items()}
-_HOBOKEN = re.compile(r"(?:hob[ .:_]*([ivx]+)|(?<![a-z])([ivx]{2,}))[ .:_/]*0*(\d+)(?!\d)")
-_CHORALE = re.compile(r"(\d{4})\d\d[a-z]{1,2}\d?_?$")               # 024415b_: the fifteenth movement of BWV 244
-_CLAVIER = re.compile(r"wtc?_?(ii|i|1|2)_?(x*)(\d+)[ab](?![a-z])")  # WT1_X7A: the Well-Tempered Clavier, book I, prelude 17
-_OPUS = re.compile(r"(?<![a-z])op(?:us)?[ ._,]*(?:posth?[ ._]*)?0*(\d+)(?!\d)(?:[ ,._]*n(?:[or]s?)?[ ._°]*0*(\d+)|[-/]0*(\d+))?")
-_ITEM = re.compile(r"(?<![a-z])n(?:[or]s?)?[ ._°]*0*(\d+)")
+_HOBOKEN = re.compile(r"(?:hob[ .:_]{0,3}([ivx]{1,5})|(?<![a-z])([ivx]{2,5}))[ .:_/]{0,3}0{0,2}(\d{1,3})(?!\d)")
+_CHORALE = re.compile(r"(\d{4})\d\d[a-z]{1,3}\d?_?$")                         # 024415b_: the fifteenth movement of BWV 244
+_CLAVIER = re.compile(r"wtc?_?(ii|i|1|2)_?(x{0,2})_?(\d{0,2})[ab](?![a-z])")  # WT1_X7A: the Well-Tempered Clavier, book I, prelude 17
+_OPUS = re.compile(r"(?<![a-z])op(?:us)?[ ._,]{0,3}(?:posth?[ ._]{0,3})?0{0,2}(\d{1,3})(?!\d)(?:[ ,._]{0,3}n(?:[or]s?)?[ ._°]{0,3}0{0,2}(\d{1,3})|[-/]0{0,2}(\d{1,3}))?")
+_ITEM = re.compile(r"(?<![a-z])n(?:[or]s?)?[ ._°]{0,3}0{0,2}(\d{1,3})")
 
 
 def _folded(text: str) -> str:
@@ -177,7 +186,7 @@ def _numbers(composer: str, part: str) -> set[str]:
     if composer == "Bach" and (match := _CHORALE.match(part)):
         found.add(f"BWV {int(match[1])}")
     if composer == "Bach" and (match := _CLAVIER.match(part)):
-        found.add(f"BWV {(869 if match[1] in ('ii', '2') else 845) + 10 * len(match[2]) + int(match[3])}")
+        found.add(f"BWV {(869 if match[1] in ('ii', '2') else 845) + 10 * len(match[2]) + int(match[3] or 0)}")
     if found:
         return found
     for match in _OPUS.finditer(part):
@@ -195,7 +204,7 @@ def catalogue_numbers(
     return next((found for part in reversed(parts) if (found := _numbers(composer, part))), set())
 
 # %% ../nbs/00a_works.ipynb #00a-024
-_MOVEMENT = re.compile(r"[ ,]*(?:\b\d+(?: ?[-&,] ?\d+)*(?:st|nd|rd|th)? ?mov(?:emen)?t?s?\b|\bmov(?:emen)?t?s?\.? ?\d+)")
+_MOVEMENT = re.compile(r"\b\d{1,2}(?: ?[-&,] ?\d{1,2}){0,4}(?:st|nd|rd|th)? ?mov(?:emen)?t?s?\b|\bmov(?:emen)?t?s?\.? ?\d{1,2}")
 
 
 def work_title(
@@ -205,7 +214,7 @@ def work_title(
     name = _folded(title).split("/")[-1]
     match = _MOVEMENT.search(name)
     whole = re.sub(r"_[^_]*_", " ", name[:match.start()] if match else name)  # _Clock_ is a nickname
-    whole = re.sub(r"\bn[or]?[ .]*0*(\d+)", r"n\1", whole)
+    whole = re.sub(r"\bn[or]?[ .]{0,3}0{0,2}(\d{1,3})", r"n\1", whole)
     return re.sub(r"[^a-z0-9]+", " ", whole).strip(), bool(match)
 
 # %% ../nbs/00a_works.ipynb #00a-027

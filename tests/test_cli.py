@@ -66,7 +66,7 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
     assert found["by_composer"] == {"Bach": 1, "Ünknown, A": 1}
     assert (tmp_path / "corpus" / "Ünknown, A" / "Piece.mid").is_file()
     done = run("evaluate", tmp_path / "corpus")
-    assert done.returncode == 1 and "Bach: left out, 1 works are fewer than the 5 folds" in done.stderr and "fewer than two composers" in done.stderr
+    assert done.returncode == 1 and "Bach: left out, 1 work cannot lie in 5 folds" in done.stderr and "fewer than two composers" in done.stderr
     done = run("evaluate", tmp_path / "corpus", "--composers", "Bahc,Bach")
     assert done.returncode == 1 and "did you mean Bach?" in done.stderr
 

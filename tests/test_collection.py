@@ -28,7 +28,7 @@ def gather(tmp_path):
         corpus = collect(tmp_path / name, tmp_path / "room" / "corpus", n_jobs=1)
         assert {p.name for p in tmp_path.iterdir()} == {name, "room"} and {p.name for p in (tmp_path / "room").iterdir()} == {"corpus"}
         assert validate(corpus) == ([], [])
-        assert files_of(corpus.path) == {*corpus.files["path"], "manifest.parquet", "notes.npy", "offsets.npy"}
+        assert files_of(corpus.path) == {*corpus.files["path"], "manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv"}
         return corpus
     return gather
 
@@ -221,7 +221,7 @@ def test_paths_that_collide_are_kept_apart(gather, names):
     distinct(gather([(name, piece(50 + i)) for i, name in enumerate(names)]), 2)
 
 
-@pytest.mark.parametrize("folder", ["notes.npy", "offsets.npy", "manifest.parquet", ".collecting"])
+@pytest.mark.parametrize("folder", ["notes.npy", "offsets.npy", "manifest.parquet", "duplicates.csv", ".collecting"])
 def test_a_composer_named_like_a_file_of_the_corpus_harms_nothing(gather, folder):
     corpus = gather([(f"{folder}/x.mid", piece()), ("Bach/a.mid", piece(50))])
     assert "Bach/a.mid" in set(corpus.files["path"])

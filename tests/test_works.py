@@ -21,7 +21,7 @@ from composer_classify.collection import Corpus, _name_works, collect, list_memb
 from composer_classify.midi import NOTE_DTYPE
 from composer_classify.preprocessing import stretch, transpose
 from composer_classify.works import (COMMON, MATCHES, RUN, SHARED, VARIED, _match, _sorted_runs, align, catalogue_numbers, covered, find_copies, find_named, join_works,
-                                     melody_runs, top_line, work_title)
+                                     melody_runs, outer_lines, work_title)
 
 MORE = int(os.environ.get("FUZZ", 0))
 
@@ -36,8 +36,13 @@ def as_line(pitches) -> np.ndarray:
 
 
 def melody(seed: int, n: int = 200) -> np.ndarray:
-    "A random top line, without repeated notes."
+    "A random line, without repeated notes."
     return as_line(60 + np.cumsum(np.random.default_rng(seed).choice([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5], n)) % 40)
+
+
+def alone(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The outer lines of a piece with a melody and no bass."
+    return line, as_line([])
 
 
 def partition(works) -> set[frozenset]:
@@ -65,10 +70,10 @@ semitones = st.integers(-24, 24)
 
 @thorough(200)
 @given(pieces(), semitones, st.floats(0.1, 10))
-def test_a_top_line_moves_with_its_piece_and_has_no_tempo(notes, up, tempo):
-    line = top_line(notes)
-    assert line.dtype == np.int16 and (np.diff(line) != 0).all() and len(line) <= (~notes["is_drum"]).sum()
-    assert np.array_equal(top_line(stretch(transpose(notes, up)[0], tempo)), line + up)
+def test_outer_lines_move_with_their_piece_and_have_no_tempo(notes, up, tempo):
+    for line, moved in zip(outer_lines(notes), outer_lines(stretch(transpose(notes, up)[0], tempo))):
+        assert line.dtype == np.int16 and (np.diff(line) != 0).all() and len(line) <= (~notes["is_drum"]).sum()
+        assert np.array_equal(moved, line + up)
 
 
 @thorough(200)
@@ -105,10 +110,10 @@ def test_what_is_aligned_agrees_moves_forward_and_stays_so_in_every_key(pair, up
 @given(st.lists(relatives(), max_size=4), semitones)
 def test_copies_are_pairs_with_an_overlap(families, up):
     given_lines = [line for family in families for line in family]
-    table = find_copies(given_lines)
+    table = find_copies([*map(alone, given_lines)])
     assert (table["first"] < table["second"]).all() and table[["first", "second"]].isin(range(len(given_lines))).all(axis=None)
     assert table["overlap"].between(0, 1, inclusive="right").all() and not table.duplicated(["first", "second"]).any()
-    works = join_works(2 * len(given_lines), find_copies([*given_lines, *(line + as_line(up) for line in given_lines)]))
+    works = join_works(2 * len(given_lines), find_copies([*map(alone, given_lines), *(alone(line + as_line(up)) for line in given_lines)]))
     for k, line in enumerate(given_lines):  # a copy of itself, in any key
         assert works[k] == works[k + len(given_lines)] or len(line) < SHARED
 
@@ -116,16 +121,16 @@ def test_copies_are_pairs_with_an_overlap(families, up):
 def test_many_copies_of_one_line_are_no_common_figures():
     "They are all joined, though each of their runs lies in more files than `COMMON`; and so is a damaged one."
     copies = [melody(0) + as_line(up % 7) for up in range(COMMON + 10)]
-    assert set(join_works(len(copies) + 2, find_copies([*copies, melody(0)[50:], melody(1)])).tolist()) == {0, len(copies) + 1}
+    assert set(join_works(len(copies) + 2, find_copies([*map(alone, [*copies, melody(0)[50:], melody(1)])])).tolist()) == {0, len(copies) + 1}
 
 
 def test_pieces_without_a_melody_are_not_alike_for_it():
     drums = np.zeros(100, NOTE_DTYPE)
     drums["is_drum"], drums["pitch"], drums["onset_beat"] = True, np.arange(100) % 7 * 5 % 11 + 35, np.arange(100)
     one = np.zeros(1, NOTE_DTYPE)
-    nothing = [top_line(notes) for notes in (drums, drums[::2], np.zeros(0, NOTE_DTYPE), one, one)]
-    assert [len(line) for line in nothing] == [0, 0, 0, 1, 1]
-    assert find_copies([*nothing, *nothing, as_line([60, 62]), as_line([62, 64])]).empty
+    nothing = [outer_lines(notes) for notes in (drums, drums[::2], np.zeros(0, NOTE_DTYPE), one, one)]
+    assert [(len(top), len(bass)) for top, bass in nothing] == [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1)]
+    assert find_copies([*nothing, *nothing, alone(as_line([60, 62])), alone(as_line([62, 64]))]).empty
     assert find_copies([]).empty and join_works(0).tolist() == []
 
 
@@ -136,7 +141,7 @@ def test_two_ostinatos_fill_neither_memory_nor_time():
     start = time.perf_counter()
     here, there = _match(_sorted_runs(first), _sorted_runs(second))
     agree = align(first, second)
-    assert find_copies([first, second, second[1:]])["overlap"].le(1).all()
+    assert find_copies([alone(first), alone(second), (second[1:], first)])["overlap"].le(1).all()
     seconds, memory = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0 < len(here) == len(there) <= MATCHES and np.array_equal(melody_runs(first)[0][here], melody_runs(second)[0][there])
@@ -165,7 +170,8 @@ def test_works_are_those_of_a_plain_union_find(n, data):
 # ---------------------------------------------------------------- names
 
 COMPOSERS = ["Bach", "Beethoven", "Chopin", "Haydn", "Liszt", "Mozart", "Scarlatti", "Schubert", "Ünknown"]
-WORDS = ["bwv", "BWV ", "Bwv0", "kv", "K", "D 9", "Hob XVI", "op", "Opus.", "Op. posth. ", "Anh. ", "n", "No.", "1", "07", "846-869", "/", "_", " ", "mov", "3rd mov", "WT1_X", "wtc", "024415b_", "é", "½", "٣"]
+WORDS = ["bwv", "BWV ", "Bwv0", "kv", "K", "D 9", "Hob XVI", "op", "Opus.", "Op. posth. ", "Anh. ",
+         "n", "No.", "1", "07", "846-869", "/", "_", " ", "mov", "3rd mov", "WT1_X", "wtc", "024415b_", "é", "½", "٣"]
 names = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(WORDS), max_size=8).map("".join))
 
 
@@ -186,7 +192,8 @@ def test_a_number_of_any_length_is_read(composer, title):
     work_title(title.format("1" * 5000))
 
 
-@pytest.mark.parametrize("title", ["bwv" + "0" * 6000 + "-1", "op" + " " * 6000, "1," * 3000, "op " * 2000, "x" * 6000, "i" * 6000, "_" * 6000, "wt1_" + "x" * 6000],
+@pytest.mark.parametrize("title", ["bwv" + "0" * 6000 + "-1", "op" + " " * 6000, "1," * 3000, "op " * 2000, "x" * 6000, "i" * 6000, "_" * 6000,
+                                   "wt1_" + "x" * 6000],
                          ids=["zeros", "spaces", "numbers", "opera", "tens", "Roman", "nicknames", "clavier"])
 def test_a_long_name_takes_no_time(title):
     "Ten times as long are names in an archive, and a pattern that goes back over what it has read would take a hundred times as long."
@@ -197,8 +204,8 @@ def test_a_long_name_takes_no_time(title):
     assert time.perf_counter() - start < 0.2
 
 
-TITLES = ["Etude op10 n1", "Etude op10 n2", "Etudes op10", "Waltz op64 n1", "Symphony n45", "Symphony n45 1mov", "Symphony n45 2mov _Farewell_", "Sonata", "K545", "Sonata K545 1mov",
-          "Bwv846 Prelude", "WT1_1A", "WT1_1B", "Bwv846-869/WT1_2A", "Concerto op3 n8 RV522", "Concerto RV522 2mov", "Piano Sonata n14 op27", "op27 n1"]
+TITLES = ["Etude op10 n1", "Etude op10 n2", "Etudes op10", "Waltz op64 n1", "Symphony n45", "Symphony n45 1mov", "Symphony n45 2mov _Farewell_", "Sonata",
+          "K545", "Sonata K545 1mov", "Bwv846 Prelude", "WT1_1A", "WT1_1B", "Bwv846-869/WT1_2A", "Concerto op3 n8 RV522", "Concerto RV522 2mov", "Piano Sonata n14 op27", "op27 n1"]
 
 
 @thorough(200)
@@ -252,12 +259,12 @@ def recognised(real) -> dict[str, float]:
     rng = np.random.default_rng(0)
     originals = [np.asarray(real.notes(row)) for row in real.files.index]
     sample = rng.choice(len(originals), 300, replace=False)
-    all_lines = [*map(top_line, originals), *(top_line(damage(originals[k], rng)) for damage in DAMAGES.values() for k in sample)]
+    all_lines = [*map(outer_lines, originals), *(outer_lines(damage(originals[k], rng)) for damage in DAMAGES.values() for k in sample)]
     works = join_works(len(all_lines), find_copies(all_lines))
     joined = works[len(originals):].reshape(len(DAMAGES), -1) == works[sample]
     for kind, row in zip(DAMAGES, joined):
         missed = real.files.iloc[sample[~row]]
-        print(f"{kind}: {row.mean():.2%}, not", ", ".join(f"{path} ({len(all_lines[k])} notes on top)" for path, k in zip(missed["path"], sample[~row])))
+        print(f"{kind}: {row.mean():.2%}, not", ", ".join(f"{path} ({len(all_lines[k][0])} notes on top)" for path, k in zip(missed["path"], sample[~row])))
     return dict(zip(DAMAGES, joined.mean(axis=1)))
 
 
@@ -311,9 +318,9 @@ NUMBERS = [f"{'X' * (n // 10)}{n % 10 or '_'}" for n in range(1, 25)]
     ("Mozart/Piano Sonatas/Nueva carpeta/K331 Piano sonata n11 3mov.mid", "Mozart/Piano Sonatas/Piano Sonata n11 K331.mid"),
     ("Haydn/Symphony n101 1mov _Clock_.mid", "Haydn/Symphony n101 4mov _Clock_.mid"),
     ("Beethoven/Piano Sonatas/Piano Sonata n14 op27 1mov _Moonlight_.mid", "Beethoven/Sonata No.14 Op 27 Moonlight Sonata.mid"),
-    ("Scarlatti/K009_2.mid", "Scarlatti/sonatas/K009.mid"),
+    ("Scarlatti/K009_2.MID", "Scarlatti/sonatas/K009.MID"),
     ("Bach/Bwv0593 Vivaldi Concerto Arrangement RV522.mid", "Vivaldi/Concertos op3 01-12 _L_estro Armonico_/Concerto op3 n08 for 2 Violins RV522 2mov.mid"),
-    ("Chopin/Mazurka op33 n2.mid", "Skriabin/Mazurka opus.33, No.2.mid"),  # Chopin's too, whatever the folder says
+    ("Chopin/Mazurka op33 n2 Drchew.mid", "Skriabin/Mazurka opus.33, No.2.mid"),  # Chopin's too, whatever the folder says
 ])
 def test_real_files_of_one_work_are_joined(work_of, one, other):
     assert work_of(one) == work_of(other) != ""
@@ -322,8 +329,8 @@ def test_real_files_of_one_work_are_joined(work_of, one, other):
 @pytest.mark.parametrize(("one", "other"), [
     ("Chopin/Etude op10 n01.mid", "Chopin/Etude op10 n05 _Black Key_.mid"),
     ("Chopin/Etude op10 n03.mid", "Chopin/Etude op10 n04 Drchew.mid"),
-    ("Scarlatti/sonatas/K140.mid", "Scarlatti/sonatas/K141.mid"),
-    ("Scarlatti/sonatas/K001.mid", "Scarlatti/sonatas/K002.mid"),
+    ("Scarlatti/sonatas/K140.MID", "Scarlatti/sonatas/K141.MID"),
+    ("Scarlatti/sonatas/K001.MID", "Scarlatti/sonatas/K002.MID"),
     ("Haydn/Symphony n101 1mov _Clock_.mid", "Haydn/Symphony n104 1mov _London_.mid"),
     ("Mozart/Piano Sonatas/Piano Sonata n16 K545.mid", "Mozart/Piano Sonatas/Piano Sonata n11 K331.mid"),
     ("Beethoven/Symphonies/Symphony n1 1mov.mid", "Beethoven/Symphonies/Symphony n7 1mov.mid"),

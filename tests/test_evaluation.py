@@ -1,0 +1,415 @@
+"""Splits, scores and features, each against something slower and plainer, and `composer-classify evaluate` as a user has it.
+
+Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
+"""
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support, top_k_accuracy_score
+
+from builders import END, make_zip, off, on, piece, smf
+from composer_classify.collection import CollectionError, Corpus, collect, open_corpus
+from composer_classify.evaluation import assert_no_leak, bootstrap, confusion, get_splits, per_composer, reliability, scores, top_k
+from composer_classify.midi import NOTE_DTYPE, load_midi
+from composer_classify.preprocessing import feature_table, metadata, note_features, stretch, transpose
+
+ROOT = Path(__file__).resolve().parent.parent
+MORE = int(os.environ.get("FUZZ", 0))
+
+
+def thorough(n: int):
+    "Settings for `n` examples."
+    return settings(max_examples=n * (MORE or 1), derandomize=not MORE, deadline=None, database=None)
+
+
+# ---------------------------------------------------------------- splits
+
+
+def made_corpus(composers: list[str], works: list[str]) -> Corpus:
+    "A corpus without notes: a file for each composer and work, and between them files that no split may hold."
+    rows = []
+    for k, (composer, work) in enumerate(zip(composers, works)):
+        path = f"{composer}/{k}.mid"
+        rows += [(path, composer, work, "ok" if k % 3 else "recovered"), *[(path, composer, work, "duplicate"), ("", None, "", "unreadable")] * (k % 2)]
+    manifest = pd.DataFrame(rows, columns=["path", "composer", "work_id", "status"])
+    manifest.attrs = dict(data_hash="0", source="made", recipe="made")
+    return Corpus(Path("made"), manifest, np.zeros((len(manifest), 2), np.int64), np.empty(0, NOTE_DTYPE))
+
+
+@st.composite
+def tables(draw, shared: bool) -> tuple[Corpus, int]:
+    "A corpus of up to four composers with enough works for the folds, and the folds. If shared, a work can lie under several composers."
+    folds = draw(st.integers(2, 5))
+    own = draw(st.lists(st.lists(st.integers(1, 6), min_size=folds, max_size=folds + 3), min_size=2, max_size=4))
+    rows = [(f"composer {c}", f"{c}-{w}") for c, sizes in enumerate(own) for w, size in enumerate(sizes) for _ in range(size)]
+    if shared:
+        names = st.sampled_from(sorted({work for _, work in rows}))
+        renamed = draw(st.dictionaries(names, names, max_size=6))
+        rows = [(composer, renamed.get(work, work)) for composer, work in rows]
+    order = draw(st.randoms(use_true_random=False))
+    order.shuffle(rows)
+    return made_corpus(*map(list, zip(*rows))), folds
+
+
+def check_splits(corpus: Corpus, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    splits = list(get_splits(corpus, folds, seed))
+    assert len(splits) == folds
+    everything, works = np.arange(len(corpus.files)), corpus.files["work_id"].to_numpy()
+    assert np.array_equal(np.sort(np.concatenate([test for _, test in splits])), everything)
+    for (train, test), (train_again, test_again) in zip(splits, get_splits(corpus, folds, seed)):
+        assert np.array_equal(train, train_again) and np.array_equal(test, test_again)
+        assert len(test) and np.array_equal(np.sort(np.r_[train, test]), everything)
+        assert_no_leak(works, train, test)
+    return splits
+
+
+@thorough(60)
+@given(tables(shared=False), st.integers(0, 2**32 - 1))
+def test_each_file_is_tested_once_and_each_composer_always_trained_and_tested(table, seed):
+    corpus, folds = table
+    composers = corpus.files["composer"].to_numpy()
+    for train, test in check_splits(corpus, folds, seed):
+        assert set(composers[train]) == set(composers[test]) == set(composers)
+
+
+@thorough(60)
+@given(tables(shared=True), st.integers(0, 2**32 - 1))
+@example((made_corpus(["A", "A", "B", "B"], ["both", "A's", "B's", "both"]), 2), 0)
+def test_where_composers_share_works_each_is_always_trained_or_the_folds_are_refused(table, seed):
+    corpus, folds = table
+    assume(corpus.files.groupby("composer")["work_id"].nunique().min() >= folds)
+    composers = corpus.files["composer"].to_numpy()
+    try:
+        splits = check_splits(corpus, folds, seed)
+    except ValueError as error:  # only where works hang together so much that a fold holds all of a composer's
+        assert "share so many works" in str(error) and corpus.files.groupby("work_id")["composer"].nunique().max() > 1
+        return
+    for train, _ in splits:
+        assert set(composers[train]) == set(composers)
+
+
+@pytest.mark.parametrize(("composers", "sentence"), [
+    (["Ada"] * 6 + ["Bob"] * 2 + ["Eve"] * 4, "Bob (2), Eve (4): fewer works than the 5 folds; leave them out with --composers, or use fewer folds"),
+    (["Ada"] * 6, "made: holds 1 composer, and telling composers apart takes two"),
+    (["Ada"], "made: holds 1 composer, and telling composers apart takes two"),
+    ([], "made: holds 0 composer, and telling composers apart takes two"),
+])
+def test_what_cannot_be_split_gets_one_sentence(composers, sentence):
+    with pytest.raises(ValueError) as caught:
+        list(get_splits(made_corpus(composers, [str(k) for k in range(len(composers))])))
+    assert str(caught.value) == sentence
+
+
+def test_many_files_of_few_works_are_few():
+    "Works count, not files."
+    with pytest.raises(ValueError, match=r"Bob \(2\): fewer works"):
+        list(get_splits(made_corpus(["Ada"] * 10 + ["Bob"] * 10, [*map(str, range(10)), *["x", "y"] * 5])))
+
+
+def test_a_leak_is_named():
+    assert_no_leak(["a", "a", "b"], [0, 1], [2])
+    with pytest.raises(AssertionError, match="1 of 2 tested works are also trained on"):
+        assert_no_leak(["a", "a", "b", "c"], [0, 3], [1, 2])
+
+
+# ---------------------------------------------------------------- scores
+
+
+def answers(seed: int, n: int, k: int, right: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    "Composers of random files, and random answers that lean to the right one."
+    rng = np.random.default_rng(seed)
+    truth, probabilities = rng.integers(0, k, n), rng.dirichlet(np.ones(k), n)
+    probabilities[np.arange(n), truth] += right * rng.random(n)
+    return truth, probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+sizes = dict(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 120), k=st.integers(2, 9))
+
+
+@thorough(100)
+@given(**sizes)
+def test_scores_are_those_of_scikit_learn(seed, n, k):
+    truth, probabilities = answers(seed, n, k)
+    guess, mine = probabilities.argmax(axis=1), scores(truth, probabilities)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # answers can name composers that no file has
+        theirs = dict(
+            accuracy=accuracy_score(truth, guess), balanced_accuracy=balanced_accuracy_score(truth, guess),
+            macro_f1=f1_score(truth, guess, labels=np.unique(truth), average="macro", zero_division=0),  # a composer without a file is left out
+            top5=top_k_accuracy_score(truth, probabilities, k=5, labels=range(k)) if k > 5 else 1.0,
+        )
+    assert mine == pytest.approx(theirs)
+    assert np.array_equal(confusion(truth, probabilities), confusion_matrix(truth, guess, labels=range(k)))
+    for m in range(1, k) if k > 2 else ():
+        assert top_k(truth, probabilities, m).mean() == pytest.approx(top_k_accuracy_score(truth, probabilities, k=m, labels=range(k)))
+
+
+@thorough(50)
+@given(**sizes)
+def test_scores_by_composer_are_those_of_scikit_learn(seed, n, k):
+    truth, probabilities = answers(seed, n, k)
+    works = np.random.default_rng(seed).integers(0, 20, n).astype(str)
+    table = per_composer(truth, probabilities, works, [f"composer {c}" for c in range(k)])
+    precision, recall, f1, files = precision_recall_fscore_support(truth, probabilities.argmax(axis=1), labels=range(k), zero_division=0)
+    there = files > 0
+    assert table["files"].tolist() == files.tolist() and np.allclose(table["precision"], precision)
+    assert np.allclose(table["recall"][there], recall[there]) and np.allclose(table["f1"][there], f1[there])
+    assert table.loc[~there, ["recall", "f1"]].isna().all(axis=None)  # nothing is known of them
+    assert table["works"].tolist() == [len(set(works[truth == c])) for c in range(k)]
+
+
+def families(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Files of 150 works, which have one to five files; the answers to the files of a work are alike."
+    rng = np.random.default_rng(seed)
+    truth, probabilities = answers(seed, 150, 4, right=1.0)
+    work = np.repeat(np.arange(150), rng.integers(1, 6, 150))
+    order = rng.permutation(len(work))
+    work = work[order]
+    noise = rng.dirichlet(np.ones(4), len(work))
+    return truth[work], 0.8 * probabilities[work] + 0.2 * noise, np.array([f"work {k}" for k in work])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_hold_the_score_and_are_the_same_again(seed):
+    truth, probabilities, works = families(seed)
+    intervals, measured = bootstrap(truth, probabilities, works), scores(truth, probabilities)
+    assert all(intervals[name][0] <= value <= intervals[name][1] for name, value in measured.items())
+    each = per_composer(truth, probabilities, works, list("abcd"))["f1"]
+    assert all(low <= f1 <= high for (low, high), f1 in zip(intervals["per_composer_f1"], each))
+    assert intervals == bootstrap(truth, probabilities, works) != bootstrap(truth, probabilities, works, seed=1)
+
+
+def test_intervals_are_those_of_a_literal_bootstrap():
+    "Works drawn one by one, their files put together, scored."
+    truth, probabilities, works = families(0)
+    files_of = [np.flatnonzero(works == work) for work in np.unique(works)]
+    rng, drawn, f1 = np.random.default_rng(7), [], []
+    for _ in range(1000):
+        files = np.concatenate([files_of[k] for k in rng.integers(0, len(files_of), len(files_of))])
+        drawn.append(scores(truth[files], probabilities[files]))
+        f1.append(f1_score(truth[files], probabilities[files].argmax(axis=1), average=None))
+    mine, quantiles = bootstrap(truth, probabilities, works), [0.025, 0.975]
+    for name, values in pd.DataFrame(drawn).items():
+        assert mine[name] == pytest.approx(values.quantile(quantiles), abs=0.02)
+    assert np.allclose(mine["per_composer_f1"], np.quantile(f1, quantiles, axis=0).T, atol=0.02)
+
+
+def test_intervals_are_wider_where_files_come_in_families():
+    truth, probabilities = answers(0, 100, 4)
+    width = lambda works: np.diff(bootstrap(truth[works], probabilities[works], works)["accuracy"]).item()
+    copies = np.repeat(np.arange(100), 5)  # five files of each work tell no more than one
+    one_each = np.diff(bootstrap(truth[copies], probabilities[copies], np.arange(500))["accuracy"]).item()
+    assert width(copies) == pytest.approx(width(np.arange(100)), abs=0.02) and width(copies) > 1.8 * one_each
+
+
+def test_answers_that_mean_what_they_say_are_calibrated():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(5, 0.5), 20_000)
+    truth = (probabilities.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    table, error = reliability(truth, probabilities)
+    assert error < 0.015 and table["files"].sum() == 20_000
+    assert reliability(truth, np.eye(5)[probabilities.argmax(axis=1)])[1] > 0.2  # never in doubt, often wrong
+    assert reliability(np.zeros(9, int), np.eye(2)[[0] * 9])[1] == 0
+
+
+# ---------------------------------------------------------------- features
+
+
+@st.composite
+def pieces(draw) -> np.ndarray:
+    "Any note array: chords, drums, shortest and longest notes, all keys, or nothing."
+    row = st.tuples(st.sampled_from([0.0, 1e-4, 0.01, 0.25, 1.0, 1000.0]), st.integers(0, 127), st.sampled_from([1e-6, 0.02, 0.5, 4.0, 500.0]), st.booleans())
+    rows = draw(st.lists(row, max_size=40))
+    notes = np.zeros(len(rows), NOTE_DTYPE)
+    steps, notes["pitch"], notes["duration_beat"], notes["is_drum"] = np.array(rows, float).reshape(-1, 4).T
+    notes["onset_beat"] = np.cumsum(steps)
+    return notes[np.lexsort((notes["pitch"], notes["onset_beat"]))]
+
+
+def by_hand(*notes: tuple[float, int, bool]) -> np.ndarray:
+    "A note array from onsets, pitches and whether they are drums."
+    return np.array([(onset / 2, 0.5, onset, 1, pitch, 80, 0, 0, drum) for onset, pitch, drum in notes], NOTE_DTYPE)
+
+
+@thorough(300)
+@given(pieces())
+@example(by_hand())
+@example(by_hand((0, 60, False)))
+@example(by_hand((0, 0, False), (0, 127, False)))
+@example(by_hand((0, 60, False), (1, 60, False)))
+@example(by_hand(*((k, 35 + k, True) for k in range(20))))
+def test_features_of_any_piece_are_finite(notes):
+    features, shape_of = note_features(notes), note_features(by_hand((0, 60, False), (1, 64, False), (2, 67, True)))
+    assert {name: values.shape for name, values in features.items()} == {name: values.shape for name, values in shape_of.items()}
+    assert all(np.isfinite(values).all() for values in features.values())
+    pitched = notes[~notes["is_drum"]]
+    assert same(features, note_features(pitched))  # drums are left out
+
+
+def same(one: dict, other: dict, but: str = "\0") -> bool:
+    "Whether all groups of features but those with this beginning are equal; prints those that are not."
+    differ = [name for name in one if not name.startswith(but) and not np.allclose(one[name], other[name], rtol=0, atol=1e-6)]
+    print(*differ)
+    return one.keys() == other.keys() and not differ
+
+
+def in_other_clothes(notes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    "The same notes with other loudness, instruments, tracks and tempo."
+    notes = stretch(notes, rng.uniform(0.3, 3))
+    for name in ("velocity", "program", "track"):
+        notes[name] = rng.integers(1, 127, len(notes))
+    return notes
+
+
+def transpositions(notes: np.ndarray) -> list[np.ndarray]:
+    "As far as an octave up and down, as the keyboard allows."
+    pitch = notes["pitch"][~notes["is_drum"]].astype(int)
+    return [transpose(notes, semitones)[0] for semitones in (max(-12, -pitch.min(initial=127)), min(12, 127 - pitch.max(initial=0))) if len(pitch)]
+
+
+def assert_only_notes_and_key_count(name: str, notes: np.ndarray, rng: np.random.Generator):
+    features = note_features(notes)
+    assert same(features, note_features(in_other_clothes(notes, rng))), name
+    for moved in transpositions(notes):
+        assert same(features, note_features(moved), but="register"), name
+
+
+def test_features_see_nothing_but_notes_and_only_the_register_sees_the_key(prelude):
+    notes = np.asarray(load_midi(prelude))
+    assert_only_notes_and_key_count("the sample", notes, np.random.default_rng(0))
+    assert not same(note_features(notes), note_features(transpose(notes, 5)[0]))  # the register does
+    assert not same(note_features(notes), note_features(notes[::2]))
+
+
+def test_features_of_real_pieces_see_nothing_but_notes_and_only_the_register_sees_the_key(real_files):
+    rng = np.random.default_rng(0)
+    for name, content in list(real_files.items())[:80]:
+        assert_only_notes_and_key_count(name, np.asarray(load_midi(content)), rng)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def tune(seed: int, steps: list[int], n: int = 60) -> bytes:
+    "A piece of random notes that moves by these steps."
+    rng = np.random.default_rng(seed)
+    keys = 40 + np.cumsum(rng.choice(steps, n)) % 48
+    return smf([b"".join(on(int(key)) + off(int(key), int(length)) for key, length in zip(keys, rng.choice([120, 240, 480], n))) + END])
+
+
+STEPS = {"Ada": [-3, -2, -1, 1, 2, 3], "Bob": [-11, -9, -7, 7, 9, 11], "Solo": [-5, -4, 4, 5]}
+
+
+def write_tunes(folder: Path, **n_pieces: int) -> Path:
+    "A folder of composer folders; what Ada writes moves by steps, what Bob writes by leaps."
+    for k, (composer, n) in enumerate(n_pieces.items()):
+        (folder / composer).mkdir(parents=True)
+        for i in range(n):
+            (folder / composer / f"Tune {'abcdefghijkl'[i]}.mid").write_bytes(tune(100 * k + i, STEPS[composer]))
+    return folder
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    "A function that runs `composer-classify evaluate` as a process of its own."
+    def evaluate(*arguments) -> subprocess.CompletedProcess:
+        code = "import sys; from composer_classify.cli import main; sys.exit(main())"
+        env = {**os.environ, "COMPOSER_CLASSIFY_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}  # for so few files threads cost more than they save
+        return subprocess.run([sys.executable, "-c", code, "evaluate", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=300, env=env)
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Corpus:
+    "A corpus of two composers with nine works each and a third with one."
+    folder = tmp_path_factory.mktemp("small")
+    return collect(write_tunes(folder / "tunes", Ada=9, Bob=9, Solo=1), folder / "corpus", n_jobs=1)
+
+
+CONTRACT = ["accuracy", "balanced_accuracy", "macro_f1", "top5", "per_composer", "confusion", "n_files", "n_works", "baselines", "ci95"]
+MEASURES = {"accuracy", "balanced_accuracy", "macro_f1", "top5"}
+
+
+def test_evaluate_prints_the_contract_and_names_who_is_left_out(evaluate, small):
+    done = evaluate(small.path, "--model", "trees", "--folds", 3, "--json")
+    assert done.returncode == 1 and done.stderr.splitlines() == ["composer-classify: Solo: left out, 1 work cannot lie in 3 folds"]
+    found = json.loads(done.stdout)
+    assert list(found) == CONTRACT
+    assert (found["n_files"], found["n_works"], found["confusion"]["composers"], set(found["per_composer"])) == (18, 18, ["Ada", "Bob"], {"Ada", "Bob"})
+    assert np.array(found["confusion"]["counts"]).sum(axis=1).tolist() == [9, 9]
+    assert set(found["ci95"]) == MEASURES and all(0 <= low <= high <= 1 for low, high in found["ci95"].values())
+    assert list(found["baselines"]) == ["always Ada", "metadata only"] and all(set(baseline) == MEASURES for baseline in found["baselines"].values())
+    assert found["baselines"]["always Ada"]["accuracy"] == 0.5 and found["accuracy"] >= 0.9  # steps and leaps are told apart
+    for row in found["per_composer"].values():
+        assert list(row) == ["files", "works", "recall", "precision", "f1", "f1_ci95"] and row["files"] == row["works"] == 9
+
+
+def test_evaluate_takes_a_folder_and_prints_a_table(evaluate, tmp_path):
+    done = evaluate(write_tunes(tmp_path / "tunes", Ada=6, Bob=6), "--model", "trees", "--folds", 3)
+    assert done.returncode == 0 and "12 files, 12 works, 2 composers, 3 folds by work" in done.stdout and "metadata only" in done.stdout
+    assert "Traceback" not in done.stderr and "composer-classify:" not in done.stderr
+    assert [p for p in tmp_path.rglob("*.parquet") if "cache" not in p.parts] == []  # nothing is written into the folder
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess, *parts: str):
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("composer-classify: ") and all(part in last for part in parts)
+
+
+def test_one_composer_cannot_be_evaluated(evaluate, small):
+    done = evaluate(small.path, "--model", "trees", "--folds", 3, "--composers", "Ada")
+    assert len(done.stderr.splitlines()) == 1
+    assert_one_sentence(done, "takes two", "only Ada")
+
+
+def test_a_folder_of_one_composer_cannot_be_evaluated(evaluate, tmp_path):
+    assert_one_sentence(evaluate(write_tunes(tmp_path / "tunes", Ada=6), "--model", "trees", "--folds", 3), "tunes: ", "takes two", "only Ada")
+
+
+def test_too_few_works_get_a_hint(evaluate, tmp_path):
+    done = evaluate(write_tunes(tmp_path / "tunes", Ada=3, Bob=3), "--model", "trees")
+    assert [line for line in done.stderr.splitlines() if "left out" in line] == [f"composer-classify: {c}: left out, 3 works cannot lie in 5 folds" for c in ("Ada", "Bob")]
+    assert_one_sentence(done, "fewer than two composers have 5 works", "--folds 3")
+
+
+def test_composers_that_were_asked_for_are_not_left_out(evaluate, small):
+    assert_one_sentence(evaluate(small.path, "--model", "trees", "--folds", 3, "--composers", "Ada,Solo"), "Solo (1): fewer works than the 3 folds")
+    assert_one_sentence(evaluate(small.path, "--model", "trees", "--composers", "Ada,Bobby"), "did you mean Bob?")
+
+
+def test_tables_of_a_corpus_have_a_row_a_file(small):
+    table = feature_table(small, n_jobs=1)
+    assert table.index.equals(small.files.index) and table.columns.is_unique and (table.dtypes == np.float32).all() and np.isfinite(table).all(axis=None)
+    row = small.files.index[7]
+    assert np.allclose(table.loc[row], np.concatenate(list(note_features(small.notes(row)).values())), atol=1e-4)
+    assert metadata(small).index.equals(small.files.index)
+
+
+# ---------------------------------------------------------------- corpora of earlier versions
+
+
+@pytest.mark.parametrize("recipe", [None, "1/as found", "20/as found"])
+def test_a_corpus_of_another_layout_is_made_again(tmp_path, evaluate, recipe):
+    (tmp_path / "a.zip").write_bytes(make_zip([("Bach/a.mid", piece(50, 40)), ("Bach/b.mid", piece(52, 40)), ("Chopin/c.mid", tune(0, STEPS["Ada"]))]))
+    corpus = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    older = corpus.manifest.drop(columns="review").assign(work_id="old")
+    older.attrs = {name: value for name, value in corpus.manifest.attrs.items() if name != "recipe"} | ({"recipe": recipe} if recipe else {})
+    older.to_parquet(corpus.path / "manifest.parquet")
+    for opened in (Corpus.open, open_corpus):
+        with pytest.raises(CollectionError, match="another version of this program; collect it again"):
+            opened(corpus.path)
+    if recipe is None:
+        assert_one_sentence(evaluate(corpus.path, "--model", "trees"), "another version")
+    again = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    pd.testing.assert_frame_equal(again.manifest, corpus.manifest)
+    assert again.manifest.attrs == corpus.manifest.attrs
