@@ -298,7 +298,7 @@ def list_members(
         raise CollectionError(f"{source}: is a damaged zip archive ({error})") from error
 
 # %% ../nbs/01_collection.ipynb #01-026
-LAYOUT = 2  # raised whenever the same source makes another corpus than before
+LAYOUT = 3  # raised whenever the same source makes another corpus than before
 
 
 @dataclass(frozen=True)
@@ -538,8 +538,8 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     best = both.sort_values(["other", "overlap"], ascending=False, kind="stable").drop_duplicates("path").set_index("path")
     table = manifest[(manifest["work_id"] != "") & manifest["work_id"].duplicated(keep=False)]
     table = table[["work_id", "composer", "path", "source", "status", "review"]].join(best[["like", "overlap", "because"]], on="path")
-    repeated = table["status"] == "duplicate"
-    table = table.assign(like=table["like"].where(~repeated, table["path"]), overlap=table["overlap"].where(~repeated, 1.0), because=table["because"].where(~repeated, "same bytes"))
+    bytes_only = (table["status"] == "duplicate") | table["because"].isna()  # nothing but its own bytes shares the work with it
+    table = table.assign(like=table["like"].where(~bytes_only, table["path"]), overlap=table["overlap"].where(~bytes_only, 1.0), because=table["because"].where(~bytes_only, "same bytes"))
     sizes = table.groupby("work_id").agg(files=("path", "size"), composers=("composer", "nunique"))
     table = table.join(sizes, on="work_id").sort_values(["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable")
     return table[["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]]

@@ -9,11 +9,12 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['TOGETHER', 'RUN', 'VARIED', 'MATCHES', 'COMMON', 'OVERLAP', 'SHARED', 'CATALOGUES', 'outer_lines', 'melody_runs',
@@ -116,6 +117,8 @@ SHARED = 25     # notes
 
 def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], list[tuple[np.ndarray, np.ndarray]]]:
     "Pairs of lines that share three runs or more, and the runs of each line that are neither its own alone nor common, sorted, with their places."
+    from scipy import sparse
+
     found = [_sorted_runs(line) for line in lines]
     ends = np.cumsum([len(runs) for runs, _ in found], dtype=np.int64)
     file = np.repeat(np.arange(len(found)), np.diff(ends, prepend=0))
@@ -134,6 +137,8 @@ def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
 ) -> pd.DataFrame:
     "Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter lines that agrees."
+    import pandas as pd
+
     first_of, original = {}, np.arange(len(lines))
     for i, outer in enumerate(lines):  # the same lines from end to end need no search, and must not make their own runs common
         if sum(map(len, outer)) >= SHARED:
@@ -223,6 +228,8 @@ def find_named(
     titles: Sequence[str],
 ) -> pd.DataFrame:
     "Pairs of files whose names say that they belong to one work: `first`, `second` (positions) and `name`, what they have in common."
+    import pandas as pd
+
     named = [catalogue_numbers(composer, title) for composer, title in zip(composers, titles)]
     everything = set().union(*named)
     movements = [(f"{composer}: {whole}", marked) for composer, (whole, marked) in zip(composers, map(work_title, titles))]
@@ -241,6 +248,10 @@ def join_works(
     *links: pd.DataFrame,     # Tables with columns `first` and `second`, as `find_copies` and `find_named` give
 ) -> np.ndarray:
     "The work of each file: the position of the first file that holds it, int64 of shape `(n,)`."
+    import pandas as pd
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
     first, second = (np.concatenate([np.empty(0, np.int64), *(table[column].to_numpy(np.int64) for table in links)]) for column in ("first", "second"))
     _, work = connected_components(sparse.csr_matrix((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)
     return pd.Series(np.arange(n)).groupby(work).transform("first").to_numpy(np.int64)
