@@ -521,7 +521,8 @@ def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
 
 
 def test_real_folders_hold_what_the_report_counts(real_run):
-    assert summary(real_run[0])["from its folder"][["Bach", "Beethoven", "Chopin", "Mozart"]].tolist() == [1024, 213, 136, 257]
+    counted = summary(real_run[0])["from its folder"][["Bach", "Beethoven", "Chopin", "Mozart"]].tolist()
+    assert counted == [1024, 213, 136, 257 - 1]  # one of Mozart's is a rondo by Beethoven, and has been corrected
 
 
 def test_real_corpus_is_whole_and_opens_at_once(real_run):

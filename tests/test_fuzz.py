@@ -159,7 +159,7 @@ def collected(content: bytes) -> None:
             assert "\n" not in str(error)
         else:
             assert validate(corpus) == ([], [])
-            assert {p.relative_to(dest).as_posix() for p in dest.rglob("*") if p.is_file()} == {*corpus.files["path"], "manifest.parquet", "notes.npy", "offsets.npy"}
+            assert {p.relative_to(dest).as_posix() for p in dest.rglob("*") if p.is_file()} == {*corpus.files["path"], "manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv"}
             assert (np.diff(corpus.offsets) >= 0).all() and len(corpus.offsets) == len(corpus.manifest)
             assert all(len(corpus.notes(row.Index)) == row.n_notes for row in corpus.files.itertuples())
         assert {p.name for p in Path(folder).iterdir()} <= {"source.zip", "corpus"}
