@@ -114,12 +114,17 @@ def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
     return corpus.select(works.index[works >= folds].tolist()), 1
 
 
+def _model(name: str):
+    "The module of a model, loaded when it is needed."
+    from importlib import import_module
+
+    return import_module("composer_classify." + {"trees": "evaluation"}.get(name, name))
+
+
 def _train(args: argparse.Namespace) -> int:
     "Train a model, score it on works it has not seen, and write it."
     corpus, status = _part(args, folds=5)
-    from composer_classify.cnn import train
-
-    about = train(corpus, args.out)
+    about = _model(args.model).train(corpus, args.out)
     score, (low, high) = about["score"], about["ci95"]["macro_f1"]
     print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_files'] - about['n_test_files']} files; on {about['n_test_files']} files of unseen works "
           f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})")
@@ -129,12 +134,7 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     "Leak-free cross-validation of a model on a corpus."
     corpus, status = _part(args, args.folds)
-    if args.model == "trees":
-        from composer_classify.evaluation import evaluate
-    else:
-        from composer_classify.cnn import evaluate
-
-    result = evaluate(corpus, args.folds)
+    result = _model(args.model).evaluate(corpus, args.folds)
     if args.json:
         _print_json(result)
         return status
@@ -192,10 +192,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--model", choices=models, default="cnn")
         return command
 
-    command = about_models(add("train", _train, "train a model on a corpus"), ["cnn"])
-    command.add_argument("--out", required=True, metavar="MODEL", help="file to write (.onnx)")
+    command = about_models(add("train", _train, "train a model on a corpus"), ["cnn", "lstm"])
+    command.add_argument("--out", required=True, metavar="MODEL", help="file to write: .onnx, or .keras to go on with it in Python")
 
-    command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), ["cnn", "trees"])
+    command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), ["cnn", "lstm", "trees"])
     command.add_argument("--folds", type=_number(2, int), default=5, metavar="N")
     command.add_argument("--json", action="store_true")
 

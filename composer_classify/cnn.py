@@ -5,23 +5,17 @@
 # %% ../nbs/04_cnn.ipynb #04-003
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from pathlib import Path
 
 import keras
-import numpy as np
 from keras import layers
-from tqdm import tqdm
 
-from .collection import Corpus, _write
-from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge, mean_over_files, scores, sharpen
+from . import training
+from .collection import Corpus
 from .preprocessing import Chunks
 
 # %% auto #0
-__all__ = ['build_cnn', 'TrainingBatches', 'steps_for', 'fit', 'answer_files', 'fit_temperature', 'cross_validate', 'evaluate',
-           'export_onnx', 'train', 'describe']
+__all__ = ['build_cnn', 'evaluate', 'train']
 
 # %% ../nbs/04_cnn.ipynb #04-007
 def build_cnn(
@@ -40,158 +34,22 @@ def build_cnn(
     return keras.Model(roll, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(dropout)(x)))
 
 # %% ../nbs/04_cnn.ipynb #04-010
-class TrainingBatches(keras.utils.PyDataset):
-    "Random chunks of the training files: composers alike, files of a composer alike, transposed and stretched."
-
-    def __init__(self, chunks: Chunks, files: np.ndarray, labels: np.ndarray, steps: int, seed: int = 0, batch_size: int = 32):
-        super().__init__(workers=1, max_queue_size=8)
-        self.chunks, self.labels, self.steps, self.batch_size = chunks, labels, steps, batch_size
-        self.by_composer = [files[labels[files] == label] for label in np.unique(labels[files])]
-        self.seed, self.epoch = seed, 0
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, self.epoch, step])
-        files = np.array([rng.choice(self.by_composer[c]) for c in rng.integers(len(self.by_composer), size=self.batch_size)])
-        chunks = self.chunks.first[files] + rng.integers(self.chunks.counts[files])
-        rolls = self.chunks.batch(chunks, rng.integers(-6, 7, self.batch_size), np.exp(rng.uniform(-0.22, 0.22, self.batch_size)))
-        return rolls, self.labels[files]
-
-    def on_epoch_end(self):
-        self.epoch += 1
-
-# %% ../nbs/04_cnn.ipynb #04-013
-def steps_for(chunks: Chunks) -> int:
-    "Batches an epoch that suit the size of a corpus: half of its chunks, between 50 and 200 batches of 32."
-    return int(np.clip(len(chunks) // 64, 50, 200))
-
-
-def fit(
-    chunks: Chunks,
-    files: np.ndarray,   # Positions of the training files
-    labels: np.ndarray,  # Composer of each file, as a number
-    epochs: int = 20,
-    steps: int = None,   # Batches of 32 an epoch; `steps_for` the corpus if not given
-    seed: int = 0,
-) -> tuple[keras.Model, dict]:
-    "Train a network on these files. Returns it and its history. The number of epochs is fixed: nothing is chosen by looking at test files."
-    steps = steps or steps_for(chunks)
-    keras.utils.set_random_seed(seed)
-    model = build_cnn(int(labels.max()) + 1, chunks.n_frames)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, epochs * steps, warmup_target=2e-3, warmup_steps=steps)
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
-    with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
-        progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        history = model.fit(TrainingBatches(chunks, files, labels, steps, seed), epochs=epochs, verbose=0, callbacks=[progress])
-    return model, history.history
-
-
-def answer_files(
-    model: keras.Model,
-    chunks: Chunks,
-    files: np.ndarray,  # Positions of files
-) -> np.ndarray:
-    "Probabilities of each file, the mean over its chunks, shape `(len(files), composers)`."
-    numbers = np.flatnonzero(np.isin(chunks.file, files))
-    parts = [model.predict_on_batch(chunks.batch(numbers[i:i + 128])) for i in range(0, len(numbers), 128)]
-    return mean_over_files(np.concatenate(parts), chunks.file[numbers])
-
-# %% ../nbs/04_cnn.ipynb #04-015
-def fit_temperature(
-    probabilities: np.ndarray,  # Of unseen files, shape `(files, composers)`
-    truth: np.ndarray,          # Their composers, shape `(files,)`
-) -> float:
-    "The temperature under which the truth is likeliest, by search between 0.2 and 5."
-    candidates = np.geomspace(0.2, 5, 200)
-    likelihood = [np.log(sharpen(probabilities, t)[np.arange(len(truth)), truth] + 1e-12).mean() for t in candidates]
-    return float(candidates[np.argmax(likelihood)])
-
-# %% ../nbs/04_cnn.ipynb #04-018
-def cross_validate(
-    corpus: Corpus,
-    folds: int = 5,
-    epochs: int = 20,
-    steps: int = None,  # As for `fit`
-    seed: int = 0,
-    only: int = None,  # Train only the first so many folds
-) -> dict:
-    "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and the `model` and `history` of the first fold."
-    chunks, composers, works = Chunks(corpus), corpus.composers, corpus.files["work_id"].to_numpy()
-    labels = np.searchsorted(composers, corpus.files["composer"])
-    files, probabilities, first = [], [], {}
-    for train, test in list(get_splits(corpus, folds, seed))[:only]:
-        assert_no_leak(works, train, test)
-        model, history = fit(chunks, train, labels, epochs, steps, seed)
-        files.append(test)
-        probabilities.append(answer_files(model, chunks, test))
-        first = first or dict(model=model, history=history)
-    files = np.concatenate(files)
-    return dict(files=files, probabilities=np.concatenate(probabilities), truth=labels[files], works=works[files], composers=composers, **first)
-
-# %% ../nbs/04_cnn.ipynb #04-020
 def evaluate(
     corpus: Corpus,
     folds: int = 5,
     epochs: int = 20,
-    steps: int = None,  # As for `fit`
+    steps: int = None,  # Batches of 32 an epoch
 ) -> dict:
-    "Leak-free scores of the CNN on a corpus, beside the baselines under the same splits, as `judge` reports them. Raises `ValueError` where works are too few."
-    opponents = baselines(corpus, get_splits(corpus, folds))
-    found = cross_validate(corpus, folds, epochs, steps)
-    return judge(corpus, found["probabilities"], opponents, found["files"])
+    "Leak-free scores of the CNN on a corpus, as `training.evaluate` gives them."
+    return training.evaluate(corpus, Chunks(corpus), build_cnn, folds, epochs, steps)
 
-# %% ../nbs/04_cnn.ipynb #04-027
-def export_onnx(
-    model: keras.Model,
-    path: str | os.PathLike,  # File to write
-    about: dict,              # Kept in the file: composers, fs, n_frames, temperature, known_above, score, …
-) -> None:
-    "Write a network as ONNX with `about` as its metadata."
-    import warnings
-
-    import onnx
-
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # tf2onnx looks for names that NumPy gave up
-        partial = Path(folder, "model.onnx")
-        model.export(partial, format="onnx", verbose=False)
-        proto = onnx.load(partial)
-    onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
-    _write(Path(path), lambda file: file.write(proto.SerializeToString()))
-
-# %% ../nbs/04_cnn.ipynb #04-029
+# %% ../nbs/04_cnn.ipynb #04-017
 def train(
     corpus: Corpus,
-    out: str | os.PathLike,  # ONNX file to write
+    out: str | os.PathLike,  # File to write, `.onnx` or `.keras`
     epochs: int = 20,
-    steps: int = None,  # As for `fit`
+    steps: int = None,  # Batches of 32 an epoch
     seed: int = 0,
 ) -> dict:
-    "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
-    if Path(out).is_dir():
-        raise ValueError(f"{out}: is a folder; name a file to write, as in {Path(out) / 'model.onnx'}")
-    if not Path(out).exists():  # find out now, not after an hour of training
-        _write(Path(out), lambda file: None)
-        Path(out).unlink()
-    steps = steps or steps_for(Chunks(corpus))
-    found = cross_validate(corpus, epochs=epochs, steps=steps, seed=seed, only=1)
-    about = describe(corpus, found, dict(epochs=epochs, steps=steps, seed=seed))
-    export_onnx(found["model"], out, about)
-    return about
-
-
-def describe(corpus: Corpus, found: dict, parameters: dict) -> dict:
-    "What a model file says about itself, from out-of-fold answers as `cross_validate` gives them."
-    temperature = fit_temperature(found["probabilities"], found["truth"])
-    calibrated = sharpen(found["probabilities"], temperature)
-    right = calibrated.argmax(axis=1) == found["truth"]
-    chunks = Chunks(corpus)
-    return dict(
-        composers=found["composers"], fs=chunks.fs, n_frames=chunks.n_frames, temperature=round(temperature, 3),
-        known_above=round(float(np.quantile(calibrated.max(axis=1)[right], 0.05)) if right.any() else 1.0, 3),
-        score=scores(found["truth"], found["probabilities"]), ci95=bootstrap(found["truth"], found["probabilities"], found["works"]),
-        n_test_files=len(found["files"]), n_files=len(corpus.files), data_hash=corpus.data_hash, parameters=parameters,
-        backend=keras.backend.backend(), weights=found["model"].count_params(),
-    )
+    "Train the CNN, score it on unseen works, and write it; see `training.train`."
+    return training.train(corpus, Chunks(corpus), build_cnn, out, epochs, steps, seed)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CHORDS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures',
            'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table', 'metadata', 'Chunks',
-           'paint', 'Sequences']
+           'paint', 'onset_steps', 'Sequences']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -183,6 +183,15 @@ def _pitch_classes(notes: np.ndarray) -> np.ndarray:
     return np.bincount(notes["pitch"] % 12, np.clip(notes["duration_beat"], 0.05, 4), 12)
 
 # %% ../nbs/02_preprocessing.ipynb #02-038
+def _by_onset(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The notes without drums, the first note of each onset, and the onset of each note."
+    notes = notes[~notes["is_drum"]]
+    if not len(notes):
+        notes = np.zeros(1, NOTE_DTYPE)  # a piece without pitches counts as one short note
+    new = np.r_[True, np.diff(notes["onset_beat"]) > TOGETHER]
+    return notes, np.flatnonzero(new), np.cumsum(new) - 1
+
+
 def _shares(values: np.ndarray, low: int, high: int, weights: np.ndarray = None) -> np.ndarray:
     "Histogram of whole numbers as shares, shape `(high - low + 1,)`; what lies beyond a bound counts at the bound."
     counts = np.bincount(np.clip(values, low, high).astype(np.int64) - low, weights, high - low + 1)
@@ -277,11 +286,7 @@ def note_features(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
     "Features of the notes of a piece by group, float arrays: tonality, melody, rhythm, register, harmony, form. Drums are left out; velocity, tempo, program and track play no part."
-    notes = notes[~notes["is_drum"]]
-    if not len(notes):
-        notes = np.zeros(1, NOTE_DTYPE)  # a piece without pitches measures as one short note
-    new = np.r_[True, np.diff(notes["onset_beat"]) > TOGETHER]
-    begin, onset = np.flatnonzero(new), np.cumsum(new) - 1
+    notes, begin, onset = _by_onset(notes)
     onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
     top, low = np.maximum.reduceat(pitch, begin), np.minimum.reduceat(pitch, begin)
     weights = _pitch_classes(notes)
@@ -359,6 +364,11 @@ class _Parts:
         "The composer of each part, shape `(parts,)`."
         return self.corpus.files["composer"].to_numpy()[self.file]
 
+    @property
+    def settings(self) -> dict:
+        "How the parts are cut, by the names of the arguments."
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "corpus"}
+
     def __len__(self) -> int:
         return len(self.file)
 
@@ -368,6 +378,11 @@ class Chunks(_Parts):
     "The chunks of a corpus, numbered through from file to file; `batch` paints the piano rolls of any of them."
     n_frames: int = 150  # width of a chunk
     fs: float = 10       # frames a second
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        "The shape of one chunk."
+        return 128, self.n_frames, 1
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -404,6 +419,15 @@ class Chunks(_Parts):
         semitones, tempo = np.broadcast_to(semitones, chunks.shape), np.broadcast_to(tempo, chunks.shape)
         parts = [self._sounding(chunk, factor) for chunk, factor in zip(chunks, tempo)]
         return paint(parts, self.start[chunks], self.n_frames, self.fs, semitones, tempo)
+
+    def augmented(
+        self,
+        chunks: np.ndarray,        # Numbers of chunks
+        rng: np.random.Generator,  # Where chance comes from
+    ) -> np.ndarray:
+        "As `batch`, for training: moved by up to half an octave, played up to a quarter faster or slower."
+        n = len(chunks)
+        return self.batch(chunks, rng.integers(-6, 7, n), np.exp(rng.uniform(-0.22, 0.22, n)))
 
     def _sounding(self, chunk: int, tempo: float) -> np.ndarray:
         "The notes that may sound in a chunk."
@@ -442,28 +466,100 @@ def paint(
     return rolls.reshape(n, 128, n_frames, 1)
 
 # %% ../nbs/02_preprocessing.ipynb #02-070
+def _flags(values: np.ndarray, low: int, high: int) -> np.ndarray:
+    "A column a whole number from low to high, bool of shape `(len(values), high - low + 1)`; what lies beyond a bound counts at the bound."
+    return np.clip(values, low, high)[:, None] == np.arange(low, high + 1)
+
+
+def _classes(keys: np.ndarray, from_key: np.ndarray) -> np.ndarray:
+    "Which pitch classes are among keys of shape `(onsets, 128)`, counted from a key at each onset, bool of shape `(onsets, 12)`."
+    classes = np.stack([keys[:, k::12].any(axis=1) for k in range(12)], axis=1)
+    return np.take_along_axis(classes, (from_key[:, None] + np.arange(12)) % 12, axis=1)
+
+
+def onset_steps(
+    notes: np.ndarray,  # Note array
+) -> dict[str, np.ndarray]:
+    "What happens at each onset by group, bool arrays of shape `(onsets, …)`. Drums are left out. The same at any tempo and, but for `keys`, in any key."
+    notes, begin, onset = _by_onset(notes)
+    onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
+    keys = _sounding(notes, onset, onsets)
+    struck = np.zeros_like(keys)
+    struck[onset, pitch] = True
+    lowest, highest = (lambda k: k.argmax(axis=1)), (lambda k: 127 - k[:, ::-1].argmax(axis=1))
+    bass, top, low = lowest(keys), highest(struck), lowest(struck)
+    tonic = np.full(len(onsets), key_fit(_pitch_classes(notes)).argmax() % 12)
+    lengths = np.zeros(keys.shape)
+    lengths[onset, pitch] = _half_powers(notes["duration_beat"])
+    at = np.arange(len(onsets))
+    return dict(
+        sounding=_classes(keys, bass), struck=_classes(struck, bass), tonal=_classes(keys, tonic), bass=_flags((bass - tonic) % 12, 0, 11),
+        top=_flags(np.diff(top, prepend=top[0]), -13, 13), low=_flags(np.diff(low, prepend=low[0]), -13, 13),
+        step=_flags(_half_powers(np.diff(onsets, prepend=onsets[0] - 1)), -8, 6), top_length=_flags(lengths[at, top], -8, 6), low_length=_flags(lengths[at, low], -8, 6),
+        place=_flags(np.round(onsets % 1 * 12) % 12, 0, 11),
+        n_struck=_flags(np.diff(begin, append=len(notes)), 1, 8), n_sounding=_flags(keys.sum(axis=1), 1, 10), spread=_flags((highest(keys) - bass) // 4, 0, 12), keys=keys,
+    )
+
+# %% ../nbs/02_preprocessing.ipynb #02-075
+def _packed_steps(corpus: Corpus, rows: np.ndarray) -> list[np.ndarray]:
+    return [np.packbits(np.concatenate(list(onset_steps(corpus.notes(row)).values()), axis=1), axis=1) for row in rows]
+
+
 @dataclass(frozen=True)
 class Sequences(_Parts):
-    "Windows of consecutive notes of a corpus, numbered through from file to file; `batch` reads any of them from the note store."
-    length: int = 128  # notes in a window
+    "Windows of consecutive onsets of a corpus, numbered through from file to file; `batch` reads any of them."
+    length: int = 256  # onsets in a window
+
+    n_flags = 212  # of an onset: those of `onset_steps`, with 22 of register in place of 128 keys
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        "The shape of one window."
+        return self.length, self.n_flags
 
     @cached_property
     def counts(self) -> np.ndarray:
-        "How many windows each file has, int64 of shape `(files,)`."
-        return -(-self.corpus.files["n_notes"].to_numpy() // self.length)
+        "How many windows each file has, int64 of shape `(files,)`; the last one of a file overlaps the one before."
+        return -(-self._n_steps // self.length)
+
+    @cached_property
+    def _steps(self) -> list[np.ndarray]:
+        "The steps of each file, packed."
+        from joblib import Parallel, delayed
+
+        parts = Parallel(-1)(delayed(_packed_steps)(self.corpus, rows) for rows in np.array_split(self.files, max(len(self.files) // 32, 1)))
+        return [steps for part in parts for steps in part]
+
+    @cached_property
+    def _n_steps(self) -> np.ndarray:
+        return np.array([len(steps) for steps in self._steps])
 
     def batch(
         self,
         windows: np.ndarray,              # Numbers of windows
-        semitones: np.ndarray | int = 0,  # Transposition of each window (training only)
+        semitones: np.ndarray | int = 0,  # Transposition of each window
     ) -> np.ndarray:
-        "Pitch, beats since the last onset and beats of duration, float32 of shape `(len(windows), length, 3)`; zeros where a piece has ended."
+        "The flags of each onset, float32 of shape `(len(windows), length, n_flags)`."
         windows = np.asarray(windows)
-        out = np.zeros((len(windows), self.length, 3), np.float32)
-        for row, window, shift in zip(out, windows, np.broadcast_to(semitones, windows.shape)):
-            begin = (window - self.first[self.file[window]]) * self.length
-            notes = self.corpus.notes(self.files[self.file[window]])[max(begin - 1, 0):begin + self.length]
-            since = np.diff(notes["onset_beat"], prepend=notes["onset_beat"][:1])[int(begin > 0):]
-            notes = notes[int(begin > 0):]
-            row[:len(notes)] = np.stack([notes["pitch"] + np.where(notes["is_drum"], 0, shift), since, notes["duration_beat"]], axis=1)
-        return out
+        file = self.file[windows]
+        last = np.maximum(self._n_steps[file] - self.length, 0)
+        return self._read(file, np.minimum((windows - self.first[file]) * self.length, last), semitones)
+
+    def augmented(
+        self,
+        windows: np.ndarray,       # Numbers of windows
+        rng: np.random.Generator,  # Where chance comes from
+    ) -> np.ndarray:
+        "As `batch`, for training: windows from anywhere in the same files, moved by up to half an octave."
+        file = self.file[np.asarray(windows)]
+        start = rng.integers(np.maximum(self._n_steps[file] - self.length, 0) + 1)
+        return self._read(file, start, rng.integers(-6, 7, len(file)))
+
+    def _read(self, file: np.ndarray, start: np.ndarray, semitones: np.ndarray | int) -> np.ndarray:
+        "Windows of files from some onset on; a piece that ends begins again."
+        packed = np.stack([np.take(self._steps[f], range(begin, begin + self.length), axis=0, mode="wrap") for f, begin in zip(file, start)])
+        flags = np.unpackbits(packed, axis=2)
+        fixed = self.n_flags - 22
+        key = np.arange(128) - np.broadcast_to(semitones, len(file))[:, None]  # which key moves to each
+        keys = np.take_along_axis(flags[:, :, fixed:], np.clip(key, 0, 127)[:, None], axis=2) * ((key >= 0) & (key < 128))[:, None]
+        return np.concatenate([flags[:, :, :fixed], np.maximum.reduceat(keys, np.arange(0, 128, 6), axis=2)], axis=2, dtype=np.float32)
