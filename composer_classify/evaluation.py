@@ -292,7 +292,7 @@ def baselines(
 def judge(
     corpus: Corpus,
     probabilities: np.ndarray,              # Out-of-fold answers to `files`, shape `(len(files), composers)`
-    opponents: dict[str, np.ndarray] = {},  # The same of other models, for all files of the corpus; see `baselines`
+    opponents: dict[str, np.ndarray] = None,  # The same of other models, for all files of the corpus; see `baselines`
     files: np.ndarray = None,               # Positions of the files that were answered; all if not given
 ) -> dict:
     "The JSON of `composer-classify evaluate --json`: scores, by composer, confusion, baselines on the same files, and 95% intervals."
@@ -306,7 +306,7 @@ def judge(
         per_composer={c: dict(files=int(row.files), works=int(row.works), recall=row.recall, precision=row.precision, f1=row.f1, f1_ci95=interval)
                       for (c, row), interval in zip(each.fillna(0.0).iterrows(), intervals.pop("per_composer_f1"))},
         confusion=dict(composers=composers, counts=confusion(truth, probabilities).tolist()), n_files=len(truth), n_works=len(np.unique(works)),
-        baselines={name: scores(truth, answers[files]) for name, answers in opponents.items()}, ci95=intervals,
+        baselines={name: scores(truth, answers[files]) for name, answers in (opponents or {}).items()}, ci95=intervals,
     )
 
 

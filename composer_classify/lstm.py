@@ -25,7 +25,7 @@ def published_table(
     "Length in seconds and number of notes of each file of `corpus.files`, filled, clipped and scaled over all files as in the report, float32 of shape `(files, 2)`."
     table = corpus.files[["duration_sec", "n_notes"]].astype(float)
     table = table.fillna(table.mean()).apply(clip_outliers)
-    return ((table - table.mean()) / table.std(ddof=0)).to_numpy(np.float32)
+    return ((table - table.mean()) / table.std(ddof=0).replace(0, 1)).to_numpy(np.float32)
 
 
 def windows_of_files(
@@ -33,7 +33,7 @@ def windows_of_files(
     labels: np.ndarray,  # Composer of each file, as a number
     length: int = 10,    # Files in a window
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Every window of consecutive files, shape `(files - length + 1, length, columns)`, and the composer of its last file."
+    "Every window of consecutive files, shape `(files - length + 1, length, columns)`, and the composer of its last file. As the report makes them for its LSTM."
     windows = np.lib.stride_tricks.sliding_window_view(table, length, axis=0).swapaxes(1, 2)
     return np.ascontiguousarray(windows), labels[length - 1:]
 
@@ -59,17 +59,17 @@ def build_lstm(
     n_flags: int = 212,  # Observations at each onset, as `Sequences.n_flags` says
     units: int = 96,     # Of the LSTM, in each direction
 ) -> keras.Model:
-    "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 330,000 weights."
+    "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 330,000 weights (LSTM: Hochreiter and Schmidhuber 1997; in both directions: Graves and Schmidhuber 2005)."
     def figures(x, layer):
         return layers.Activation("relu")(layers.BatchNormalization()(layer(x)))
 
     steps = keras.Input((length, n_flags), name="steps")
-    x = figures(layers.SpatialDropout1D(0.1)(steps), layers.Dense(128, use_bias=False))
+    x = figures(layers.SpatialDropout1D(0.2)(steps), layers.Dense(128, use_bias=False))
     for _ in range(2):
         x = figures(x, layers.Conv1D(128, 4, strides=2, padding="same", use_bias=False))
-    x = layers.Bidirectional(layers.LSTM(units, return_sequences=True))(layers.Dropout(0.1)(x))
+    x = layers.Bidirectional(layers.LSTM(units, return_sequences=True))(layers.Dropout(0.2)(x))
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)])
-    return keras.Model(steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(0.4)(x)))
+    return keras.Model(steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(0.5)(x)))
 
 # %% ../nbs/03_lstm.ipynb #03-028
 def evaluate(

@@ -488,7 +488,8 @@ def onset_steps(
     struck[onset, pitch] = True
     lowest, highest = (lambda k: k.argmax(axis=1)), (lambda k: 127 - k[:, ::-1].argmax(axis=1))
     bass, top, low = lowest(keys), highest(struck), lowest(struck)
-    tonic = np.full(len(onsets), key_fit(_pitch_classes(notes)).argmax() % 12)
+    key = key_fit(np.roll(_pitch_classes(notes), -bass[0])).argmax()  # counted from the first bass note: of two keys that fit alike it is the same one in every transposition
+    tonic = np.full(len(onsets), bass[0] + key) % 12
     lengths = np.zeros(keys.shape)
     lengths[onset, pitch] = _half_powers(notes["duration_beat"])
     at = np.arange(len(onsets))
@@ -543,21 +544,23 @@ class Sequences(_Parts):
         windows = np.asarray(windows)
         file = self.file[windows]
         last = np.maximum(self._n_steps[file] - self.length, 0)
-        return self._read(file, np.minimum((windows - self.first[file]) * self.length, last), semitones)
+        start = np.minimum((windows - self.first[file]) * self.length, last)
+        return self._read(file, start[:, None] + np.arange(self.length), semitones)
 
     def augmented(
         self,
         windows: np.ndarray,       # Numbers of windows
         rng: np.random.Generator,  # Where chance comes from
     ) -> np.ndarray:
-        "As `batch`, for training: windows from anywhere in the same files, moved by up to half an octave."
+        "As `batch`, for training: windows from anywhere in the same files, one onset in twenty lost, moved by up to half an octave."
         file = self.file[np.asarray(windows)]
         start = rng.integers(np.maximum(self._n_steps[file] - self.length, 0) + 1)
-        return self._read(file, start, rng.integers(-6, 7, len(file)))
+        lost = rng.random((len(file), self.length)) < 0.05
+        return self._read(file, start[:, None] + np.arange(self.length) + lost.cumsum(axis=1), rng.integers(-6, 7, len(file)))
 
-    def _read(self, file: np.ndarray, start: np.ndarray, semitones: np.ndarray | int) -> np.ndarray:
-        "Windows of files from some onset on; a piece that ends begins again."
-        packed = np.stack([np.take(self._steps[f], range(begin, begin + self.length), axis=0, mode="wrap") for f, begin in zip(file, start)])
+    def _read(self, file: np.ndarray, onsets: np.ndarray, semitones: np.ndarray | int) -> np.ndarray:
+        "Onsets of files, by shape `(files, length)`; a piece that ends begins again."
+        packed = np.stack([np.take(self._steps[f], row, axis=0, mode="wrap") for f, row in zip(file, onsets)])
         flags = np.unpackbits(packed, axis=2)
         fixed = self.n_flags - 22
         key = np.arange(128) - np.broadcast_to(semitones, len(file))[:, None]  # which key moves to each

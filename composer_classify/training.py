@@ -79,11 +79,12 @@ def answer_files(
     model: keras.Model,
     parts: Chunks | Sequences,
     files: np.ndarray,  # Positions of files
+    semitones: int = 0,  # Transposition
 ) -> np.ndarray:
     "Probabilities of each file, the mean over its parts, shape `(len(files), composers)`."
-    numbers = np.flatnonzero(np.isin(parts.file, files))
-    answers = [model.predict_on_batch(parts.batch(numbers[i:i + 128])) for i in range(0, len(numbers), 128)]
-    return mean_over_files(np.concatenate(answers), parts.file[numbers])
+    numbers = np.concatenate([parts.first[file] + np.arange(parts.counts[file]) for file in files])
+    answers = [model.predict_on_batch(parts.batch(numbers[i:i + 128], semitones)) for i in range(0, len(numbers), 128)]
+    return mean_over_files(np.concatenate(answers), np.repeat(np.arange(len(files)), parts.counts[files]))
 
 # %% ../nbs/02b_training.ipynb #02b-014
 def fit_temperature(
@@ -119,7 +120,7 @@ def save_model(
 def _check(path: Path, model: keras.Model, composers: list[str], shape: tuple[int | None, ...] = None) -> None:
     "Raises `ValueError` if a list of composers or the shape of one part does not fit a network."
     answers, expected = model.output_shape[-1], tuple(model.input_shape[1:])
-    if not isinstance(composers, list) or len(set(composers)) != answers:
+    if not isinstance(composers, list) or not all(isinstance(c, str) for c in composers) or not len(set(composers)) == len(composers) == answers:
         n = len(composers) if isinstance(composers, list) else "no"
         raise ValueError(f"{path}: the network has {answers} answers, and there are {n} composers for them")
     if shape is not None and tuple(shape) != expected:
@@ -137,15 +138,16 @@ def load_model(
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST:
                 raise ValueError(f"it unpacks to more than {LARGEST:,} bytes")
-            about = json.loads(archive.read(ABOUT))
-            listed = about["composers"]
-        model = keras.saving.load_model(path)  # in Keras's safe mode: no code of a stranger is run
+            named = ABOUT in archive.namelist()
+            about = json.loads(archive.read(ABOUT)) if named else dict(composers=None)
+        listed, model = about["composers"], keras.saving.load_model(path)  # in Keras's safe mode: no code of a stranger is run
+        model.input_shape, model.output_shape  # a lone layer has none
     except FileNotFoundError:
         raise ValueError(f"{path}: does not exist") from None
-    except KeyError:
-        raise ValueError(f"{path}: holds no {ABOUT}, so nobody knows which composers its answers mean; train it with composer-classify") from None
-    except (zipfile.BadZipFile, OSError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever zipfile, h5py and Keras make of a damaged file
         raise ValueError(f"{path}: is not a Keras model that can be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
+    if not named:
+        raise ValueError(f"{path}: holds no {ABOUT}, so nobody knows which composers its answers mean; train it with composer-classify")
     _check(path, model, listed, None if parts is None else parts.shape)
     if composers is not None and list(composers) != listed:
         raise ValueError(f"{path}: tells {', '.join(listed)} apart, not {', '.join(composers)}")
@@ -195,7 +197,7 @@ def cross_validate(
     done = []
     for fold, (train, test) in enumerate(list(get_splits(corpus, folds, seed))[:only]):
         assert_no_leak(works, train, test)
-        kept = keep and _kept(keep, fold, corpus.data_hash, composers, type(parts).__name__, parts.settings, build.__name__, folds, epochs, steps, seed, keras.version(), keras.backend.backend())
+        kept = keep and _kept(keep, fold, corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, build.__name__, folds, epochs, steps, seed, keras.version(), keras.backend.backend())
         if kept and kept.exists():
             model, about = load_model(kept, parts, composers)
         else:
