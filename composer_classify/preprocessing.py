@@ -248,11 +248,21 @@ def _sounding(notes: np.ndarray, onset: np.ndarray, onsets: np.ndarray) -> np.nd
     return change[:-1].cumsum(axis=0) > 0
 
 
+def _classes(keys: np.ndarray) -> np.ndarray:
+    "Which pitch classes are among keys of shape `(onsets, 128)`, bool of shape `(onsets, 12)`."
+    return np.stack([keys[:, k::12].any(axis=1) for k in range(12)], axis=1)
+
+
+def _counted_from(classes: np.ndarray, key: np.ndarray) -> np.ndarray:
+    "Pitch classes counted from a key at each onset, of the same shape."
+    return np.take_along_axis(classes, (key[:, None] + np.arange(12)) % 12, axis=1)
+
+
 def _harmony(keys: np.ndarray, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
     "Voices, intervals and chords above the bass, the bass line from the tonic, and how the outer voices move."
     bass, top = keys.argmax(axis=1), 127 - keys[:, ::-1].argmax(axis=1)
-    classes = np.stack([keys[:, k::12].any(axis=1) for k in range(12)], axis=1)
-    above = np.take_along_axis(classes, (bass[:, None] + np.arange(12)) % 12, axis=1)
+    classes = _classes(keys)
+    above = _counted_from(classes, bass)
     chord = np.array([_CHORD.get(code, len(CHORDS)) for code in (above @ (1 << np.arange(12))).tolist()])
     classes_apart = np.array([(classes & np.roll(classes, -k, axis=1)).sum(axis=1) @ lasts for k in range(1, 7)])
     voices, moves = keys.sum(axis=1), np.sign(np.diff(top)) * 3 + np.sign(np.diff(bass))
@@ -471,12 +481,6 @@ def _flags(values: np.ndarray, low: int, high: int) -> np.ndarray:
     return np.clip(values, low, high)[:, None] == np.arange(low, high + 1)
 
 
-def _classes(keys: np.ndarray, from_key: np.ndarray) -> np.ndarray:
-    "Which pitch classes are among keys of shape `(onsets, 128)`, counted from a key at each onset, bool of shape `(onsets, 12)`."
-    classes = np.stack([keys[:, k::12].any(axis=1) for k in range(12)], axis=1)
-    return np.take_along_axis(classes, (from_key[:, None] + np.arange(12)) % 12, axis=1)
-
-
 def onset_steps(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
@@ -492,9 +496,9 @@ def onset_steps(
     tonic = np.full(len(onsets), bass[0] + key) % 12
     lengths = np.zeros(keys.shape)
     lengths[onset, pitch] = _half_powers(notes["duration_beat"])
-    at = np.arange(len(onsets))
+    at, classes = np.arange(len(onsets)), _classes(keys)
     return dict(
-        sounding=_classes(keys, bass), struck=_classes(struck, bass), tonal=_classes(keys, tonic), bass=_flags((bass - tonic) % 12, 0, 11),
+        sounding=_counted_from(classes, bass), struck=_counted_from(_classes(struck), bass), tonal=_counted_from(classes, tonic), bass=_flags((bass - tonic) % 12, 0, 11),
         top=_flags(np.diff(top, prepend=top[0]), -13, 13), low=_flags(np.diff(low, prepend=low[0]), -13, 13),
         step=_flags(_half_powers(np.diff(onsets, prepend=onsets[0] - 1)), -8, 6), top_length=_flags(lengths[at, top], -8, 6), low_length=_flags(lengths[at, low], -8, 6),
         place=_flags(np.round(onsets % 1 * 12) % 12, 0, 11),

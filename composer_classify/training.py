@@ -252,7 +252,7 @@ def train(
     corpus: Corpus,
     parts: Chunks | Sequences,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
-    out: str | os.PathLike,               # File to write: `.keras` to go on with it, `.onnx` to predict
+    out: str | os.PathLike,               # File to write: `.keras` to go on with it, `.onnx` to answer without Keras
     epochs: int = 20,
     steps: int = None,  # As for `fit`
     seed: int = 0,
