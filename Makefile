@@ -7,6 +7,8 @@ BIN := .venv/bin
 # -qq: errors only. --use-pep517: the pip of Python 3.10 and 3.11 would otherwise run setup.py the old way
 PIP := $(BIN)/python -m pip install -qq --use-pep517 -c constraints.txt
 INSTALL_FROM := settings.ini setup.py constraints.txt
+# TensorFlow leaves these kernels off on processors without AVX-512; with them networks train twice as fast there.
+export TF_ENABLE_ONEDNN_OPTS ?= 1
 # A checksum of each file that is written, or cleaned, from the notebooks
 STATE := find nbs composer_classify README.md -type f ! -path '*/__pycache__/*' ! -path '*/.*' -exec cksum {} + 2>/dev/null | sort
 

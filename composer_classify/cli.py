@@ -219,6 +219,7 @@ def main(
     "The command line. Returns the exit status; exits with 2 for wrong usage."
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on how it was built are no answer
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # trains twice as fast on processors for which TensorFlow leaves it off
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's stream has none
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not cost the answer

@@ -13,7 +13,7 @@ from keras import layers
 
 from . import training
 from .collection import Corpus
-from .preprocessing import Sequences, clip_outliers
+from .preprocessing import N_FLAGS, Sequences, clip_outliers
 
 # %% auto #0
 __all__ = ['published_table', 'windows_of_files', 'build_published_lstm', 'build_lstm', 'evaluate', 'train']
@@ -56,7 +56,7 @@ def build_published_lstm(
 def build_lstm(
     n_composers: int,
     length: int = 256,   # Onsets in a window
-    n_flags: int = 212,  # Observations at each onset, as `Sequences.n_flags` says
+    n_flags: int = N_FLAGS,  # Observations at each onset
     units: int = 96,     # Of the LSTM, in each direction
 ) -> keras.Model:
     "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 330,000 weights (LSTM: Hochreiter and Schmidhuber 1997; in both directions: Graves and Schmidhuber 2005)."

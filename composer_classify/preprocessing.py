@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['CHORDS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures',
+__all__ = ['CHORDS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures',
            'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table', 'metadata', 'Chunks',
-           'paint', 'onset_steps', 'Sequences']
+           'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -494,7 +494,7 @@ def onset_steps(
     bass, top, low = lowest(keys), highest(struck), lowest(struck)
     key = key_fit(np.roll(_pitch_classes(notes), -bass[0])).argmax()  # counted from the first bass note: of two keys that fit alike it is the same one in every transposition
     tonic = np.full(len(onsets), bass[0] + key) % 12
-    lengths = np.zeros(keys.shape)
+    lengths = np.zeros(keys.shape, np.int8)
     lengths[onset, pitch] = _half_powers(notes["duration_beat"])
     at, classes = np.arange(len(onsets)), _classes(keys)
     return dict(
@@ -506,8 +506,30 @@ def onset_steps(
     )
 
 # %% ../nbs/02_preprocessing.ipynb #02-075
+N_FLAGS = 212  # of an onset, as networks read them: those of `onset_steps`, with 22 of register in place of 128 keys
+
+
+def _pack(notes: np.ndarray) -> np.ndarray:
+    "The steps of a piece, eight flags a byte."
+    return np.packbits(np.concatenate(list(onset_steps(notes).values()), axis=1), axis=1)
+
+
 def _packed_steps(corpus: Corpus, rows: np.ndarray) -> list[np.ndarray]:
-    return [np.packbits(np.concatenate(list(onset_steps(corpus.notes(row)).values()), axis=1), axis=1) for row in rows]
+    return [_pack(corpus.notes(row)) for row in rows]
+
+
+def _read_steps(pieces: list[np.ndarray], onsets: np.ndarray, semitones: np.ndarray | int = 0) -> np.ndarray:
+    "Onsets of packed pieces, by shape `(pieces, length)`, as float32 of shape `(pieces, length, N_FLAGS)`; a piece that ends begins again."
+    flags = np.unpackbits(np.stack([np.take(piece, row, axis=0, mode="wrap") for piece, row in zip(pieces, onsets)]), axis=2)
+    fixed = N_FLAGS - 22
+    steps = np.empty((*flags.shape[:2], N_FLAGS), np.float32)
+    steps[:, :, :fixed] = flags[:, :, :fixed]
+    for window, moved in enumerate(np.broadcast_to(semitones, len(pieces))):
+        keys = np.zeros((flags.shape[1], 132), np.uint8)  # 22 registers of 6 keys
+        low, high = max(moved, 0), max(min(moved, 0) + 128, 0)
+        keys[:, low:high] = flags[window, :, fixed + low - moved:fixed + high - moved]
+        steps[window, :, fixed:] = np.bitwise_or.reduce([keys[:, k::6] for k in range(6)])
+    return steps
 
 
 @dataclass(frozen=True)
@@ -515,12 +537,10 @@ class Sequences(_Parts):
     "Windows of consecutive onsets of a corpus, numbered through from file to file; `batch` reads any of them."
     length: int = 256  # onsets in a window
 
-    n_flags = 212  # of an onset: those of `onset_steps`, with 22 of register in place of 128 keys
-
     @property
     def shape(self) -> tuple[int, int]:
         "The shape of one window."
-        return self.length, self.n_flags
+        return self.length, N_FLAGS
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -544,7 +564,7 @@ class Sequences(_Parts):
         windows: np.ndarray,              # Numbers of windows
         semitones: np.ndarray | int = 0,  # Transposition of each window
     ) -> np.ndarray:
-        "The flags of each onset, float32 of shape `(len(windows), length, n_flags)`."
+        "The flags of each onset, float32 of shape `(len(windows), length, N_FLAGS)`."
         windows = np.asarray(windows)
         file = self.file[windows]
         last = np.maximum(self._n_steps[file] - self.length, 0)
@@ -563,10 +583,21 @@ class Sequences(_Parts):
         return self._read(file, start[:, None] + np.arange(self.length) + lost.cumsum(axis=1), rng.integers(-6, 7, len(file)))
 
     def _read(self, file: np.ndarray, onsets: np.ndarray, semitones: np.ndarray | int) -> np.ndarray:
-        "Onsets of files, by shape `(files, length)`; a piece that ends begins again."
-        packed = np.stack([np.take(self._steps[f], row, axis=0, mode="wrap") for f, row in zip(file, onsets)])
-        flags = np.unpackbits(packed, axis=2)
-        fixed = self.n_flags - 22
-        key = np.arange(128) - np.broadcast_to(semitones, len(file))[:, None]  # which key moves to each
-        keys = np.take_along_axis(flags[:, :, fixed:], np.clip(key, 0, 127)[:, None], axis=2) * ((key >= 0) & (key < 128))[:, None]
-        return np.concatenate([flags[:, :, :fixed], np.maximum.reduceat(keys, np.arange(0, 128, 6), axis=2)], axis=2, dtype=np.float32)
+        return _read_steps([self._steps[f] for f in file], onsets, semitones)
+
+# %% ../nbs/02_preprocessing.ipynb #02-076b
+def step_windows(
+    notes: np.ndarray,  # Note array
+    length: int = 256,  # Onsets in a window
+) -> tuple[np.ndarray, np.ndarray]:
+    "The windows of a piece as `Sequences.batch` gives them, and the onset at which each begins, int64 of shape `(windows,)`."
+    packed = _pack(notes)
+    start = np.minimum(np.arange(0, len(packed), length), max(len(packed) - length, 0))
+    return _read_steps([packed] * len(start), start[:, None] + np.arange(length)), start
+
+
+def onset_of_notes(
+    notes: np.ndarray,  # Note array without drums
+) -> np.ndarray:
+    "Which onset of `onset_steps` each note belongs to, int64 of shape `(notes,)`."
+    return _by_onset(notes)[2]

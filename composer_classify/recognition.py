@@ -15,7 +15,7 @@ import numpy as np
 
 from .evaluation import sharpen
 from .midi import MidiLoadError, NoteArray, load_midi
-from .preprocessing import paint
+from .preprocessing import N_FLAGS, onset_of_notes, step_windows
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -74,7 +74,7 @@ class Recognizer:
         try:
             session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
             about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
-            if session.get_inputs()[0].shape[1:] != [128, about["n_frames"], 1] or session.get_outputs()[0].shape[1] != len(about["composers"]):
+            if session.get_inputs()[0].shape[1:] != [about["length"], N_FLAGS] or session.get_outputs()[0].shape[1] != len(about["composers"]):
                 raise ModelError(f"{path}: its shape does not fit what it says about itself")
         except ModelError:
             raise
@@ -105,34 +105,26 @@ class Recognizer:
         start: float = 0,   # Second of the piece at which the notes begin, for the timeline
     ) -> Recognition:
         "The answer for notes. Raises `MidiLoadError` if none of them has a pitch."
-        passages, probabilities = self._passages(notes)
-        if not len(passages):
-            raise MidiLoadError(name, "holds no notes to listen to" if len(notes) == 0 else "holds nothing with a pitch that lasts a tenth of a second")
+        notes = notes[~notes["is_drum"]]
+        if not len(notes):
+            raise MidiLoadError(name, "holds no notes with a pitch to listen to")
+        windows, first = step_windows(notes, self.about["length"])
+        probabilities = np.concatenate([self.session.run(None, {self.session.get_inputs()[0].name: windows[i:i + 64]})[0] for i in range(0, len(windows), 64)])  # a long piece in bearable portions
         mean = sharpen(probabilities.mean(axis=0), self.about["temperature"])
         order = np.argsort(-mean, kind="stable")
         rank = lambda p, i: dict(composer=self.composers[i], probability=round(float(p[i]), 4))
-        length = self.about["n_frames"] / self.about["fs"]
-        timeline = [dict(start_sec=round(start + float(at), 3), end_sec=round(start + float(min(at + length, notes.duration)), 3), **rank(p, p.argmax()))
-                    for at, p in zip(passages, sharpen(probabilities, self.about["temperature"]))]
+        begin = self._seconds(notes, first)
+        timeline = [dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **rank(p, p.argmax()))
+                    for b, e, p in zip(begin[:-1], begin[1:], sharpen(probabilities, self.about["temperature"]))]
         ranking = [rank(mean, i) for i in order[:top]]
         return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(mean[order[0]] >= self.about["known_above"]), None, timeline)
 
-    def _passages(self, notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "The second at which each passage with sound begins, and the network's answer to it."
-        fs, n_frames = self.about["fs"], self.about["n_frames"]
-        starts = np.arange(0, notes.duration, n_frames / fs)
-        onset, offset = notes["onset_sec"], notes["onset_sec"] + notes["duration_sec"]
-        found = [], []
-        for i in range(0, len(starts), 64):  # a long piece in bearable portions
-            part = starts[i:i + 64]
-            rolls = paint([notes[(onset < at + n_frames / fs + 1 / fs) & (offset > at)] for at in part], part, n_frames, fs)
-            sounds = rolls.any(axis=(1, 2, 3))
-            if sounds.any():
-                found[0].append(part[sounds])
-                found[1].append(self.session.run(None, {self.session.get_inputs()[0].name: rolls[sounds]})[0])
-        if not found[0]:
-            return np.empty(0), np.empty((0, len(self.composers)))
-        return np.concatenate(found[0]), np.concatenate(found[1])
+    def _seconds(self, notes: np.ndarray, first: np.ndarray) -> list[float]:
+        "The second at which what is new in each window begins, and the end of the piece."
+        onset = onset_of_notes(notes)
+        new = np.arange(len(first)) * self.about["length"]  # the last window reaches back
+        seconds = notes["onset_sec"][np.searchsorted(onset, new)]
+        return [*map(float, seconds), float((notes["onset_sec"] + notes["duration_sec"]).max())]
 
 # %% ../nbs/07_recognition.ipynb #07-021
 def plot_recognition(

@@ -12,18 +12,20 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from .collection import Corpus, _write
-from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge, mean_over_files, scores, sharpen
+from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge, mean_over_files, scores, sharpen, works_by_composer
 from .preprocessing import Chunks, Sequences
 
 # %% auto #0
-__all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'steps_for', 'fit', 'answer_files', 'fit_temperature', 'save_model',
+__all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'steps_for', 'fit', 'answer_files', 'others', 'fit_temperature', 'save_model',
            'load_model', 'export_onnx', 'cross_validate', 'evaluate', 'describe', 'train']
 
 # %% ../nbs/02b_training.ipynb #02b-007
@@ -62,12 +64,17 @@ def fit(
     epochs: int = 20,
     steps: int = None,   # Batches of 32 an epoch; `steps_for` the corpus if not given
     seed: int = 0,
+    start: keras.Model = None,  # A network of the same kind to go on from; all but its answers is taken over
 ) -> tuple[keras.Model, dict]:
     "Train a network on these files. Returns it and its history."
     steps = steps or steps_for(parts)
     keras.utils.set_random_seed(seed)
-    model = build(int(labels.max()) + 1)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, epochs * steps, warmup_target=2e-3, warmup_steps=steps)
+    model, peak = build(int(labels.max()) + 1), 2e-3
+    if start is not None:
+        for layer, learned in zip(model.layers[:-1], start.layers[:-1], strict=True):
+            layer.set_weights(learned.get_weights())
+        peak = 1e-3  # so as not to lose at once what was learned
+    rate = keras.optimizers.schedules.CosineDecay(peak / 20, epochs * steps, warmup_target=peak, warmup_steps=steps)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
@@ -85,6 +92,20 @@ def answer_files(
     numbers = np.concatenate([parts.first[file] + np.arange(parts.counts[file]) for file in files])
     answers = [model.predict_on_batch(parts.batch(numbers[i:i + 128], semitones)) for i in range(0, len(numbers), 128)]
     return mean_over_files(np.concatenate(answers), np.repeat(np.arange(len(files)), parts.counts[files]))
+
+# %% ../nbs/02b_training.ipynb #02b-012b
+def others(
+    corpus: Corpus,     # All there is
+    tested: Corpus,     # The part of it that will be split in folds
+    at_least: int = 10,  # Works that a composer must have
+) -> Corpus:
+    "The part of a corpus to learn from first: composers with enough works who are not to be tested, without any work that is. Raises `ValueError` if fewer than two are left."
+    composers, works = tested.composers, tested.files["work_id"]
+    free = replace(corpus, manifest=corpus.manifest[~corpus.manifest["composer"].isin(composers) & ~corpus.manifest["work_id"].isin(works)])
+    enough = works_by_composer(free).loc[lambda n: n >= at_least].index
+    if len(enough) < 2:
+        raise ValueError(f"{corpus.path}: holds {len(enough)} other composers with {at_least} works, and telling composers apart takes two")
+    return free.select(list(enough))
 
 # %% ../nbs/02b_training.ipynb #02b-014
 def fit_temperature(
@@ -180,6 +201,23 @@ def _kept(keep: str | os.PathLike, fold: int, *recipe) -> Path:
     return Path(keep, f"fold{fold + 1}-{name}.keras")
 
 
+def _weights_hash(model: keras.Model | None) -> str | None:
+    return model and hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
+
+
+def _train_fold(parts: Chunks | Sequences, train: np.ndarray, test: np.ndarray, labels: np.ndarray, composers: list[str], kept: Path | None, build: Callable, **settings) -> tuple[keras.Model, dict]:
+    "The network of one fold and what is known about it, from the file where it is kept if there is one."
+    if kept and kept.exists():
+        return load_model(kept, parts, composers)
+    begin = time.monotonic()
+    model, history = fit(build, parts, train, labels, **settings)
+    about = dict(composers=composers, answers=answer_files(model, parts, test).tolist(), history=history, seconds=time.monotonic() - begin)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, kept, about)
+    return model, about
+
+
 def cross_validate(
     corpus: Corpus,
     parts: Chunks | Sequences,
@@ -190,28 +228,23 @@ def cross_validate(
     seed: int = 0,
     only: int = None,   # Train only the first so many folds
     keep: str | os.PathLike = None,  # Folder for finished folds; they are not kept if not given
+    start: keras.Model = None,  # As for `fit`; must not have been trained on any work of this corpus
 ) -> dict:
-    "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and by fold the `models`, `histories`, and `seconds` of training."
+    "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and by fold the `models`, `histories`, and `seconds` of training. Folds run side by side where `joblib.parallel_config` says so."
     composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
     labels = np.searchsorted(composers, corpus.files["composer"])
-    done = []
-    for fold, (train, test) in enumerate(list(get_splits(corpus, folds, seed))[:only]):
+    recipe = keep and (corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, build.__name__, folds, epochs, steps, seed, keras.version(), keras.backend.backend(), _weights_hash(start))
+    splits = list(get_splits(corpus, folds, seed))[:only]
+    for train, test in splits:
         assert_no_leak(works, train, test)
-        kept = keep and _kept(keep, fold, corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, build.__name__, folds, epochs, steps, seed, keras.version(), keras.backend.backend())
-        if kept and kept.exists():
-            model, about = load_model(kept, parts, composers)
-        else:
-            begin = time.monotonic()
-            model, history = fit(build, parts, train, labels, epochs, steps, seed)
-            about = dict(composers=composers, answers=answer_files(model, parts, test).tolist(), history=history, seconds=time.monotonic() - begin)
-            if kept:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                save_model(model, kept, about)
-        done.append((test, model, about))
-    files = np.concatenate([test for test, _, _ in done])
+    done = Parallel()(
+        delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, *recipe), build, epochs=epochs, steps=steps, seed=seed, start=start)
+        for fold, (train, test) in enumerate(splits))
+    models, abouts = zip(*done)
+    files = np.concatenate([test for _, test in splits])
     return dict(
-        files=files, probabilities=np.concatenate([about["answers"] for _, _, about in done]), truth=labels[files], works=works[files], composers=composers,
-        models=[model for _, model, _ in done], histories=[about["history"] for _, _, about in done], seconds=[about["seconds"] for _, _, about in done],
+        files=files, probabilities=np.concatenate([about["answers"] for about in abouts]), truth=labels[files], works=works[files], composers=composers,
+        models=list(models), histories=[about["history"] for about in abouts], seconds=[about["seconds"] for about in abouts],
     )
 
 # %% ../nbs/02b_training.ipynb #02b-025

@@ -22,7 +22,7 @@ from composer_classify.collection import Corpus, collect
 from composer_classify.evaluation import assert_no_leak, get_splits
 from composer_classify.lstm import build_lstm, build_published_lstm, published_table, windows_of_files
 from composer_classify.midi import NOTE_DTYPE, load_midi
-from composer_classify.preprocessing import Sequences, onset_steps, transpose
+from composer_classify.preprocessing import N_FLAGS, Sequences, onset_steps, transpose
 from composer_classify.training import ABOUT, TrainingBatches, answer_files, cross_validate, fit, fit_temperature, load_model, save_model, steps_for
 from test_evaluation import CONTRACT, by_hand, in_other_clothes, pieces, thorough, write_tunes
 
@@ -33,7 +33,7 @@ CONFIG = "config.json"
 
 def build_tiny(n_composers: int) -> keras.Model:
     "A network that sees how often each thing happens in a window."
-    notes = keras.Input((16, Sequences.n_flags), name="notes")
+    notes = keras.Input((16, N_FLAGS), name="notes")
     return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
 
 
@@ -49,8 +49,9 @@ def counted(built: list) -> Callable[[int], keras.Model]:
 def corpus_of(notes: list[np.ndarray], composers: list[str] = None, works: list[str] = None) -> Corpus:
     "A corpus of these pieces, with rows between them that are no files, and without a folder."
     composers, works = composers or NAMES[:1] * len(notes), works or [f"work {k}" for k in range(len(notes))]
-    rows = [row for composer, work in zip(composers, works) for row in [(None, "", "unreadable"), (composer, work, "ok")]]
-    manifest = pd.DataFrame(rows, columns=["composer", "work_id", "status"])
+    seconds = [float((part["onset_sec"] + part["duration_sec"]).max(initial=0)) for part in notes]
+    rows = [row for composer, work, sounds in zip(composers, works, seconds) for row in [(None, "", "unreadable", 0.0), (composer, work, "ok", sounds)]]
+    manifest = pd.DataFrame(rows, columns=["composer", "work_id", "status", "duration_sec"])
     manifest.attrs = dict(data_hash="0", source="made", recipe="made")
     ends = np.cumsum([len(part) for part in notes])
     offsets = np.array([bounds for part, end in zip(notes, ends.tolist()) for bounds in [(0, 0), (end - len(part), end)]], np.int64)
