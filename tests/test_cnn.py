@@ -1,7 +1,4 @@
 "The CNN: the report's network and its batches, ours and what it says, learning from others first, folds side by side."
-import json
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
@@ -9,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
 
+from composer_classify import cnn
 from composer_classify.cnn import ChunkBatches, build_cnn, build_published_cnn, evidence, evidence_of_notes
 from composer_classify.midi import MidiLoadError, load_midi
 from composer_classify.preprocessing import N_FLAGS, Chunks, Sequences, onset_of_notes, onset_steps, step_windows, transpose
@@ -203,6 +201,13 @@ def test_the_timeline_covers_what_was_heard_without_a_gap(recognizer, prelude, s
     begins, ends = ([passage[key] for passage in answer.timeline] for key in ("start_sec", "end_sec"))
     assert begins[1:] == ends[:-1] and begins == sorted(begins) and all(b < e for b, e in zip(begins, ends))
     assert (begins[0], ends[-1]) == pytest.approx((start + heard["onset_sec"][0], start + heard.duration), abs=2e-3)
+
+
+def test_what_train_writes_the_recogniser_reads(small, prelude, tmp_path):  # noqa: F811
+    about = cnn.train(small, tmp_path / "mine.onnx", epochs=1, steps=1)
+    recognizer = Recognizer.load(tmp_path / "mine.onnx")
+    assert recognizer.composers == about["composers"] == NAMES and recognizer.about["length"] == 256
+    assert {r["composer"] for r in recognizer.predict(prelude).ranking} == set(NAMES)
 
 
 def test_a_model_of_another_kind_is_refused(network, tmp_path):
