@@ -105,9 +105,9 @@ class Recognizer:
         start: float = 0,   # Second of the piece at which the notes begin, for the timeline
     ) -> Recognition:
         "The answer for notes. Raises `MidiLoadError` if none of them has a pitch."
-        notes = notes[~notes["is_drum"]]
+        heard, notes = len(notes), notes[~notes["is_drum"]]
         if not len(notes):
-            raise MidiLoadError(name, "holds no notes with a pitch to listen to")
+            raise MidiLoadError(name, "holds nothing with a pitch" if heard else "holds no notes to listen to")
         windows, first = step_windows(notes, self.about["length"])
         probabilities = np.concatenate([self.session.run(None, {self.session.get_inputs()[0].name: windows[i:i + 64]})[0] for i in range(0, len(windows), 64)])  # a long piece in bearable portions
         mean = sharpen(probabilities.mean(axis=0), self.about["temperature"])
@@ -120,11 +120,11 @@ class Recognizer:
         return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(mean[order[0]] >= self.about["known_above"]), None, timeline)
 
     def _seconds(self, notes: np.ndarray, first: np.ndarray) -> list[float]:
-        "The second at which what is new in each window begins, and the end of the piece."
+        "The second at which what is new in each window begins, the first with the piece, and the end of the piece."
         onset = onset_of_notes(notes)
-        new = np.arange(len(first)) * self.about["length"]  # the last window reaches back
+        new = np.arange(1, len(first)) * self.about["length"]  # the last window reaches back
         seconds = notes["onset_sec"][np.searchsorted(onset, new)]
-        return [*map(float, seconds), float((notes["onset_sec"] + notes["duration_sec"]).max())]
+        return [0.0, *map(float, seconds), float((notes["onset_sec"] + notes["duration_sec"]).max())]
 
 # %% ../nbs/07_recognition.ipynb #07-021
 def plot_recognition(
