@@ -716,8 +716,18 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, attrs: di
         raise CollectionError(f"{source}: holds no MIDI files")
     reviewed = read_corrections()
     _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], attrs)
-    shutil.rmtree(dest / STAGING)
+    _remove(dest / STAGING)
     return Corpus.open(dest)
+
+
+def _remove(folder: Path) -> None:
+    "Remove a folder into which the workers of a killed run may still write for a moment."
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+    shutil.rmtree(folder)  # says why it cannot
 
 # %% ../nbs/01_collection.ipynb #01-046
 EMBEDDED = {

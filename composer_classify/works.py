@@ -133,11 +133,26 @@ def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], list
     return set(zip(shared.row[enough].tolist(), shared.col[enough].tolist())), kept
 
 
+def _agreeing(pairs: list[tuple[int, int]], voices: list[dict], runs: list[dict]) -> list[tuple[int, int, float]]:
+    "Which of these pairs of files agree in enough of their outer lines, and in which part of the shorter ones."
+    found = []
+    for a, b in pairs:
+        agree = shorter = 0
+        for voice, kept in zip(voices, runs):
+            places = align(voice[a], voice[b], (kept[a], kept[b]))
+            side = int(len(voice[b]) < len(voice[a]))
+            agree, shorter = agree + covered(places[:, side]), shorter + min(len(voice[a]), len(voice[b]))
+        if agree >= max(SHARED, OVERLAP * shorter):
+            found.append((a, b, agree / shorter))
+    return found
+
+
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
 ) -> pd.DataFrame:
     "Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter lines that agrees."
     import pandas as pd
+    from joblib import Parallel, delayed
 
     first_of, original = {}, np.arange(len(lines))
     for i, outer in enumerate(lines):  # the same lines from end to end need no search, and must not make their own runs common
@@ -148,15 +163,13 @@ def find_copies(
 
     distinct = np.setdiff1d(np.arange(len(lines)), same)
     voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
-    candidates, runs = zip(*map(_candidates, voices))
-    for a, b in sorted(set.union(*candidates)):
-        agree = shorter = 0
-        for voice, kept in zip(voices, runs):
-            places = align(voice[a], voice[b], (kept[a], kept[b]))
-            side = int(len(voice[b]) < len(voice[a]))
-            agree, shorter = agree + covered(places[:, side]), shorter + min(len(voice[a]), len(voice[b]))
-        if agree >= max(SHARED, OVERLAP * shorter):
-            pairs.append((distinct[a], distinct[b], agree / shorter))
+    parallel = Parallel(-1 if len(lines) > 500 else 1)  # for a few files processes cost more than they save
+    candidates, runs = zip(*parallel(delayed(_candidates)(voice) for voice in voices))
+    likely = sorted(set.union(*candidates))
+    parts = [likely[i:i + 2000] for i in range(0, len(likely), 2000)]
+    of = lambda part, kept: [{i: each[i] for pair in part for i in pair} for each in kept]  # a process is sent no more than it needs
+    for found in parallel(delayed(_agreeing)(part, of(part, voices), of(part, runs)) for part in parts):
+        pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in found]
     return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
 
 # %% ../nbs/00a_works.ipynb #00a-020
