@@ -1,7 +1,6 @@
 """Collecting from hostile and damaged sources, interrupted collecting, and the whole real collection."""
 import io
 import json
-import warnings
 import os
 import signal
 import socket
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+import warnings
 import zipfile
 from pathlib import Path
 
