@@ -149,6 +149,7 @@ def _agreeing(pairs: list[tuple[int, int]], voices: list[dict], runs: list[dict]
 
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
+    n_jobs: int = -1,  # Processes; all cores by default
 ) -> pd.DataFrame:
     "Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter lines that agrees."
     import pandas as pd
@@ -163,7 +164,7 @@ def find_copies(
 
     distinct = np.setdiff1d(np.arange(len(lines)), same)
     voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
-    parallel = Parallel(-1 if len(lines) > 500 else 1)  # for a few files processes cost more than they save
+    parallel = Parallel(n_jobs if len(lines) > 500 else 1)  # for a few files processes cost more than they save
     candidates, runs = zip(*parallel(delayed(_candidates)(voice) for voice in voices))
     likely = sorted(set.union(*candidates))
     parts = [likely[i:i + 2000] for i in range(0, len(likely), 2000)]
