@@ -517,12 +517,12 @@ def _correct(manifest: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     return manifest
 
 # %% ../nbs/01_collection.ipynb #01-038
-def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray], n_jobs: int = -1) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The manifest with its works named, and the table of files that share one."
     usable = manifest[manifest["status"].isin(["ok", "recovered"])]
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(dict(first=position.groupby(pd.factorize(usable["work_id"])[0]).transform("first"), second=position))
-    copies = find_copies([outer_lines(notes(row)) for row in usable.index], n_jobs)
+    copies = find_copies([outer_lines(notes(row)) for row in usable.index])
     named = find_named(usable["composer"], usable["title"])
     works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
     manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
@@ -559,7 +559,7 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
             piece.unlink(missing_ok=True)
 
 
-def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, attrs: dict, n_jobs: int) -> None:
+def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, attrs: dict) -> None:
     "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
     for left_over in dest.rglob("*.partial"):
         if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
@@ -588,7 +588,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
     _write(dest / "notes.npy", write_notes)
     _write(dest / "offsets.npy", lambda file: np.save(file, offsets))
     store = np.load(dest / "notes.npy", mmap_mode="r")
-    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])], n_jobs)
+    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
     _write(dest / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
     manifest.attrs = attrs
     _write(dest / "manifest.parquet", manifest.to_parquet)
@@ -715,7 +715,7 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, attrs: di
         shutil.rmtree(staging.parent)
         raise CollectionError(f"{source}: holds no MIDI files")
     reviewed = read_corrections()
-    _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], attrs, n_jobs)
+    _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], attrs)
     _remove(dest / STAGING)
     return Corpus.open(dest)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy import sparse
 
 # %% auto #0
 __all__ = ['TOGETHER', 'RUN', 'VARIED', 'MATCHES', 'COMMON', 'OVERLAP', 'SHARED', 'CATALOGUES', 'outer_lines', 'melody_runs',
@@ -115,45 +116,31 @@ OVERLAP = 0.18  # of the shorter lines
 SHARED = 25     # notes
 
 
-def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], list[tuple[np.ndarray, np.ndarray]]]:
-    "Pairs of lines that share three runs or more, and the runs of each line that are neither its own alone nor common, sorted, with their places."
+def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], sparse.csr_matrix, list[tuple[np.ndarray, np.ndarray]]]:
+    "Pairs of lines that share three runs or more, how many runs of one line the other holds at most, and the runs of each line that are neither its own alone nor common, sorted, with their places."
     from scipy import sparse
 
     found = [_sorted_runs(line) for line in lines]
     ends = np.cumsum([len(runs) for runs, _ in found], dtype=np.int64)
     file = np.repeat(np.arange(len(found)), np.diff(ends, prepend=0))
     _, run = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for runs, _ in found)]), return_inverse=True)
-    holds = sparse.csr_matrix((np.ones(len(run), np.int32), (file, run)), shape=(len(found), run.max(initial=-1) + 1))
+    often = sparse.csr_matrix((np.ones(len(run), np.int32), (file, run)), shape=(len(found), run.max(initial=-1) + 1))
+    holds = often.copy()
     holds.data[:] = 1  # however often a line holds a run
     in_files = np.bincount(holds.indices, minlength=holds.shape[1])
     telling = (in_files > 1) & (in_files <= COMMON)
-    shared = sparse.triu(holds[:, telling] @ holds[:, telling].T, 1).tocoo()
+    often, holds = often[:, telling], holds[:, telling]
+    shared, held = sparse.triu(holds @ holds.T, 1).tocoo(), often @ holds.T
     enough = shared.data >= 3
     kept = [(runs[mask], places[mask]) for (runs, places), mask in zip(found, np.split(telling[run], ends[:-1]))]
-    return set(zip(shared.row[enough].tolist(), shared.col[enough].tolist())), kept
-
-
-def _agreeing(pairs: list[tuple[int, int]], voices: list[dict], runs: list[dict]) -> list[tuple[int, int, float]]:
-    "Which of these pairs of files agree in enough of their outer lines, and in which part of the shorter ones."
-    found = []
-    for a, b in pairs:
-        agree = shorter = 0
-        for voice, kept in zip(voices, runs):
-            places = align(voice[a], voice[b], (kept[a], kept[b]))
-            side = int(len(voice[b]) < len(voice[a]))
-            agree, shorter = agree + covered(places[:, side]), shorter + min(len(voice[a]), len(voice[b]))
-        if agree >= max(SHARED, OVERLAP * shorter):
-            found.append((a, b, agree / shorter))
-    return found
+    return set(zip(shared.row[enough].tolist(), shared.col[enough].tolist())), held.maximum(held.T).tocsr(), kept
 
 
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
-    n_jobs: int = -1,  # Processes; all cores by default
 ) -> pd.DataFrame:
     "Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter lines that agrees."
     import pandas as pd
-    from joblib import Parallel, delayed
 
     first_of, original = {}, np.arange(len(lines))
     for i, outer in enumerate(lines):  # the same lines from end to end need no search, and must not make their own runs common
@@ -164,13 +151,18 @@ def find_copies(
 
     distinct = np.setdiff1d(np.arange(len(lines)), same)
     voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
-    parallel = Parallel(n_jobs if len(lines) > 500 else 1)  # for a few files processes cost more than they save
-    candidates, runs = zip(*parallel(delayed(_candidates)(voice) for voice in voices))
-    likely = sorted(set.union(*candidates))
-    parts = [likely[i:i + 2000] for i in range(0, len(likely), 2000)]
-    of = lambda part, kept: [{i: each[i] for pair in part for i in pair} for each in kept]  # a process is sent no more than it needs
-    for found in parallel(delayed(_agreeing)(part, of(part, voices), of(part, runs)) for part in parts):
-        pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in found]
+    candidates, held, runs = zip(*map(_candidates, voices))
+    likely = np.array(sorted(set.union(*candidates)), np.int64).reshape(-1, 2)
+    lengths = [np.array([len(line) for line in voice], np.int64) for voice in voices]
+    at_most = (RUN + 1) * sum(np.asarray(each[likely[:, 0], likely[:, 1]]).ravel() for each in held)  # a run covers no more notes than this
+    for a, b in likely[at_most >= np.maximum(SHARED, OVERLAP * sum(each[likely].min(axis=1) for each in lengths))].tolist():
+        agree = shorter = 0
+        for voice, kept in zip(voices, runs):
+            places = align(voice[a], voice[b], (kept[a], kept[b]))
+            side = int(len(voice[b]) < len(voice[a]))
+            agree, shorter = agree + covered(places[:, side]), shorter + min(len(voice[a]), len(voice[b]))
+        if agree >= max(SHARED, OVERLAP * shorter):
+            pairs.append((distinct[a], distinct[b], agree / shorter))
     return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
 
 # %% ../nbs/00a_works.ipynb #00a-020

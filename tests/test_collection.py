@@ -1,5 +1,4 @@
 """Collecting from hostile and damaged sources, interrupted collecting, and the whole real collection."""
-import io
 import json
 import os
 import signal
@@ -9,14 +8,12 @@ import subprocess
 import sys
 import time
 import unicodedata
-import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import psutil
-import pretty_midi
 import pytest
 
 from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
@@ -505,19 +502,9 @@ def real_run(real_zip, tmp_path_factory) -> tuple[Corpus, dict]:
     return Corpus.open(dest), {**said, "peak": peak}
 
 
-def slowness(files: list[bytes]) -> float:
-    "How many times longer `pretty_midi` takes here than the 70 ms a file of the machine for which half a minute was asked; at least 1."
-    start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for content in files:
-            pretty_midi.PrettyMIDI(io.BytesIO(content)).get_piano_roll(10)
-    return max((time.perf_counter() - start) / len(files) / 0.070, 1)
-
-
-def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run, real_files):
+def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run):
     _, said = real_run
-    assert said["seconds"] <= 30 * slowness(list(real_files.values())[:100])
+    assert said["seconds"] <= 30
     if sys.platform == "linux":  # elsewhere there is no PSS
         assert 0 < said["peak"] <= 1.5 * 2**30
 
