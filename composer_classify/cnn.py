@@ -42,16 +42,18 @@ class ChunkBatches(keras.utils.PyDataset):
 
 def build_published_cnn(
     n_composers: int,
+    initializer: str = "glorot_uniform",  # Of all weights
+    dropout: float = 0.5,  # Before the answer
 ) -> keras.Model:
     "The report's network from chunks `(batch, 128, 150, 1)` to probabilities `(batch, n_composers)`, ready to train."
     model = keras.Sequential([
         keras.Input((128, 150, 1)),
-        layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(2), layers.Dropout(0.25),
-        layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(2), layers.Dropout(0.25),
-        layers.Flatten(), layers.Dense(128, activation="relu"), layers.Dropout(0.5),
-        layers.Dense(n_composers, activation="softmax"),
+        layers.Conv2D(32, 3, activation="relu", kernel_initializer=initializer), layers.MaxPooling2D(2), layers.Dropout(0.25),
+        layers.Conv2D(64, 3, activation="relu", kernel_initializer=initializer), layers.MaxPooling2D(2), layers.Dropout(0.25),
+        layers.Flatten(), layers.Dense(128, activation="relu", kernel_initializer=initializer), layers.Dropout(dropout),
+        layers.Dense(n_composers, activation="softmax", kernel_initializer=initializer),
     ])
-    model.compile(keras.optimizers.Adam(), keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     return model
 
 # %% ../nbs/04_cnn.ipynb #04-034
@@ -60,23 +62,25 @@ def build_cnn(
     length: int = 256,      # Onsets in a window
     n_flags: int = N_FLAGS,  # Observations at each onset
     width: int = 128,       # Channels of every layer
+    dropout: float = 0.3,   # Part of what was heard that is left out before the answer, and two thirds of it before that
+    channel_dropout: float = 0.1,  # Part of the channels that is left out of a whole window
 ) -> keras.Model:
     "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 450,000 weights."
     def learn(x, layer, activation="relu", name=None):
         return layers.Activation(activation, name=name)(layers.BatchNormalization()(layer(x)))
 
     steps = keras.Input((length, n_flags), name="steps")
-    x = learn(layers.SpatialDropout1D(0.1)(steps), layers.Dense(width, use_bias=False))
+    x = learn(layers.SpatialDropout1D(channel_dropout)(steps), layers.Dense(width, use_bias=False))
     for _ in range(2):
         x = learn(x, layers.Conv1D(width, 4, strides=2, padding="same", use_bias=False))
     for apart in (1, 2, 4, 8):
-        y = layers.SpatialDropout1D(0.1)(x)
+        y = layers.SpatialDropout1D(channel_dropout)(x)
         phrase = learn(y, layers.Conv1D(width, 3, dilation_rate=apart, padding="same", use_bias=False), "tanh")
         gate = learn(y, layers.Conv1D(width, 1, use_bias=False), "sigmoid")
         x = layers.Add(name=f"phrase_{apart}")([x, layers.Multiply()([phrase, gate])])
-    x = learn(layers.Dropout(0.2)(x), layers.Dense(3 * width // 2, use_bias=False), "tanh", "heard")
+    x = learn(layers.Dropout(dropout * 2 / 3)(x), layers.Dense(3 * width // 2, use_bias=False), "tanh", "heard")
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)])
-    return keras.Model(steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(0.3)(x)))
+    return keras.Model(steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(dropout)(x)))
 
 # %% ../nbs/04_cnn.ipynb #04-039
 def evaluate(

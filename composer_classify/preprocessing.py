@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CHORDS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures',
            'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table', 'metadata', 'Chunks',
-           'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes']
+           'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -312,8 +312,8 @@ def note_features(
     return {f"{group} {name}": values for group, parts in groups.items() for name, values in parts.items()}
 
 # %% ../nbs/02_preprocessing.ipynb #02-047
-def _features_of_rows(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
-    return np.stack([np.concatenate(list(note_features(corpus.notes(row)).values())) for row in rows]).astype(np.float32)
+def _features(pieces: list[np.ndarray]) -> np.ndarray:
+    return np.stack([np.concatenate(list(note_features(notes).values())) for notes in pieces]).astype(np.float32)
 
 
 def feature_table(
@@ -326,7 +326,7 @@ def feature_table(
 
     rows = corpus.files.index.to_numpy()
     columns = [f"{name} {k}" for name, values in note_features(corpus.notes(rows[0])).items() for k in range(len(values))]
-    parts = Parallel(n_jobs)(delayed(_features_of_rows)(corpus, part) for part in np.array_split(rows, max(len(rows) // 32, 1)))
+    parts = Parallel(n_jobs)(delayed(_features)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))
     return pd.DataFrame(np.concatenate(parts), rows, columns)
 
 # %% ../nbs/02_preprocessing.ipynb #02-052
@@ -514,8 +514,8 @@ def _pack(notes: np.ndarray) -> np.ndarray:
     return np.packbits(np.concatenate(list(onset_steps(notes).values()), axis=1), axis=1)
 
 
-def _packed_steps(corpus: Corpus, rows: np.ndarray) -> list[np.ndarray]:
-    return [_pack(corpus.notes(row)) for row in rows]
+def _packed(pieces: list[np.ndarray]) -> list[np.ndarray]:
+    return [_pack(notes) for notes in pieces]
 
 
 def _read_steps(pieces: list[np.ndarray], onsets: np.ndarray, semitones: np.ndarray | int = 0) -> np.ndarray:
@@ -552,7 +552,7 @@ class Sequences(_Parts):
         "The steps of each file, packed."
         from joblib import Parallel, delayed
 
-        parts = Parallel(-1)(delayed(_packed_steps)(self.corpus, rows) for rows in np.array_split(self.files, max(len(self.files) // 32, 1)))
+        parts = Parallel(-1)(delayed(_packed)([self.corpus.notes(row) for row in rows]) for rows in np.array_split(self.files, max(len(self.files) // 32, 1)))
         return [steps for part in parts for steps in part]
 
     @cached_property
@@ -601,3 +601,15 @@ def onset_of_notes(
 ) -> np.ndarray:
     "Which onset of `onset_steps` each note belongs to, int64 of shape `(notes,)`."
     return _by_onset(notes)[2]
+
+# %% ../nbs/02_preprocessing.ipynb #02-076e
+@lru_cache(maxsize=4)
+def open_parts(
+    kind: type,                  # `Chunks` or `Sequences`
+    corpus: Path,                # Folder of a corpus
+    composers: tuple[str, ...],  # Whose files are counted
+) -> Chunks | Sequences:
+    "The parts of some composers of a corpus, made once a process. Raises `CollectionError` if the folder is no corpus."
+    from composer_classify.collection import Corpus
+
+    return kind(Corpus.open(corpus).select(list(composers)))

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -25,8 +26,9 @@ from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge,
 from .preprocessing import Chunks, Sequences
 
 # %% auto #0
-__all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'steps_for', 'fit', 'answer_files', 'others', 'fit_temperature', 'save_model',
-           'load_model', 'export_onnx', 'cross_validate', 'evaluate', 'describe', 'train']
+__all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 'answer_files', 'others', 'fit_temperature',
+           'fingerprint', 'save_model', 'load_model', 'export_onnx', 'cross_validate', 'learn_others', 'evaluate',
+           'describe', 'train']
 
 # %% ../nbs/02b_training.ipynb #02b-007
 class TrainingBatches(keras.utils.PyDataset):
@@ -50,6 +52,21 @@ class TrainingBatches(keras.utils.PyDataset):
     def on_epoch_end(self):
         self.epoch += 1
 
+# %% ../nbs/02b_training.ipynb #02b-008b
+def seeded(
+    model: keras.Model,
+    seed: int,
+) -> keras.Model:
+    "The same network anew, not compiled; its first weights and its dropout depend on the seed and on nothing else in the process."
+    seeds = np.random.default_rng(seed)
+
+    def fill(part):
+        if isinstance(part, dict):
+            return {name: int(seeds.integers(1, 2**31)) if name == "seed" and value is None else fill(value) for name, value in part.items()}
+        return type(part)(map(fill, part)) if isinstance(part, (list, tuple)) else part
+
+    return type(model).from_config(fill(model.get_config()))
+
 # %% ../nbs/02b_training.ipynb #02b-010
 def steps_for(parts: Chunks | Sequences) -> int:
     "Batches an epoch that suit the size of a corpus: half of its parts, between 50 and 200 batches of 32."
@@ -65,17 +82,19 @@ def fit(
     steps: int = None,   # Batches of 32 an epoch; `steps_for` the corpus if not given
     seed: int = 0,
     start: keras.Model = None,  # A network of the same kind to go on from; all but its answers is taken over
+    rate: float = None,  # Highest learning rate; 0.002 if not given, or 0.001 to go on from `start`, so as not to lose at once what was learned
+    weight_decay: float = 1e-3,
 ) -> tuple[keras.Model, dict]:
     "Train a network on these files. Returns it and its history."
     steps = steps or steps_for(parts)
     keras.utils.set_random_seed(seed)
-    model, peak = build(int(labels.max()) + 1), 2e-3
+    model = seeded(build(int(labels.max()) + 1), seed)
     if start is not None:
         for layer, learned in zip(model.layers[:-1], start.layers[:-1], strict=True):
             layer.set_weights(learned.get_weights())
-        peak = 1e-3  # so as not to lose at once what was learned
-    rate = keras.optimizers.schedules.CosineDecay(peak / 20, epochs * steps, warmup_target=peak, warmup_steps=steps)
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
+    rate = rate or (2e-3 if start is None else 1e-3)
+    schedule = keras.optimizers.schedules.CosineDecay(rate / 20, epochs * steps, warmup_target=rate, warmup_steps=steps)
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
         history = model.fit(TrainingBatches(parts, files, labels, steps, seed), epochs=epochs, verbose=0, callbacks=[progress])
@@ -118,6 +137,13 @@ def fit_temperature(
     return float(candidates[np.argmax(likelihood)])
 
 # %% ../nbs/02b_training.ipynb #02b-017
+def fingerprint(
+    recipe: object,  # All that an outcome depends on, of what JSON knows
+) -> str:
+    "Twelve hexadecimal digits to name a kept outcome by: the same for the same recipe."
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+
+
 ABOUT = "composers.json"
 LARGEST = 1 << 30  # bytes that a model may unpack to
 
@@ -197,8 +223,12 @@ def export_onnx(
 # %% ../nbs/02b_training.ipynb #02b-022
 def _kept(keep: str | os.PathLike, fold: int, *recipe) -> Path:
     "Where a finished fold lies."
-    name = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
-    return Path(keep, f"fold{fold + 1}-{name}.keras")
+    return Path(keep, f"fold{fold + 1}-{fingerprint(recipe)}.keras")
+
+
+def _named(build: Callable) -> str:
+    "The name of what makes a network, with its settings if it is a `functools.partial`."
+    return f"{build.func.__name__}{sorted(build.keywords.items())}" if isinstance(build, partial) else build.__name__
 
 
 def _weights_hash(model: keras.Model | None) -> str | None:
@@ -233,7 +263,7 @@ def cross_validate(
     "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and by fold the `models`, `histories`, and `seconds` of training. Folds run side by side where `joblib.parallel_config` says so."
     composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
     labels = np.searchsorted(composers, corpus.files["composer"])
-    recipe = keep and (corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, build.__name__, folds, epochs, steps, seed, keras.version(), keras.backend.backend(), _weights_hash(start))
+    recipe = keep and (corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, _named(build), folds, epochs, steps, seed, keras.version(), keras.backend.backend(), _weights_hash(start))
     splits = list(get_splits(corpus, folds, seed))[:only]
     for train, test in splits:
         assert_no_leak(works, train, test)
@@ -246,6 +276,31 @@ def cross_validate(
         files=files, probabilities=np.concatenate([about["answers"] for about in abouts]), truth=labels[files], works=works[files], composers=composers,
         models=list(models), histories=[about["history"] for about in abouts], seconds=[about["seconds"] for about in abouts],
     )
+
+# %% ../nbs/02b_training.ipynb #02b-023b
+def learn_others(
+    corpus: Corpus,  # All there is
+    tested: Corpus,  # The part of it that will be split in folds
+    build: Callable[[int], keras.Model],  # Makes a network for a number of composers
+    epochs: int = 12,
+    steps: int = None,   # As for `fit`
+    at_least: int = 10,  # Works that a composer must have
+    keep: str | os.PathLike = None,  # Folder for the finished network
+) -> tuple[keras.Model, dict]:
+    "A network on windows of onsets that tells the `others` apart, to start from, and what is known about it: `composers`, `files` (how many), `history`, `seconds`."
+    rest = others(corpus, tested, at_least)
+    parts = Sequences(rest)
+    recipe = rest.data_hash, rest.files["path"].tolist(), parts.settings, _named(build), epochs, steps or steps_for(parts), keras.version(), keras.backend.backend()
+    kept = keep and Path(keep, f"others-{fingerprint(recipe)}.keras")
+    if kept and kept.exists():
+        return load_model(kept, parts, rest.composers)
+    begin = time.monotonic()
+    model, history = fit(build, parts, np.arange(len(rest.files)), np.searchsorted(rest.composers, rest.files["composer"]), epochs, steps)
+    about = dict(composers=rest.composers, files=len(rest.files), history=history, seconds=time.monotonic() - begin)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, kept, about)
+    return model, about
 
 # %% ../nbs/02b_training.ipynb #02b-025
 def evaluate(

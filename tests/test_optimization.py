@@ -1,0 +1,271 @@
+"Searches: trials that are never lost, rounds, folds of whole works, one file of settings, and a cluster that loses a worker."
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joblib import parallel_config
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import GroupKFold, RandomizedSearchCV
+
+from composer_classify.collection import Corpus
+from composer_classify.evaluation import get_splits
+from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, best_settings, draw_settings, published_classifier, read_chunks, read_settings, read_trials,
+                                            rounds, test_settings as answer_with_settings, tune, vote, watch)
+from composer_classify.preprocessing import Chunks
+from test_evaluation import thorough
+from test_training import NAMES, small  # noqa: F401 (a fixture)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Counted(ClassifierMixin, BaseEstimator):
+    "A classifier that knows how good it is, and leaves a mark for each training with the rows it learned from."
+
+    def __init__(self, marks: str, quality: float = 0.5, epochs: int = 1):
+        self.marks, self.quality, self.epochs = marks, quality, epochs
+
+    def fit(self, X, y):
+        self.classes_, self.rows = np.unique(y), X[:, 0].tolist()
+        return self
+
+    def predict(self, X):
+        with open(self.marks, "a") as file:
+            file.write(json.dumps(dict(learned=self.rows, asked=X[:, 0].tolist(), quality=self.quality, epochs=self.epochs)) + "\n")
+        right = np.arange(len(X)) < round(len(X) * min(1, self.quality + self.epochs / 1000))
+        return np.where(right, X[:, 1], 1 - X[:, 1])
+
+    def marked(self) -> list[dict]:
+        return [json.loads(line) for line in open(self.marks)] if os.path.exists(self.marks) else []
+
+
+def rows(n: int) -> tuple[np.ndarray, np.ndarray]:
+    "Rows that hold their own number and their class."
+    y = np.arange(n) % 2
+    return np.column_stack([np.arange(n), y]), y
+
+
+# ---------------------------------------------------------------- a trial is kept
+
+
+def test_a_trial_is_trained_once(tmp_path):
+    X, y = rows(20)
+    counted = Counted(str(tmp_path / "marks"), 0.7)
+    ask = lambda seed=0, data="a", scoring="accuracy", X=X, learn=slice(0, 12), **settings: Trial(clone(counted).set_params(**settings), str(tmp_path / "kept"), data, scoring, seed).fit(X[learn], y[learn]).score(X[12:], y[12:])
+    assert ask() == ask() == pytest.approx(6 / 8) and len(counted.marked()) == 1
+    changed = [dict(seed=1), dict(data="b"), dict(scoring="balanced_accuracy"), dict(quality=0.8), dict(epochs=2), dict(learn=slice(0, 11)), dict(X=X + [100, 0])]
+    for k, change in enumerate(changed):
+        for _ in range(2):
+            ask(**change)
+        assert len(counted.marked()) == k + 2, f"{change} is another trial"
+    table = read_trials(tmp_path / "kept")
+    assert len(table) == len(changed) + 1 and table["quality"].max() == 0.8 and table.iloc[0]["score"] == pytest.approx(6 / 8) and set(table["learned_from"]) == {11, 12}
+
+
+def test_a_trial_that_fails_is_not_kept(tmp_path):
+    X, y = rows(8)
+    trial = Trial(Counted(str(tmp_path / "nowhere" / "marks")), str(tmp_path / "kept"), "a").fit(X, y)
+    with pytest.raises(FileNotFoundError):
+        trial.score(X, y)
+    assert not (tmp_path / "kept").exists() and not len(read_trials(tmp_path / "kept"))
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from sklearn.model_selection import RandomizedSearchCV
+from composer_classify.optimization import Trial
+sys.path.insert(0, sys.argv[1])
+from test_optimization import Counted, rows
+
+class Slow(Counted):
+    def fit(self, X, y):
+        time.sleep(float(sys.argv[3]))
+        return super().fit(X, y)
+
+X, y = rows(24)
+trial = Trial(Slow(sys.argv[2] + "/marks"), sys.argv[2] + "/kept", "a")
+search = RandomizedSearchCV(trial, {"estimator__quality": [0.2, 0.4, 0.6, 0.8]}, n_iter=4, cv=3, refit=False, random_state=0).fit(X, y)
+print(search.best_params_["estimator__quality"], search.cv_results_["mean_test_score"].round(6).tolist())
+"""
+
+
+def test_a_killed_search_goes_on_where_it_was(tmp_path):
+    run = lambda pause: subprocess.Popen([sys.executable, "-c", SLOW, str(ROOT / "tests"), str(tmp_path), str(pause)], stdout=subprocess.PIPE, text=True, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
+    process = run(0.5)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "kept").glob("*.json"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    before = len(read_trials(tmp_path / "kept"))
+    assert 4 <= before < 12
+    answer, _ = run(0).communicate(timeout=120)
+    assert answer.startswith("0.8 ") and len(read_trials(tmp_path / "kept")) == 12
+    marks = (tmp_path / "marks").read_text().splitlines()
+    assert 12 <= len(marks) <= 13  # the one that was cut off may have been asked already
+    again, _ = run(0).communicate(timeout=120)
+    assert again == answer and (tmp_path / "marks").read_text().splitlines() == marks
+
+
+# ---------------------------------------------------------------- how it goes
+
+
+def test_progress_names_trial_score_best_and_time_left(tmp_path, capsys):
+    X, y = rows(24)
+    search = lambda: RandomizedSearchCV(Trial(Counted(str(tmp_path / "marks")), str(tmp_path / "kept"), "a"), {"estimator__quality": [0.25, 0.5, 0.75]}, n_iter=3, cv=2, refit=False, random_state=0).fit(X, y)
+    with watch(tmp_path / "kept", epochs=6):
+        search()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and all(line.startswith(f"trial {k + 1}: 0.") and "best so far" in line for k, line in enumerate(lines))
+    assert lines[-1].endswith("best so far 0.750, about 0 min left")
+    with watch(tmp_path / "kept", epochs=6):
+        search()
+    assert capsys.readouterr().out.splitlines() == ["6 trials were there already"]
+
+
+def test_progress_sees_the_trials_of_others_and_stops_with_the_search(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt), watch(tmp_path, epochs=100, pause=0.05):
+        (tmp_path / "a.json").write_text(json.dumps(dict(settings=dict(epochs=10), score=0.5, seconds=3.0)))
+        time.sleep(0.3)
+        assert "trial 1: 0.500 in 3 s" in capsys.readouterr().out
+        raise KeyboardInterrupt
+    assert threading.active_count() == 1 or not any(thread.name.endswith("(look)") for thread in threading.enumerate())
+
+
+# ---------------------------------------------------------------- settings
+
+
+@given(st.integers(1, 40), st.integers(0, 2**31))
+def test_settings_are_drawn_from_the_space_and_begin_by_hand(n, seed):
+    drawn = draw_settings(n, [64, 128], seed)
+    assert drawn[0] == BY_HAND and len(drawn) == n and drawn == draw_settings(n, [64, 128], seed)
+    for settings in drawn[1:]:
+        assert settings.keys() == BY_HAND.keys() and settings["width"] in (64, 128) and settings["dropout"] in SPACE["dropout"] and settings["channel_dropout"] in SPACE["channel_dropout"]
+        assert 2.9e-4 <= settings["rate"] <= 3.1e-3 and 0.9e-4 <= settings["weight_decay"] <= 0.11
+    assert json.loads(json.dumps(drawn)) == drawn
+
+
+def test_votes_go_to_the_settings_that_won_most_and_then_best():
+    a, b, c = (dict(BY_HAND, width=width) for width in (1, 2, 3))
+    assert vote([a, b, c, b], [0.9, 0.1, 0.8, 0.1]) == b
+    assert vote([a, b, c], [0.7, 0.8, 0.6]) == b
+    assert vote([dict(reversed(a.items())), a, b], [0.1, 0.1, 0.9]) == a
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "does not exist"), ("", "holds no settings"), ("[1]", "holds no settings"), ('{"settings": 3}', "holds no settings"),
+                                               ('{"settings": {}}', "holds no channel_dropout, dropout, rate, weight_decay, width"), ("\x00\xff", "holds no settings")])
+def test_a_file_without_settings_gets_one_sentence(tmp_path, content, said):
+    path = tmp_path / "settings.json"
+    if content is not None:
+        path.write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"settings.json: {said}.*run 05_optimization"):
+        read_settings(path)
+
+
+def test_the_settings_in_the_repository_build_a_network():
+    settings = read_settings(ROOT / "results" / "settings.json")
+    assert settings.keys() == BY_HAND.keys()
+
+
+# ---------------------------------------------------------------- rounds, in folds of whole works
+
+
+def tuned(folder: Path, n: int, epochs: int = 1, inner: int = 2):
+    X, y = rows(48)
+    works = np.arange(48) // 4
+    counted = Counted(str(folder / "marks"))
+    settings = [dict(quality=quality) for quality in np.linspace(0.1, 0.9, n).round(3).tolist()]
+    return tune(Trial(counted, str(folder / "kept"), "a"), settings, X, y, works, epochs, inner), counted, works
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(1, 2), (2, 1), (3, 2), (4, 1), (9, 2), (10, 1), (13, 3)])
+def test_each_round_is_the_better_third_with_three_times_the_epochs(tmp_path, n, epochs):
+    search, counted, _ = tuned(tmp_path, n, epochs)
+    assert rounds(n, epochs) == list(zip(search.n_candidates_, search.n_resources_))
+    assert best_settings(search) == dict(quality=0.9 if n > 1 else 0.1)
+    asked = {(mark["quality"], mark["epochs"]) for mark in counted.marked()}
+    better = lambda k: set(np.linspace(0.1, 0.9, n).round(3)[-k:].tolist())
+    assert asked == {(quality, n_epochs) for k, n_epochs in rounds(n, epochs) for quality in better(k)}
+    assert len(read_trials(tmp_path / "kept")) == 2 * sum(k for k, _ in rounds(n, epochs))
+
+
+def test_no_trial_learns_from_a_work_that_it_is_asked_about(tmp_path):
+    _, counted, works = tuned(tmp_path, 4, inner=3)
+    marks = counted.marked()
+    assert len(marks) == 3 * 6
+    for mark in marks:
+        assert not set(works[mark["learned"]]) & set(works[mark["asked"]])
+        assert len(mark["learned"]) + len(mark["asked"]) == 48
+
+
+# ---------------------------------------------------------------- the two classifiers
+
+
+def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):  # noqa: F811
+    chunks = Chunks(small)
+    numbers = np.array([3, 0, 5])
+    assert np.array_equal(read_chunks(numbers[:, None], small.path, tuple(NAMES)), chunks.batch(numbers))
+    classifier = published_classifier(small, epochs=1, batch_size=4).fit(np.arange(12)[:, None] % len(chunks), np.repeat(NAMES, 6))
+    said = classifier.predict_proba(numbers[:, None])
+    assert said.shape == (3, 2) and said.sum(axis=1) == pytest.approx(1) and set(classifier.predict(numbers[:, None])) <= set(NAMES)
+    assert said == pytest.approx(classifier[-1].model_.predict_on_batch(chunks.batch(numbers)), abs=1e-5)
+
+
+def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path):  # noqa: F811
+    "The whole way with the real network: two settings, their rounds, and the answer to works that no trial has seen."
+    works, y = small.files["work_id"].to_numpy(), small.files["composer"].to_numpy()
+    train, test = next(get_splits(small))
+    trial = Trial(FileClassifier(small.path, tuple(NAMES), steps=1), str(tmp_path / "trials"), "a", "f1_macro")
+    search = tune(trial, draw_settings(2, [32]), train[:, None], y[train], works[train], epochs=1, inner=2)
+    best = best_settings(search)
+    assert best in draw_settings(2, [32]) and len(read_trials(tmp_path / "trials")) == 4
+    found = answer_with_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+    assert found["files"].tolist() == test.tolist() and found["probabilities"].shape == (len(test), 2)
+    assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
+    again = answer_with_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+    assert again["probabilities"].tolist() == found["probabilities"].tolist() and len(list((tmp_path / "kept").iterdir())) == 1
+
+
+# ---------------------------------------------------------------- on a cluster
+
+
+def searched(corpus: Corpus, keep: Path) -> RandomizedSearchCV:
+    "The report's search, small: two settings in three parts."
+    chunks = Chunks(corpus)
+    y = chunks.composer
+    trial = Trial(published_classifier(corpus, epochs=2, batch_size=8), str(keep), corpus.data_hash)
+    space = {"estimator__cnn__model__optimizer": ["adam", "sgd"]}
+    return RandomizedSearchCV(trial, space, n_iter=2, cv=GroupKFold(3), refit=False, random_state=0, error_score="raise").fit(np.arange(len(chunks))[:, None], y, groups=chunks.file)
+
+
+def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):  # noqa: F811
+    distributed = pytest.importorskip("distributed")
+    alone = searched(small, tmp_path / "alone")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+        first = client.run(os.getpid)
+
+        def kill_one():
+            while not list((tmp_path / "cluster").glob("*.json")):
+                time.sleep(0.02)
+            os.kill(next(iter(first.values())), signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_one, daemon=True)
+        killer.start()
+        with parallel_config(backend="dask"):
+            together = searched(small, tmp_path / "cluster")
+        killer.join(timeout=1)
+        assert not killer.is_alive() and set(client.run(os.getpid).values()) != set(first.values())
+    assert together.best_params_ == alone.best_params_
+    for part in range(3):
+        assert together.cv_results_[f"split{part}_test_score"].tolist() == alone.cv_results_[f"split{part}_test_score"].tolist()
+    assert sorted(path.name for path in (tmp_path / "cluster").iterdir()) == sorted(path.name for path in (tmp_path / "alone").iterdir())
