@@ -42,8 +42,13 @@ __all__ = ['PUBLISHED_SPACE', 'BY_HAND', 'SPACE', 'FACTOR', 'Trial', 'read_trial
 
 # %% ../nbs/05_optimization.ipynb #05-007
 def _plain(settings: dict) -> dict:
-    "The settings that are words and numbers, under the last part of their scikit-learn names, as `dropout` for `cnn__model__dropout`."
-    return {name.rsplit("__", 1)[-1]: value for name, value in sorted(settings.items()) if isinstance(value, (str, int, float)) and "verbose" not in name}
+    "The settings that are words and numbers."
+    return {name: value for name, value in sorted(settings.items()) if isinstance(value, (str, int, float))}
+
+
+def _short(settings: dict) -> dict:
+    "Settings under the last part of their scikit-learn names, as `dropout` for `cnn__model__dropout`; of two with one name, the one further inside."
+    return {name.rsplit("__", 1)[-1]: settings[name] for name in sorted(settings, key=lambda name: name.count("__"))}
 
 
 class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -66,14 +71,14 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
         "The score on other rows; trains if nobody has done so before."
-        settings = _plain(self.estimator.get_params())
+        settings = _plain(self.estimator.get_params())  # the whole names: a network and its wrapper both have an optimizer
         rows = [np.asarray(part).tolist() for part in (*self.learn_, X, y)]
         kept = Path(self.keep, f"{fingerprint([settings, self.data, rows, self.scoring, self.seed, keras.version(), keras.backend.backend()])}.json")
         if not kept.exists():
             keras.utils.set_random_seed(self.seed)
             begin, estimator = time.monotonic(), clone(self.estimator).fit(*self.learn_)
             score, learned = get_scorer(self.scoring)(estimator, X, y), estimator[-1] if isinstance(estimator, Pipeline) else estimator
-            outcome = dict(settings=settings, score=float(score), seconds=time.monotonic() - begin, learned_from=len(self.learn_[0]), history=dict(getattr(learned, "history_", {})))
+            outcome = dict(settings=_short(settings), score=float(score), seconds=time.monotonic() - begin, learned_from=len(self.learn_[0]), history=dict(getattr(learned, "history_", {})))
             kept.parent.mkdir(parents=True, exist_ok=True)
             _write(kept, lambda file: file.write(json.dumps(outcome).encode()))
         return json.loads(kept.read_text())["score"]
@@ -245,7 +250,7 @@ def best_settings(
     search: HalvingGridSearchCV,  # As `tune` gives it
 ) -> dict:
     "The settings that won, without the epochs of their last round."
-    return {name: value for name, value in _plain(search.best_params_).items() if name != "epochs"}
+    return {name: value for name, value in _short(search.best_params_).items() if name != "epochs"}
 
 # %% ../nbs/05_optimization.ipynb #05-027
 def test_settings(

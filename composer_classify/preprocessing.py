@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['CHORDS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer', 'plot_signatures',
-           'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table', 'metadata', 'Chunks',
-           'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
+__all__ = ['CHORDS', 'FEW', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer',
+           'plot_signatures', 'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table',
+           'metadata', 'Chunks', 'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -312,19 +312,23 @@ def note_features(
     return {f"{group} {name}": values for group, parts in groups.items() for name, values in parts.items()}
 
 # %% ../nbs/02_preprocessing.ipynb #02-047
+FEW = 500  # files, for which processes cost more than they save
+
+
 def _features(pieces: list[np.ndarray]) -> np.ndarray:
     return np.stack([np.concatenate(list(note_features(notes).values())) for notes in pieces]).astype(np.float32)
 
 
 def feature_table(
     corpus: Corpus,
-    n_jobs: int = -1,  # Processes; all cores by default
+    n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> pd.DataFrame:
     "A row a file of `corpus.files`, float32: `note_features`, a column each."
     import pandas as pd
     from joblib import Parallel, delayed
 
     rows = corpus.files.index.to_numpy()
+    n_jobs = n_jobs if len(rows) > FEW else 1
     columns = [f"{name} {k}" for name, values in note_features(corpus.notes(rows[0])).items() for k in range(len(values))]
     parts = Parallel(n_jobs)(delayed(_features)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))
     return pd.DataFrame(np.concatenate(parts), rows, columns)
@@ -552,7 +556,7 @@ class Sequences(_Parts):
         "The steps of each file, packed."
         from joblib import Parallel, delayed
 
-        parts = Parallel(-1)(delayed(_packed)([self.corpus.notes(row) for row in rows]) for rows in np.array_split(self.files, max(len(self.files) // 32, 1)))
+        parts = Parallel(-1 if len(self.files) > FEW else 1)(delayed(_packed)([self.corpus.notes(row) for row in rows]) for rows in np.array_split(self.files, max(len(self.files) // 32, 1)))
         return [steps for part in parts for steps in part]
 
     @cached_property

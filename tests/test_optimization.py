@@ -70,6 +70,18 @@ def test_a_trial_is_trained_once(tmp_path):
     assert len(table) == len(changed) + 1 and table["quality"].max() == 0.8 and table.iloc[0]["score"] == pytest.approx(6 / 8) and set(table["learned_from"]) == {11, 12}
 
 
+def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path):  # noqa: F811
+    "scikeras has an optimizer of its own, which a compiled network does not use."
+    y = np.repeat(NAMES, 6)
+    X = np.arange(12)[:, None]
+    for optimizer in ("adam", "sgd"):
+        classifier = published_classifier(small, epochs=1, batch_size=4).set_params(cnn__model__optimizer=optimizer)
+        Trial(classifier, str(tmp_path), "a").fit(X, y).score(X, y)
+    table = read_trials(tmp_path)
+    assert table["optimizer"].tolist() == ["adam", "sgd"] and table["history"].iloc[0] != table["history"].iloc[1]
+    assert {"initializer", "dropout", "epochs", "batch_size"} <= set(table.columns)
+
+
 def test_a_trial_that_fails_is_not_kept(tmp_path):
     X, y = rows(8)
     trial = Trial(Counted(str(tmp_path / "nowhere" / "marks")), str(tmp_path / "kept"), "a").fit(X, y)
@@ -172,7 +184,7 @@ def test_a_file_without_settings_gets_one_sentence(tmp_path, content, said):
         read_settings(path)
 
 
-def test_the_settings_in_the_repository_build_a_network():
+def test_the_settings_in_the_repository_are_whole():
     settings = read_settings(ROOT / "results" / "settings.json")
     assert settings.keys() == BY_HAND.keys()
 
@@ -222,13 +234,13 @@ def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):  # no
 
 
 def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path):  # noqa: F811
-    "The whole way with the real network: two settings, their rounds, and the answer to works that no trial has seen."
+    "The whole way with the real network: a setting, its trials, and the answer to works that no trial has seen."
     works, y = small.files["work_id"].to_numpy(), small.files["composer"].to_numpy()
-    train, test = next(get_splits(small))
+    (train, test), drawn = next(get_splits(small)), draw_settings(2, [32])[1:]
     trial = Trial(FileClassifier(small.path, tuple(NAMES), steps=1), str(tmp_path / "trials"), "a", "f1_macro")
-    search = tune(trial, draw_settings(2, [32]), train[:, None], y[train], works[train], epochs=1, inner=2)
+    search = tune(trial, drawn, train[:, None], y[train], works[train], epochs=1, inner=2)
     best = best_settings(search)
-    assert best in draw_settings(2, [32]) and len(read_trials(tmp_path / "trials")) == 4
+    assert best == drawn[0] and len(read_trials(tmp_path / "trials")) == 2
     found = answer_with_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert found["files"].tolist() == test.tolist() and found["probabilities"].shape == (len(test), 2)
     assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
@@ -266,6 +278,7 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):  # noqa:
         killer.join(timeout=1)
         assert not killer.is_alive() and set(client.run(os.getpid).values()) != set(first.values())
     assert together.best_params_ == alone.best_params_
+    assert len(list((tmp_path / "alone").iterdir())) == 6
     for part in range(3):
         assert together.cv_results_[f"split{part}_test_score"].tolist() == alone.cv_results_[f"split{part}_test_score"].tolist()
     assert sorted(path.name for path in (tmp_path / "cluster").iterdir()) == sorted(path.name for path in (tmp_path / "alone").iterdir())
