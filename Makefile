@@ -57,7 +57,8 @@ test: .venv/.dev ## generated files up to date, then every notebook, then tests/
 	  echo "These did not match the notebooks, or were not clean. 'make prepare' has just written them again: look, then commit them."; \
 	  diff .venv/before .venv/after | sed -n 's/^[<>] [0-9]* [0-9]* /  /p' | sort -u; exit 1; } >&2
 	$(BIN)/nbdev_test --n_workers 2 --timing --do_print
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -m "not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -m alone
 
 docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installed, smalldocs otherwise
 	$(BIN)/python tests/render.py site
@@ -76,7 +77,7 @@ report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus with the p
 	@mkdir -p runs/out
 	@data="$(DATA)"; [ ! -e "$$data" ] || data=$$($(BIN)/python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$data"); \
 	for run in runs/*.yaml; do name=$$(basename "$$run" .yaml); \
-	  $(BIN)/papermill "nbs/$${name%%-*}.ipynb" "runs/out/$$name.ipynb" -f "$$run" -p corpus "$$data" --cwd nbs || exit 1; done
+	  $(BIN)/papermill "nbs/$${name%%-*}.ipynb" "runs/out/$$name.ipynb" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || exit 1; done
 
 clean: ## remove .venv and everything that was built
 	rm -rf .venv _docs _proc runs/out demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks

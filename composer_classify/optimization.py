@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PUBLISHED_SPACE', 'BY_HAND', 'SPACE', 'FACTOR', 'Trial', 'read_trials', 'watch', 'read_chunks',
-           'published_classifier', 'draw_settings', 'FileClassifier', 'rounds', 'tune', 'best_settings',
-           'test_settings', 'plot_trials', 'plot_parallel', 'plot_rounds', 'plot_best_curves', 'vote', 'read_settings']
+           'published_classifier', 'draw_settings', 'FileClassifier', 'rounds', 'tune', 'best_settings', 'answer_folds',
+           'plot_trials', 'plot_parallel', 'plot_rounds', 'plot_best_curves', 'vote', 'read_settings']
 
 # %% ../nbs/05_optimization.ipynb #05-007
 def _plain(settings: dict) -> dict:
@@ -253,7 +253,7 @@ def best_settings(
     return {name: value for name, value in _short(search.best_params_).items() if name != "epochs"}
 
 # %% ../nbs/05_optimization.ipynb #05-027
-def test_settings(
+def answer_folds(
     corpus: Corpus,
     settings: list[dict],     # Of each fold, as `best_settings` gives them
     start: dict[int, Path] = None,  # By width, a network to go on from
@@ -272,7 +272,11 @@ def test_settings(
         build = partial(build_cnn, **{name: each[name] for name in ("width", "dropout", "channel_dropout")})
         how = dict(epochs=epochs, steps=steps, start=first, rate=each["rate"], weight_decay=each["weight_decay"])
         jobs.append(delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, *recipe), build, **how))
-    models, abouts = zip(*Parallel()(jobs))
+    done = []
+    for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
+        print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)
+        done.append((model, about))
+    models, abouts = zip(*done)
     files = np.concatenate([test for _, test in splits])
     answers = np.concatenate([about["answers"] for about in abouts])
     return dict(files=files, probabilities=answers, truth=labels[files], models=list(models), histories=[about["history"] for about in abouts], seconds=[about["seconds"] for about in abouts])

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time, so nothing else may run beside it")
+
+
 SAMPLE = Path(__file__).parent / "samples" / "bach_bwv846.mid"
 
 

@@ -18,8 +18,8 @@ from sklearn.model_selection import GroupKFold, RandomizedSearchCV
 
 from composer_classify.collection import Corpus
 from composer_classify.evaluation import get_splits
-from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, best_settings, draw_settings, published_classifier, read_chunks, read_settings, read_trials,
-                                            rounds, test_settings as answer_with_settings, tune, vote, watch)
+from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, answer_folds, best_settings, draw_settings, published_classifier, read_chunks, read_settings, read_trials,
+                                            rounds, tune, vote, watch)
 from composer_classify.preprocessing import Chunks
 from test_evaluation import thorough
 from test_training import NAMES, small  # noqa: F401 (a fixture)
@@ -241,10 +241,10 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path):  # noqa:
     search = tune(trial, drawn, train[:, None], y[train], works[train], epochs=1, inner=2)
     best = best_settings(search)
     assert best == drawn[0] and len(read_trials(tmp_path / "trials")) == 2
-    found = answer_with_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+    found = answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert found["files"].tolist() == test.tolist() and found["probabilities"].shape == (len(test), 2)
     assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
-    again = answer_with_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+    again = answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert again["probabilities"].tolist() == found["probabilities"].tolist() and len(list((tmp_path / "kept").iterdir())) == 1
 
 

@@ -194,6 +194,7 @@ def test_a_number_of_any_length_is_read(composer, title):
     work_title(title.format("1" * 5000))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("title", ["bwv" + "0" * 6000 + "-1", "op" + " " * 6000, "1," * 3000, "op " * 2000, "x" * 6000, "i" * 6000, "_" * 6000,
                                    "wt1_" + "x" * 6000],
                          ids=["zeros", "spaces", "numbers", "opera", "tens", "Roman", "nicknames", "clavier"])

@@ -12,6 +12,7 @@ import pytest
 from composer_classify.collection import collect
 from composer_classify.preprocessing import Chunks, Sequences
 
+pytestmark = pytest.mark.alone
 fastest: dict[str, float] = {}  # chunks a second of each
 
 

@@ -13,6 +13,7 @@ import pytest
 from composer_classify.midi import load_midi, piano_roll
 
 FS = 10
+pytestmark = pytest.mark.alone
 fastest: dict[str, float] = {}  # seconds of each reader
 
 
