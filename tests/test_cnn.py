@@ -1,4 +1,7 @@
 "The CNN: the report's network and its batches, ours and what it says, learning from others first, folds side by side."
+import random
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -8,10 +11,11 @@ from joblib import parallel_config
 
 from composer_classify import cnn
 from composer_classify.cnn import ChunkBatches, build_cnn, build_published_cnn, evidence, evidence_of_notes
+from composer_classify.lstm import build_lstm
 from composer_classify.midi import MidiLoadError, load_midi
 from composer_classify.preprocessing import N_FLAGS, Chunks, Sequences, onset_of_notes, onset_steps, step_windows, transpose
 from composer_classify.recognition import ModelError, Recognizer
-from composer_classify.training import cross_validate, export_onnx, fit, others
+from composer_classify.training import cross_validate, export_onnx, fit, learn_others, others, seeded
 from test_evaluation import pieces, thorough
 from test_training import NAMES, SHORT, build_tiny, corpus_of, melody, small  # noqa: F401 (a fixture)
 
@@ -161,6 +165,55 @@ def test_a_start_gives_all_but_its_answers(small):  # noqa: F811
     assert all(np.array_equal(a, b) for a, b in zip(taken["weights"][:-2], begun.get_weights()[:-2]))
     with pytest.raises(ValueError):
         fit(build_tiny, Sequences(small, 16), np.arange(12), labels, epochs=1, steps=1, start=begun)
+
+
+def test_what_is_learned_from_others_is_kept_under_all_that_made_it(tmp_path):
+    corpus = everyone()
+    tested = corpus.select(NAMES)
+
+    def build(n_composers, width=4):
+        steps = keras.Input((256, N_FLAGS))
+        return keras.Model(steps, keras.layers.Dense(n_composers, activation="softmax")(keras.layers.Dense(width)(keras.layers.GlobalAveragePooling1D()(steps))))
+
+    learn = lambda build=build, epochs=1, at_least=5: learn_others(corpus, tested, build, epochs, 1, at_least, tmp_path)
+    model, about = learn()
+    assert about["composers"] == ["Cid", "Dan", "Eve"] and about["files"] == 15 and len(about["history"]["loss"]) == 1
+    again, same = learn()
+    assert same == about and all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights())) and len(list(tmp_path.iterdir())) == 1
+    for n, other in enumerate((dict(build=partial(build, width=5)), dict(build=partial(build, width=6)), dict(epochs=2), dict(at_least=4))):
+        learn(**other)
+        assert len(list(tmp_path.iterdir())) == n + 2 - (n > 2), "Fay has too few works either way"
+    assert [f.name for f in tmp_path.iterdir() if not f.name.startswith("others-")] == []
+
+
+# ---------------------------------------------------------------- chance
+
+
+@pytest.mark.parametrize("build", [build_cnn, build_published_cnn, build_lstm, build_tiny])
+def test_chance_depends_on_the_seed_and_on_nothing_else(build):
+    random.seed(1)
+    one = seeded(build(3), 7)
+    random.seed(2)
+    keras.utils.set_random_seed(5)
+    same, other = seeded(build(3), 7), seeded(build(3), 8)
+    weights = lambda model: [part for part in model.get_weights() if part.dtype == np.float32 and part.ndim > 1]
+    assert one.count_params() == build(3).count_params() and len(weights(one))
+    assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), same.get_weights()))
+    assert not any(np.array_equal(a, b) for a, b in zip(weights(one), weights(other)))
+    shown = np.ones((2, *one.input_shape[1:]), np.float32)
+    heard = [np.asarray(model(shown, training=True)) for model in (one, same)]
+    assert np.array_equal(*heard)
+    kernels = [part.ravel()[:4].tolist() for part in weights(one)]
+    assert len({tuple(kernel) for kernel in kernels}) == len(kernels), "each layer has a seed of its own"
+
+
+def test_a_small_rate_learns_little(small):  # noqa: F811
+    parts, labels = Sequences(small, 16), np.repeat([0, 1], 6)
+    moved = {}
+    for rate in (1e-6, 1e-2):
+        model, _ = fit(build_tiny, parts, np.arange(12), labels, epochs=1, steps=5, rate=rate, weight_decay=0)
+        moved[rate] = np.abs(model.get_weights()[0] - seeded(build_tiny(2), 0).get_weights()[0]).max()
+    assert moved[1e-6] < 1e-4 < moved[1e-2]
 
 
 # ---------------------------------------------------------------- folds side by side

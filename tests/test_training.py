@@ -52,6 +52,7 @@ def corpus_of(notes: list[np.ndarray], composers: list[str] = None, works: list[
     seconds = [float((part["onset_sec"] + part["duration_sec"]).max(initial=0)) for part in notes]
     rows = [row for composer, work, sounds in zip(composers, works, seconds) for row in [(None, "", "unreadable", 0.0), (composer, work, "ok", sounds)]]
     manifest = pd.DataFrame(rows, columns=["composer", "work_id", "status", "duration_sec"])
+    manifest["path"] = [f"{composer}/{k}.mid" for k, composer in enumerate(manifest["composer"])]
     manifest.attrs = dict(data_hash="0", source="made", recipe="made")
     ends = np.cumsum([len(part) for part in notes])
     offsets = np.array([bounds for part, end in zip(notes, ends.tolist()) for bounds in [(0, 0), (end - len(part), end)]], np.int64)
