@@ -37,18 +37,30 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PUBLISHED_SPACE', 'BY_HAND', 'SPACE', 'FACTOR', 'Trial', 'read_trials', 'watch', 'read_chunks',
-           'published_classifier', 'draw_settings', 'FileClassifier', 'rounds', 'tune', 'best_settings', 'answer_folds',
-           'plot_trials', 'plot_parallel', 'plot_rounds', 'plot_best_curves', 'vote', 'read_settings']
+           'published_classifier', 'draw_settings', 'FileClassifier', 'rounds', 'tune', 'nested_search',
+           'best_settings', 'answer_folds', 'plot_trials', 'plot_parallel', 'plot_rounds', 'plot_best_curves', 'vote',
+           'read_settings']
 
 # %% ../nbs/05_optimization.ipynb #05-007
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float)) or isinstance(value, (list, tuple)) and all(map(_is_plain, value))
+
+
 def _plain(settings: dict) -> dict:
-    "The settings that are words and numbers."
-    return {name: value for name, value in sorted(settings.items()) if isinstance(value, (str, int, float))}
+    "The settings that are words, numbers, or lists of them, as JSON knows them. What an estimator is made of, and where its data lies, is none."
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in sorted(settings.items())}
+    return {name: value for name, value in plain.items() if _is_plain(value)}
 
 
 def _short(settings: dict) -> dict:
     "Settings under the last part of their scikit-learn names, as `dropout` for `cnn__model__dropout`; of two with one name, the one further inside."
     return {name.rsplit("__", 1)[-1]: settings[name] for name in sorted(settings, key=lambda name: name.count("__"))}
+
+
+def _outcomes(keep: str | Path) -> dict[Path, dict]:
+    "What is known of each finished trial in a folder and those in it, in the order in which they were finished."
+    files = sorted(Path(keep).rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {path: json.loads(path.read_text()) for path in files}
 
 
 class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -73,7 +85,7 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "The score on other rows; trains if nobody has done so before."
         settings = _plain(self.estimator.get_params())  # the whole names: a network and its wrapper both have an optimizer
         rows = [np.asarray(part).tolist() for part in (*self.learn_, X, y)]
-        kept = Path(self.keep, f"{fingerprint([settings, self.data, rows, self.scoring, self.seed, keras.version(), keras.backend.backend()])}.json")
+        kept = Path(self.keep, f"{fingerprint([type(self.estimator).__name__, settings, self.data, rows, self.scoring, self.seed, keras.version(), keras.backend.backend()])}.json")
         if not kept.exists():
             keras.utils.set_random_seed(self.seed)
             begin, estimator = time.monotonic(), clone(self.estimator).fit(*self.learn_)
@@ -90,36 +102,32 @@ def read_trials(
     "A row a finished trial: its settings, `score`, `seconds`, `learned_from` (rows) and `history`, in the order in which they were finished."
     import pandas as pd
 
-    files = sorted(Path(keep).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    outcomes = [json.loads(path.read_text()) for path in files]
-    return pd.DataFrame([{**outcome.pop("settings"), **outcome} for outcome in outcomes])
+    return pd.DataFrame([{**outcome.pop("settings"), **outcome} for outcome in _outcomes(keep).values()])
 
 # %% ../nbs/05_optimization.ipynb #05-011
 @contextmanager
 def watch(
-    keep: str,     # Folder of a search
-    epochs: float,  # Epochs of all its trials together
-    pause: float = 2.0,  # Seconds between two looks
+    keep: str | Path,     # Folder of a search
+    planned: list[int],   # Epochs of each of its trials
+    pause: float = 2.0,   # Seconds between two looks
 ) -> Iterator[None]:
-    "Print a line for each trial that is finished in a folder meanwhile: its score, the best so far, and about how long the rest will take."
-    outcomes = lambda: {path: json.loads(path.read_text()) for path in sorted(Path(keep).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)}
-    work = lambda found: sum(outcome["settings"].get("epochs", 1) for outcome in found.values())
-    begin, over, before = time.monotonic(), threading.Event(), outcomes()
+    "While a search runs inside, print a line for each trial that is finished: its score, the best so far, and about how long the rest will take."
+    epochs = lambda outcomes: sum(outcome["settings"].get("epochs", 1) for outcome in outcomes.values())
+    begin, over, before = time.monotonic(), threading.Event(), _outcomes(keep)
     if before:
-        print(f"{len(before)} trials were there already", flush=True)
+        print(f"{len(before)} of {len(planned)} trials were there already", flush=True)
 
     def look():
         seen, last = dict(before), False
         while not last:
             last = over.wait(pause)
-            for path, outcome in outcomes().items():
+            for path, outcome in _outcomes(keep).items():
                 if path in seen:
                     continue
                 seen[path] = outcome
-                spent = time.monotonic() - begin
-                left = spent * max(epochs - work(seen), 0) / (work(seen) - work(before))
-                best = max(seen.values(), key=lambda outcome: outcome["score"])["score"]
-                print(f"trial {len(seen)}: {outcome['score']:.3f} in {outcome['seconds']:.0f} s, best so far {best:.3f}, about {left / 60:.0f} min left", flush=True)
+                left = (time.monotonic() - begin) * max(sum(planned) - epochs(seen), 0) / (epochs(seen) - epochs(before))
+                best = max(each["score"] for each in seen.values())
+                print(f"trial {len(seen)} of {len(planned)}: {outcome['score']:.3f} in {outcome['seconds']:.0f} s, best so far {best:.3f}, about {left / 60:.0f} min left", flush=True)
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
@@ -246,6 +254,28 @@ def tune(
     return search.fit(X, y, groups=works)
 
 
+def nested_search(
+    estimator: BaseEstimator,  # What is tried
+    settings: list[dict],      # To compare
+    y: np.ndarray,             # Composer of each file
+    works: np.ndarray,         # Work of each file
+    splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
+    keep: Path,                # Folder for the trials, one in it for each fold
+    data: str,                 # What positions stand for, as for `Trial`
+    epochs: int = 2,           # As for `tune`
+    inner: int = 3,            # As for `tune`
+) -> list[HalvingGridSearchCV]:
+    "The search inside the training files of each fold, by macro-F1 of files. Prints how it goes. Raises `AssertionError` if a fold cuts a work."
+    planned = [n_epochs for n, n_epochs in rounds(len(settings), epochs) for _ in range(n * inner)] * len(splits)
+    found = []
+    with watch(keep, planned):
+        for fold, (train, test) in enumerate(splits):
+            assert_no_leak(works, train, test)
+            trial = Trial(estimator, str(keep / f"fold{fold + 1}"), data, "f1_macro")
+            found.append(tune(trial, settings, train[:, None], y[train], works[train], epochs, inner))
+    return found
+
+
 def best_settings(
     search: HalvingGridSearchCV,  # As `tune` gives it
 ) -> dict:
@@ -261,7 +291,7 @@ def answer_folds(
     steps: int = 200,         # Batches of 32 windows an epoch
     keep: str | Path = None,  # Folder for finished folds
 ) -> dict:
-    "Out-of-fold answers of the CNN with settings of its own in each fold: `files`, `probabilities`, `truth`, `models`, `histories` and `seconds`. Of five folds, as many as there are settings."
+    "Out-of-fold answers of the CNN with settings of its own in each fold: `files`, `probabilities`, `truth`, `models`, `histories` and `seconds`. With fewer than five settings, the first folds only."
     parts, composers, works = Sequences(corpus), corpus.composers, corpus.files["work_id"].to_numpy()
     labels, splits = np.searchsorted(composers, corpus.files["composer"]), list(get_splits(corpus))[:len(settings)]
     jobs = []
@@ -285,7 +315,6 @@ def answer_folds(
 def plot_trials(
     table: pd.DataFrame,  # As `read_trials` gives it
     by: list[str],        # Settings to show
-    score: str = "score",
 ):
     "Scores of trials against each of their settings; darker is trained for longer."
     import matplotlib.pyplot as plt
@@ -298,11 +327,11 @@ def plot_trials(
         values = table[name]
         few = values.nunique() <= 5
         place, kinds = pd.factorize(values, sort=True)
-        ax.scatter(place + jitter if few else values, table[score], c=shade, cmap="PuRd", vmin=0, vmax=1.2, edgecolor="0.3", linewidth=0.4)
+        ax.scatter(place + jitter if few else values, table["score"], c=shade, cmap="PuRd", vmin=0, vmax=1.2, edgecolor="0.3", linewidth=0.4)
         ax.set_xlabel(name.replace("_", " "))
         if few:
-            ax.set_xticks(range(len(kinds)), [str(kind) for kind in kinds])
-            ax.plot(range(len(kinds)), table.groupby(place)[score].mean(), color="0.4", linewidth=1)
+            ax.set_xticks(range(len(kinds)), [str(kind) for kind in kinds], fontsize=8)
+            ax.plot(range(len(kinds)), table.groupby(place)["score"].mean(), color="0.4", linewidth=1)
         else:
             ax.set_xscale("log")
     axes[0, 0].set_ylabel("score")

@@ -614,6 +614,11 @@ def open_parts(
     composers: tuple[str, ...],  # Whose files are counted
 ) -> Chunks | Sequences:
     "The parts of some composers of a corpus, made once a process. Raises `CollectionError` if the folder is no corpus."
+    from joblib import parallel_config
+
     from composer_classify.collection import Corpus
 
-    return kind(Corpus.open(corpus).select(list(composers)))
+    parts = kind(Corpus.open(corpus).select(list(composers)))
+    with parallel_config(backend="sequential"):  # a worker asks no other workers
+        len(parts)
+    return parts

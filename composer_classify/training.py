@@ -97,7 +97,7 @@ def fit(
     model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        history = model.fit(TrainingBatches(parts, files, labels, steps, seed), epochs=epochs, verbose=0, callbacks=[progress])
+        history = model.fit(TrainingBatches(parts, files, labels, steps, seed), epochs=epochs, shuffle=False, verbose=0, callbacks=[progress])  # batches are random already
     return model, history.history
 
 
@@ -141,7 +141,7 @@ def fingerprint(
     recipe: object,  # All that an outcome depends on, of what JSON knows
 ) -> str:
     "Twelve hexadecimal digits to name a kept outcome by: the same for the same recipe."
-    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
 ABOUT = "composers.json"
@@ -228,7 +228,7 @@ def _kept(keep: str | os.PathLike, fold: int, *recipe) -> Path:
 
 def _named(build: Callable) -> str:
     "The name of what makes a network, with its settings if it is a `functools.partial`."
-    return f"{build.func.__name__}{sorted(build.keywords.items())}" if isinstance(build, partial) else build.__name__
+    return f"{build.func.__name__}{[*build.args, *sorted(build.keywords.items())]}" if isinstance(build, partial) else build.__name__
 
 
 def _weights_hash(model: keras.Model | None) -> str | None:
