@@ -1,5 +1,7 @@
 "The CNN: the report's network and its batches, ours and what it says, learning from others first, folds side by side."
 import random
+import threading
+import time
 from functools import partial
 
 import keras
@@ -205,6 +207,25 @@ def test_chance_depends_on_the_seed_and_on_nothing_else(build):
     assert np.array_equal(*heard)
     kernels = [part.ravel()[:4].tolist() for part in weights(one)]
     assert len({tuple(kernel) for kernel in kernels}) == len(kernels), "each layer has a seed of its own"
+
+
+def test_a_training_comes_out_the_same_beside_a_chattering_thread(small):  # noqa: F811
+    "On a cluster a worker talks to its scheduler meanwhile, and both draw from Python's one generator."
+    parts, labels, over = Sequences(small, 16), np.repeat([0, 1], 6), threading.Event()
+
+    def chatter():
+        while not over.is_set():
+            random.random()
+            time.sleep(1e-4)
+
+    train = lambda: fit(build_tiny, parts, np.arange(12), labels, epochs=2, steps=8)[0].get_weights()
+    alone = train()
+    thread = threading.Thread(target=chatter, daemon=True)
+    thread.start()
+    beside = train()
+    over.set()
+    thread.join()
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(alone, beside))
 
 
 def test_a_small_rate_learns_little(small):  # noqa: F811

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,12 +17,13 @@ from joblib import parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import GroupKFold, RandomizedSearchCV
 
+from composer_classify.cnn import build_cnn
 from composer_classify.collection import Corpus
 from composer_classify.evaluation import get_splits
-from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, answer_folds, best_settings, draw_settings, published_classifier, read_chunks, read_settings, read_trials,
-                                            rounds, tune, vote, watch)
+from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, answer_folds, best_settings, draw_settings, published_classifier, read_chunks, nested_search, read_settings,
+                                            read_trials, rounds, tune, vote, watch)
 from composer_classify.preprocessing import Chunks
-from test_evaluation import thorough
+from composer_classify.training import save_model, seeded
 from test_training import NAMES, small  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,6 +84,26 @@ def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path
     assert {"initializer", "dropout", "epochs", "batch_size"} <= set(table.columns)
 
 
+class Listed(Counted):
+    "A classifier with a setting that is a list, and one that is a path."
+
+    def __init__(self, marks: Path, quality: float = 0.5, epochs: int = 1, sizes: tuple = (1,)):
+        super().__init__(marks, quality, epochs)
+        self.sizes = sizes
+
+
+def test_settings_of_any_kind_tell_trials_apart_and_nothing_else_does(tmp_path):
+    X, y = rows(12)
+
+    def kept(estimator):
+        Trial(estimator, str(tmp_path / "kept"), "a").fit(X, y).score(X, y)
+        return len(list((tmp_path / "kept").iterdir()))
+
+    listed = lambda **settings: Listed(**{"marks": tmp_path / "marks", **settings})
+    assert [kept(estimator) for estimator in (listed(), listed(sizes=(2,)), listed(sizes=[1, 1]), listed(epochs=2), Counted(str(tmp_path / "marks")))] == [1, 2, 3, 4, 5]
+    assert {kept(estimator) for estimator in (listed(epochs=np.int64(2)), listed(marks=tmp_path / "elsewhere"))} == {5}  # a NumPy number is a number; where things lie does not count
+
+
 def test_a_trial_that_fails_is_not_kept(tmp_path):
     X, y = rows(8)
     trial = Trial(Counted(str(tmp_path / "nowhere" / "marks")), str(tmp_path / "kept"), "a").fit(X, y)
@@ -135,21 +157,22 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path):
 def test_progress_names_trial_score_best_and_time_left(tmp_path, capsys):
     X, y = rows(24)
     search = lambda: RandomizedSearchCV(Trial(Counted(str(tmp_path / "marks")), str(tmp_path / "kept"), "a"), {"estimator__quality": [0.25, 0.5, 0.75]}, n_iter=3, cv=2, refit=False, random_state=0).fit(X, y)
-    with watch(tmp_path / "kept", epochs=6):
+    with watch(tmp_path / "kept", [1] * 6):
         search()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6 and all(line.startswith(f"trial {k + 1}: 0.") and "best so far" in line for k, line in enumerate(lines))
+    assert len(lines) == 6 and all(line.startswith(f"trial {k + 1} of 6: 0.") and "best so far" in line for k, line in enumerate(lines))
     assert lines[-1].endswith("best so far 0.750, about 0 min left")
-    with watch(tmp_path / "kept", epochs=6):
+    with watch(tmp_path / "kept", [1] * 6):
         search()
-    assert capsys.readouterr().out.splitlines() == ["6 trials were there already"]
+    assert capsys.readouterr().out.splitlines() == ["6 of 6 trials were there already"]
 
 
 def test_progress_sees_the_trials_of_others_and_stops_with_the_search(tmp_path, capsys):
-    with pytest.raises(KeyboardInterrupt), watch(tmp_path, epochs=100, pause=0.05):
-        (tmp_path / "a.json").write_text(json.dumps(dict(settings=dict(epochs=10), score=0.5, seconds=3.0)))
-        time.sleep(0.3)
-        assert "trial 1: 0.500 in 3 s" in capsys.readouterr().out
+    with pytest.raises(KeyboardInterrupt), watch(tmp_path, [10] * 4, pause=0.05):
+        (tmp_path / "fold1").mkdir()
+        (tmp_path / "fold1" / "a.json").write_text(json.dumps(dict(settings=dict(epochs=10), score=0.5, seconds=3.0)))
+        time.sleep(0.5)
+        assert "trial 1 of 4: 0.500 in 3 s" in capsys.readouterr().out
         raise KeyboardInterrupt
     assert threading.active_count() == 1 or not any(thread.name.endswith("(look)") for thread in threading.enumerate())
 
@@ -220,6 +243,29 @@ def test_no_trial_learns_from_a_work_that_it_is_asked_about(tmp_path):
         assert len(mark["learned"]) + len(mark["asked"]) == 48
 
 
+def test_no_trial_of_a_fold_has_a_tested_work(tmp_path):
+    X, y = rows(60)
+    works = np.arange(60) // 3
+    splits = list(GroupKFold(3).split(X, y, works))
+
+    class Positions(Counted):
+        "Is given positions only."
+
+        def predict(self, X):
+            return super().predict(np.column_stack([X[:, 0], y[X[:, 0]]]))
+
+    counted = Positions(str(tmp_path / "marks"))
+    searches = nested_search(counted, [dict(quality=quality) for quality in (0.1, 0.9)], y, works, splits, tmp_path / "kept", "a", epochs=1, inner=2)
+    marks = counted.marked()
+    assert len(searches) == 3 and len(marks) == 12 and {best_settings(search)["quality"] for search in searches} == {0.9}
+    for k, (train, test) in enumerate(splits):
+        of_fold = marks[4 * k:4 * k + 4]
+        assert all(set(mark["learned"]) | set(mark["asked"]) == set(train.tolist()) and not set(works[mark["learned"]]) & set(works[mark["asked"]]) for mark in of_fold)
+        assert len(read_trials(tmp_path / "kept" / f"fold{k + 1}")) == 4
+    with pytest.raises(AssertionError, match="works are also trained on"):
+        nested_search(counted, [dict(quality=0.1)], y, works, [(np.arange(31), np.arange(31, 60))], tmp_path / "other", "a")
+
+
 # ---------------------------------------------------------------- the two classifiers
 
 
@@ -231,6 +277,24 @@ def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):  # no
     said = classifier.predict_proba(numbers[:, None])
     assert said.shape == (3, 2) and said.sum(axis=1) == pytest.approx(1) and set(classifier.predict(numbers[:, None])) <= set(NAMES)
     assert said == pytest.approx(classifier[-1].model_.predict_on_batch(chunks.batch(numbers)), abs=1e-5)
+
+
+def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):  # noqa: F811
+    begun = seeded(build_cnn(3, width=16), 5)
+    save_model(begun, tmp_path / "start.keras", dict(composers=["Cid", "Dan", "Eve"]))
+    X, y = np.arange(12)[:, None], small.files["composer"].to_numpy()
+    order = np.random.default_rng(0).permutation(12)
+    settings = dict(width=16, dropout=0.45, channel_dropout=0.2, rate=1e-9, weight_decay=0.03, epochs=1, steps=1)
+    untrained = FileClassifier(small.path, tuple(NAMES), {16: tmp_path / "start.keras"}, **settings).fit(X[order], y[order])
+    model = untrained.model_
+    left_out = lambda kind: sorted({round(layer.rate, 6) for layer in model.layers if type(layer) is kind})
+    assert left_out(keras.layers.Dropout) == [0.3, 0.45] and left_out(keras.layers.SpatialDropout1D) == [0.2]
+    assert model.optimizer.weight_decay == 0.03 and len(untrained.history_["loss"]) == 1
+    for mine, theirs in zip(model.layers[:-1], begun.layers[:-1]):  # so slow a network is still what it began as
+        if not isinstance(mine, keras.layers.BatchNormalization):
+            assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(mine.get_weights(), theirs.get_weights()))
+    learned = FileClassifier(small.path, tuple(NAMES), **dict(settings, rate=3e-3, steps=25)).fit(X[order], y[order])
+    assert learned.predict(X).tolist() == y.tolist() and learned.predict_proba(X).shape == (12, 2)
 
 
 def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path):  # noqa: F811
@@ -269,7 +333,8 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):  # noqa:
         def kill_one():
             while not list((tmp_path / "cluster").glob("*.json")):
                 time.sleep(0.02)
-            os.kill(next(iter(first.values())), signal.SIGKILL)
+            busy = [worker for worker, tasks in client.processing().items() if tasks]
+            os.kill(first[busy[0]], signal.SIGKILL)
 
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()
@@ -281,4 +346,6 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):  # noqa:
     assert len(list((tmp_path / "alone").iterdir())) == 6
     for part in range(3):
         assert together.cv_results_[f"split{part}_test_score"].tolist() == alone.cv_results_[f"split{part}_test_score"].tolist()
-    assert sorted(path.name for path in (tmp_path / "cluster").iterdir()) == sorted(path.name for path in (tmp_path / "alone").iterdir())
+    for one in (tmp_path / "alone").iterdir():
+        here, there = (json.loads((tmp_path / folder / one.name).read_text()) for folder in ("alone", "cluster"))
+        assert here["history"]["loss"] == pytest.approx(there["history"]["loss"], rel=1e-4), "the same to the loss of each epoch"
