@@ -325,7 +325,7 @@ def plot_trials(
     jitter = np.random.default_rng(0).uniform(-0.12, 0.12, len(table))
     for ax, name in zip(axes[0], by):
         values = table[name]
-        few = values.nunique() <= 5
+        few = values.nunique() <= 3
         place, kinds = pd.factorize(values, sort=True)
         ax.scatter(place + jitter if few else values, table["score"], c=shade, cmap="PuRd", vmin=0, vmax=1.2, edgecolor="0.3", linewidth=0.4)
         ax.set_xlabel(name.replace("_", " "))
