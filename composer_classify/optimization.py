@@ -312,18 +312,28 @@ def answer_folds(
     return dict(files=files, probabilities=answers, truth=labels[files], models=list(models), histories=[about["history"] for about in abouts], seconds=[about["seconds"] for about in abouts])
 
 # %% ../nbs/05_optimization.ipynb #05-030
+def _panels(n: int) -> list:
+    "Axes side by side, three in a row."
+    import matplotlib.pyplot as plt
+
+    n_rows = -(-n // 3)
+    _, axes = plt.subplots(n_rows, min(n, 3), figsize=(2.7 * min(n, 3), 2.5 * n_rows), layout="constrained", sharey=True, squeeze=False)
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    return list(axes.flat[:n])
+
+
 def plot_trials(
     table: pd.DataFrame,  # As `read_trials` gives it
     by: list[str],        # Settings to show
 ):
     "Scores of trials against each of their settings; darker is trained for longer."
-    import matplotlib.pyplot as plt
     import pandas as pd
 
-    fig, axes = plt.subplots(1, len(by), figsize=(2.6 * len(by), 2.8), layout="constrained", sharey=True, squeeze=False)
+    axes = _panels(len(by))
     shade = table["epochs"].rank(method="dense") / table["epochs"].nunique()
     jitter = np.random.default_rng(0).uniform(-0.12, 0.12, len(table))
-    for ax, name in zip(axes[0], by):
+    for ax, name in zip(axes, by):
         values = table[name]
         few = values.nunique() <= 3
         place, kinds = pd.factorize(values, sort=True)
@@ -334,8 +344,10 @@ def plot_trials(
             ax.plot(range(len(kinds)), table.groupby(place)["score"].mean(), color="0.4", linewidth=1)
         else:
             ax.set_xscale("log")
-    axes[0, 0].set_ylabel("score")
-    return axes[0]
+            ax.minorticks_off()
+            ax.set_xticks([values.min(), values.max()], [f"{value:g}" for value in (values.min(), values.max())], fontsize=8)
+    axes[0].set_ylabel("score")
+    return axes
 
 
 def plot_parallel(
@@ -347,7 +359,7 @@ def plot_parallel(
     import pandas as pd
 
     means = table.groupby(by, as_index=False)["score"].mean().sort_values("score")
-    _, ax = plt.subplots(figsize=(2 * (len(by) + 1), 3.2), layout="constrained")
+    _, ax = plt.subplots(figsize=(1.4 * (len(by) + 1), 3.2), layout="constrained")
     place = {}
     for name in by:
         codes, kinds = pd.factorize(means[name], sort=True)
@@ -376,17 +388,15 @@ def plot_rounds(
     by: list[str],        # Settings to show
 ):
     "Mean score of each setting by the epochs it was given, a panel a fold; grey are those that were given up."
-    import matplotlib.pyplot as plt
-
     folds, most = sorted(table["fold"].unique()), table["epochs"].max()
-    fig, axes = plt.subplots(1, len(folds), figsize=(2.6 * len(folds) + 0.6, 2.8), layout="constrained", sharey=True, squeeze=False)
-    for ax, fold in zip(axes[0], folds):
+    axes = _panels(len(folds))
+    for ax, fold in zip(axes, folds):
         for _, each in table[table["fold"] == fold].groupby(by):
             line = each.groupby("epochs")["score"].mean()
             ax.plot(line.index, line, "o-", color="#b5367a" if most in line.index else "0.7", zorder=2 if most in line.index else 1)
         ax.set(title=f"fold {fold}", xlabel="epochs", xticks=sorted(table["epochs"].unique()))
-    axes[0, 0].set_ylabel("score")
-    return axes[0]
+    axes[0].set_ylabel("score")
+    return axes
 
 
 def plot_best_curves(
