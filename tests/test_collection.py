@@ -448,7 +448,6 @@ def test_dask_makes_the_same_corpus_though_it_loses_a_worker(many, tmp_path):
 
 KAGGLE = """
 import sys
-import threading
 from composer_classify.collection import CollectionError, collect
 try:
     collect("kaggle", sys.argv[1])

@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupKFold, RandomizedSearchCV
 from composer_classify.cnn import build_cnn
 from composer_classify.collection import Corpus
 from composer_classify.evaluation import get_splits
-from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, answer_folds, best_settings, draw_settings, published_classifier, read_chunks, nested_search, read_settings,
+from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, answer_folds, best_settings, draw_settings, nested_search, published_classifier, read_chunks, read_settings,
                                             read_trials, rounds, tune, vote, watch)
 from composer_classify.preprocessing import Chunks
 from composer_classify.training import save_model, seeded
