@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from .all_composers import introduce
 from .midi import Limits, MidiLoadError, load_midi
 from .recognition import Recognizer, plot_recognition
 
@@ -31,7 +32,7 @@ def _answer(recognizer: Recognizer, upload: str | None):
     figure = plot_recognition(notes, answer)
     plt.close(figure)  # the page keeps it; pyplot must not
     doubt = "" if answer.known else " I am not sure: it may be by someone I was never taught."
-    return f"### {answer.composer} ({answer.probability:.0%}).{doubt}", {r["composer"]: r["probability"] for r in answer.ranking}, figure
+    return f"### {introduce(answer.composer)}, {answer.probability:.0%}.{doubt}", {r["composer"]: r["probability"] for r in answer.ranking}, figure
 
 
 def build_page() -> gr.Blocks:

@@ -62,9 +62,11 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _print_answer(answer) -> None:
     "A few lines for a person."
+    from composer_classify.all_composers import introduce
+
     if answer.error:
         return
-    print(f"{answer.file}: {answer.composer} ({answer.probability:.0%})" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
+    print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
     if answer.ranking[1:]:
         print("    " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
 

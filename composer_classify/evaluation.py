@@ -42,19 +42,24 @@ def get_splits(
     corpus: Corpus,
     n_splits: int = 5,
     seed: int = 0,
+    fewest: int = None,  # Works that a composer must have, at least two; as many as there are folds if not given, so that each fold tests everyone
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    "Training and test files of each fold as positions in `corpus.files`, whole works only. Raises `ValueError` for a composer with fewer works than folds."
+    "Training and test files of each fold as positions in `corpus.files`, whole works only. Raises `ValueError` for a composer with too few works."
+    import warnings
+
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_works = works_by_composer(corpus)
-    few = n_works[n_works < n_splits]
+    few = n_works[n_works < max(fewest or n_splits, 2)]
     if len(n_works) < 2:
         raise ValueError(f"{corpus.path}: holds {len(n_works)} composer, and telling composers apart takes two")
     if len(few):
-        raise ValueError(f"{', '.join(f'{c} ({n})' for c, n in few.items())}: fewer works than the {n_splits} folds; leave them out with --composers, or use fewer folds")
+        raise ValueError(f"{', '.join(f'{c} ({n})' for c, n in few.items())}: fewer works than {f'the {n_splits} folds' if fewest is None else max(fewest, 2)}; leave them out with --composers, or use fewer folds")
     composer, works = corpus.files["composer"].to_numpy(), corpus.files["work_id"]
     for attempt in range(20):  # composers who share works, as after an arrangement, may by chance be left out of a training side
-        folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=(seed + 1000 * attempt) % 2**32).split(composer, composer, works))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")  # of few works, some folds test none: that was asked for
+            folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=(seed + 1000 * attempt) % 2**32).split(composer, composer, works))
         if all(len(np.unique(composer[train])) == len(n_works) for train, _ in folds):
             yield from folds
             return

@@ -18,13 +18,15 @@ from .works import TOGETHER
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy import sparse
 
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['CHORDS', 'FEW', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers', 'plot_by_composer',
-           'plot_signatures', 'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features', 'feature_table',
-           'metadata', 'Chunks', 'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
+__all__ = ['CHORDS', 'FEW', 'N_BINS', 'NGRAMS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers',
+           'plot_by_composer', 'plot_signatures', 'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features',
+           'feature_table', 'observations', 'ngram_counts', 'ngram_table', 'metadata', 'Chunks', 'paint', 'onset_steps',
+           'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -332,6 +334,68 @@ def feature_table(
     columns = [f"{name} {k}" for name, values in note_features(corpus.notes(rows[0])).items() for k in range(len(values))]
     parts = Parallel(n_jobs)(delayed(_features)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))
     return pd.DataFrame(np.concatenate(parts), rows, columns)
+
+# %% ../nbs/02_preprocessing.ipynb #02-050b
+N_BINS = 2048  # counters of each kind and length of n-gram
+NGRAMS = dict(top=(2, 3), low=(2, 3), both=(2,), step=(3,), figure=(1, 2), texture=(1, 2), motion=(4,), chord=(1, 2), above=(2,))  # lengths by kind of observation
+
+
+def observations(
+    notes: np.ndarray,  # Note array
+) -> dict[str, np.ndarray]:
+    "What n-grams are made of: whole numbers by kind, int64, one an onset, a step between two, or a change of chord. The same at any tempo and in any key. Drums are left out."
+    notes, begin, onset = _by_onset(notes)
+    onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
+    top, low = np.diff(np.maximum.reduceat(pitch, begin)), np.diff(np.minimum.reduceat(pitch, begin))
+    up, down = np.clip(top, -13, 13) + 13, np.clip(low, -13, 13) + 13
+    step = np.clip(_half_powers(np.diff(onsets)), -8, 6).astype(np.int64) + 8
+    struck, place = np.minimum(np.diff(begin, append=len(notes)), 6), (np.round(onsets % 1 * 12) % 12).astype(np.int64)
+    keys = _sounding(notes, onset, onsets)
+    bass = keys.argmax(axis=1)
+    key = key_fit(np.roll(_pitch_classes(notes), -bass[0])).argmax()  # as in `onset_steps`: the same one in every transposition
+    above = _counted_from(_classes(keys), bass) @ (1 << np.arange(12))
+    chord = (above * 12 + (bass - bass[0] - key) % 12) * 2 + key // 12
+    new = np.r_[True, np.diff(chord) != 0]
+    return dict(
+        top=up, low=down, both=up * 27 + down, step=step, figure=up * 15 + step, texture=struck * 12 + place,
+        motion=np.sign(top) * 3 + np.sign(low) + 4, chord=chord[new], above=above[new],
+    )
+
+
+def _bins(codes: np.ndarray, n: int) -> np.ndarray:
+    "The counter of each n-gram, by multiplicative hashing (Knuth, *The Art of Computer Programming* 3, 6.4)."
+    word = np.zeros(max(len(codes) - n + 1, 0), np.uint64)
+    for k in range(n):
+        word = (word ^ codes[k:k + len(word)].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        word ^= word >> np.uint64(32)
+    return (word % np.uint64(N_BINS)).astype(np.int64)
+
+
+def ngram_counts(
+    notes: np.ndarray,  # Note array
+) -> np.ndarray:
+    "How often each n-gram occurs, int64 of shape `(kinds and lengths, N_BINS)`."
+    seen = observations(notes)
+    return np.stack([np.bincount(_bins(seen[kind], n), minlength=N_BINS) for kind, lengths in NGRAMS.items() for n in lengths])
+
+
+def _ngrams(pieces: list[np.ndarray]) -> sparse.csr_array:
+    from scipy import sparse
+
+    return sparse.vstack([sparse.csr_array(ngram_counts(notes).reshape(1, -1)) for notes in pieces])
+
+
+def ngram_table(
+    corpus: Corpus,
+    n_jobs: int = -1,  # Processes; all cores by default, for few files one
+) -> sparse.csr_array:
+    "A row a file of `corpus.files`: `ngram_counts`, kind after kind, int64 of shape `(files, kinds and lengths * N_BINS)`, sparse."
+    from joblib import Parallel, delayed
+    from scipy import sparse
+
+    rows = corpus.files.index.to_numpy()
+    n_jobs = n_jobs if len(rows) > FEW else 1
+    return sparse.vstack(Parallel(n_jobs)(delayed(_ngrams)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))).tocsr()
 
 # %% ../nbs/02_preprocessing.ipynb #02-052
 def metadata(

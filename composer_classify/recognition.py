@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .all_composers import introduce
 from .evaluation import sharpen
 from .midi import MidiLoadError, NoteArray, load_midi
 from .preprocessing import N_FLAGS, onset_of_notes, step_windows
@@ -141,7 +142,7 @@ def plot_recognition(
     color = {name: plt.get_cmap("magma")(0.2 + 0.65 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
     start = answer.timeline[0]["start_sec"] if answer.timeline else 0
     fs = min(10.0, 4000 / max(notes.duration, 1))  # no more columns than a screen has
-    plot_roll(piano_roll(notes, fs), fs, axes["roll"], title=f"{Path(answer.file).name}: {answer.composer} ({answer.probability:.0%})" + ("" if answer.known else ", but not sure"))
+    plot_roll(piano_roll(notes, fs), fs, axes["roll"], title=f"{Path(answer.file).name}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure"))
     for p in answer.timeline:
         axes["timeline"].barh(0, p["end_sec"] - p["start_sec"], left=p["start_sec"] - start, color=color[p["composer"]], alpha=0.25 + 0.75 * p["probability"])
     axes["timeline"].set(yticks=[], xlim=axes["roll"].get_xlim(), xlabel="seconds", ylabel="sounds\nlike")

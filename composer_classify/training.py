@@ -32,12 +32,13 @@ __all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 
 
 # %% ../nbs/02b_training.ipynb #02b-007
 class TrainingBatches(keras.utils.PyDataset):
-    "Random parts of the training files: composers alike, files of a composer alike, augmented."
+    "Random parts of the training files, augmented: files of a composer alike, composers as often as `balance` says."
 
-    def __init__(self, parts: Chunks | Sequences, files: np.ndarray, labels: np.ndarray, steps: int, seed: int = 0, batch_size: int = 32):
+    def __init__(self, parts: Chunks | Sequences, files: np.ndarray, labels: np.ndarray, steps: int, seed: int = 0, batch_size: int = 32, balance: float = 1.0):
         super().__init__(workers=1, max_queue_size=8)
         self.parts, self.labels, self.steps, self.batch_size = parts, labels, steps, batch_size
         self.by_composer = [files[labels[files] == label] for label in np.unique(labels[files])]
+        self.tickets = np.repeat(np.arange(len(self.by_composer)), [max(round(len(own) ** (1 - balance)), 1) for own in self.by_composer])
         self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, self.epoch, step])
-        files = np.array([rng.choice(self.by_composer[c]) for c in rng.integers(len(self.by_composer), size=self.batch_size)])
+        files = np.array([rng.choice(self.by_composer[c]) for c in self.tickets[rng.integers(len(self.tickets), size=self.batch_size)]])
         numbers = self.parts.first[files] + rng.integers(self.parts.counts[files])
         return self.parts.augmented(numbers, rng), self.labels[files]
 
@@ -84,6 +85,7 @@ def fit(
     start: keras.Model = None,  # A network of the same kind to go on from; all but its answers is taken over
     rate: float = None,  # Highest learning rate; 0.002 if not given, or 0.001 to go on from `start`, so as not to lose at once what was learned
     weight_decay: float = 1e-3,
+    balance: float = 1.0,  # 1 shows every composer equally often, 0 every file, 0.5 something between
 ) -> tuple[keras.Model, dict]:
     "Train a network on these files. Returns it and its history."
     steps = steps or steps_for(parts)
@@ -97,7 +99,7 @@ def fit(
     model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        history = model.fit(TrainingBatches(parts, files, labels, steps, seed), epochs=epochs, shuffle=False, verbose=0, callbacks=[progress])  # batches are random already
+        history = model.fit(TrainingBatches(parts, files, labels, steps, seed, balance=balance), epochs=epochs, shuffle=False, verbose=0, callbacks=[progress])  # batches are random already
     return model, history.history
 
 
@@ -259,16 +261,17 @@ def cross_validate(
     only: int = None,   # Train only the first so many folds
     keep: str | os.PathLike = None,  # Folder for finished folds; they are not kept if not given
     start: keras.Model = None,  # As for `fit`; must not have been trained on any work of this corpus
+    balance: float = 1.0,       # As for `fit`
 ) -> dict:
     "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and by fold the `models`, `histories`, and `seconds` of training. Folds run side by side where `joblib.parallel_config` says so."
     composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
     labels = np.searchsorted(composers, corpus.files["composer"])
-    recipe = keep and (corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, _named(build), folds, epochs, steps, seed, keras.version(), keras.backend.backend(), _weights_hash(start))
+    recipe = keep and (corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, _named(build), folds, epochs, steps, seed, balance, keras.version(), keras.backend.backend(), _weights_hash(start))
     splits = list(get_splits(corpus, folds, seed))[:only]
     for train, test in splits:
         assert_no_leak(works, train, test)
     done = Parallel()(
-        delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, *recipe), build, epochs=epochs, steps=steps, seed=seed, start=start)
+        delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, *recipe), build, epochs=epochs, steps=steps, seed=seed, start=start, balance=balance)
         for fold, (train, test) in enumerate(splits))
     models, abouts = zip(*done)
     files = np.concatenate([test for _, test in splits])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from composer_classify.collection import Corpus, collect
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time, so nothing else may run beside it")
@@ -22,6 +24,12 @@ def real_zip() -> Path:
         pytest.skip("needs the real collection: set COMPOSER_CLASSIFY_ZIP to midi_classic_music_data.zip")
     assert Path(path).is_file(), f"COMPOSER_CLASSIFY_ZIP names {path}, which is no file"
     return Path(path)
+
+
+@pytest.fixture(scope="session")
+def real_corpus(real_zip, tmp_path_factory) -> Corpus:
+    "The corpus made of it."
+    return collect(real_zip, tmp_path_factory.mktemp("real") / "corpus", n_jobs=2)
 
 
 @pytest.fixture(scope="session")

@@ -233,11 +233,6 @@ def test_each_spelling_of_the_well_tempered_clavier_is_read(number):
 # ---------------------------------------------------------------- the real collection
 
 
-@pytest.fixture(scope="session")
-def real(real_zip, tmp_path_factory) -> Corpus:
-    return collect(real_zip, tmp_path_factory.mktemp("real") / "corpus", n_jobs=2)
-
-
 def retyped(notes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "As someone else might type them: on a grid of 96 ticks a beat, with other tracks, instruments and loudness."
     notes = notes.copy()
@@ -276,9 +271,9 @@ def recognise(path: Path) -> dict[str, float]:
 
 
 @pytest.fixture(scope="session")
-def recognised(real) -> dict[str, float]:
+def recognised(real_corpus) -> dict[str, float]:
     "Which part of 300 real pieces is joined with its damaged copy, for each kind of damage. All copies are searched at once, among all files."
-    return apart(recognise, real.path)
+    return apart(recognise, real_corpus.path)
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
@@ -293,16 +288,16 @@ def name_again(path: Path) -> tuple[float, list[str], list[str]]:
     return time.perf_counter() - start, named["work_id"].tolist(), listed["path"].tolist()
 
 
-def test_real_works_are_named_within_half_a_minute(real):
-    seconds, works, listed = apart(name_again, real.path)
-    print(f"{len(real.files)} files of {real.files['work_id'].nunique()} works, named in {seconds:.1f} s")
+def test_real_works_are_named_within_half_a_minute(real_corpus):
+    seconds, works, listed = apart(name_again, real_corpus.path)
+    print(f"{len(real_corpus.files)} files of {real_corpus.files['work_id'].nunique()} works, named in {seconds:.1f} s")
     assert seconds <= 30
-    assert works == real.manifest["work_id"].tolist()  # doing it again changes nothing
-    assert listed == pd.read_csv(real.path / "duplicates.csv")["path"].tolist()
+    assert works == real_corpus.manifest["work_id"].tolist()  # doing it again changes nothing
+    assert listed == pd.read_csv(real_corpus.path / "duplicates.csv")["path"].tolist()
 
 
-def test_real_works_are_named_by_their_first_file(real):
-    files, manifest = real.files, real.manifest
+def test_real_works_are_named_by_their_first_file(real_corpus):
+    files, manifest = real_corpus.files, real_corpus.manifest
     assert files["path"].is_unique and set(files["work_id"]) <= set(files["path"])
     first = files.groupby("work_id", sort=False)["path"].first()
     assert (first == first.index).all()
@@ -312,15 +307,15 @@ def test_real_works_are_named_by_their_first_file(real):
     assert len(rest) and (rest["work_id"] == "").all() and (rest["path"] == "").all()
 
 
-def test_real_files_of_the_same_bytes_are_one_work(real):
-    usable = real.manifest[real.manifest["work_id"] != ""]
+def test_real_files_of_the_same_bytes_are_one_work(real_corpus):
+    usable = real_corpus.manifest[real_corpus.manifest["work_id"] != ""]
     assert (usable.groupby("sha256")["work_id"].nunique() == 1).all()
 
 
 @pytest.fixture(scope="session")
-def work_of(real):
+def work_of(real_corpus):
     "A function from the name of a file in the zip to its work."
-    works = real.manifest.set_index("source")["work_id"]
+    works = real_corpus.manifest.set_index("source")["work_id"]
     return lambda source: works[f"midiclassics/{source}"]
 
 
@@ -373,20 +368,20 @@ def test_real_preludes_and_their_fugues_are_one_work(work_of, number):
 MAZURKA = "midiclassics/Skriabin/Mazurka opus.33, No.2.mid"
 
 
-def test_each_correction_is_of_a_real_file_and_says_why(real):
+def test_each_correction_is_of_a_real_file_and_says_why(real_corpus):
     corrections = read_corrections()
     assert corrections.index.is_unique and corrections.index.str.fullmatch(r"[0-9a-f]{64}").all()
     for column in ("source", "composer", "title", "evidence"):
         assert corrections[column].str.strip().str.len().gt(0).all()
-    found = real.manifest[real.manifest["review"] != ""]
+    found = real_corpus.manifest[real_corpus.manifest["review"] != ""]
     assert set(found["sha256"]) == set(corrections.index)
     for row in found.itertuples():
         assert (row.composer, row.title, row.review) == tuple(corrections.loc[row.sha256, ["composer", "title", "evidence"]])
     assert all(source in set(found.loc[found["sha256"] == sha256, "source"]) for sha256, source in corrections["source"].items())
 
 
-def test_a_real_mazurka_is_chopins(real):
-    row = real.manifest.set_index("source").loc[MAZURKA]
+def test_a_real_mazurka_is_chopins(real_corpus):
+    row = real_corpus.manifest.set_index("source").loc[MAZURKA]
     assert row["composer"] == "Chopin" and row["title"] == "Mazurka op33 n2" and "op. 33" in row["review"] and row["path"].startswith("Chopin/Mazurka op33 n2")
 
 
