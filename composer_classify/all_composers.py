@@ -104,7 +104,7 @@ def plot_lives(
     _period_legend(ax, names, loc="lower left")
     return ax
 
-# %% ../nbs/06_all_composers.ipynb #06-023
+# %% ../nbs/06_all_composers.ipynb #06-025
 def _roots(features: np.ndarray) -> np.ndarray:
     "Square roots with the sign kept: a share of 0.04 differs from one of 0.01 as much as 0.36 from 0.25."
     return np.sign(features) * np.sqrt(np.abs(features))
@@ -201,7 +201,7 @@ def answer_by_kernel(
         decided[test] = known.decide(features[test], ngrams[test])
     return decided
 
-# %% ../nbs/06_all_composers.ipynb #06-031
+# %% ../nbs/06_all_composers.ipynb #06-033
 def pool(
     answers: list[np.ndarray],  # Out-of-fold probabilities by several models, each of shape `(files, composers)`
     truth: np.ndarray,          # Composer of each file, as a column
@@ -225,7 +225,7 @@ def pool(
         powers.append(best.x)
     return pooled, np.array(powers)
 
-# %% ../nbs/06_all_composers.ipynb #06-038
+# %% ../nbs/06_all_composers.ipynb #06-040
 def worst_confusions(
     truth: np.ndarray,          # Composer of each file, as a column
     probabilities: np.ndarray,  # Shape `(files, composers)`
@@ -241,7 +241,7 @@ def worst_confusions(
     rows = [dict(composer=composers[a], taken_for=composers[b], files=int(wrong[a, b]), of=int(files[a]), part=wrong[a, b] / files[a]) for a, b in np.argwhere(wrong >= at_least)]
     return pd.DataFrame(rows, columns=["composer", "taken_for", "files", "of", "part"]).sort_values("part", ascending=False, ignore_index=True).head(n)
 
-# %% ../nbs/06_all_composers.ipynb #06-041
+# %% ../nbs/06_all_composers.ipynb #06-043
 def plot_by_works(
     table: pd.DataFrame,  # A row a composer with `works` and `recall`, as `evaluation.per_composer` gives it
     ax=None,
@@ -260,7 +260,7 @@ def plot_by_works(
     adjust_text([ax.text(row.works, row.recall, composer, fontsize=7) for composer, row in table.iterrows()], ax=ax)
     return ax
 
-# %% ../nbs/06_all_composers.ipynb #06-044
+# %% ../nbs/06_all_composers.ipynb #06-046
 def map_composers(
     truth: np.ndarray,          # Composer of each file, as a column
     probabilities: np.ndarray,  # Out of fold, shape `(files, composers)`
@@ -304,7 +304,7 @@ def plot_map(
     adjust_text([ax.text(*place, composer, fontsize=9) for place, composer in zip(places, composers)], ax=ax)
     return ax
 
-# %% ../nbs/06_all_composers.ipynb #06-047
+# %% ../nbs/06_all_composers.ipynb #06-049
 def leave_composers_out(
     features: np.ndarray,      # As for `KernelClassifier.fit`
     ngrams: sparse.csr_array,  # As for `KernelClassifier.fit`
