@@ -100,6 +100,8 @@ def plot_lives(
         ax.barh(row, who(composer).died - who(composer).born, left=who(composer).born, color=_color(composer), height=0.7)
         ax.text(who(composer).died + 4, row, str(works[composer]), va="center", fontsize=7, color="0.4")
     ax.set(yticks=range(len(names)), xlabel="year; the figure behind a life is the number of works", ylim=(len(names) - 0.4, -0.6))
+    ax.use_sticky_edges = False  # bars would draw the border to their beginning
+    ax.autoscale(axis="x")
     ax.set_yticklabels(names, fontsize=7)
     _period_legend(ax, names, loc="lower left")
     return ax
@@ -115,10 +117,10 @@ def _shares(ngrams: np.ndarray | sparse.csr_array) -> sparse.csr_array:
     from scipy import sparse
 
     counts = sparse.coo_array(ngrams)
-    kind, kinds = counts.col // N_BINS, counts.shape[1] // N_BINS
-    total = np.zeros((counts.shape[0], kinds))
+    counts.eliminate_zeros()
+    kind, total = counts.col // N_BINS, np.zeros((counts.shape[0], counts.shape[1] // N_BINS))
     np.add.at(total, (counts.row, kind), counts.data)
-    return sparse.csr_array((np.sqrt(counts.data / total[counts.row, kind] / kinds), (counts.row, counts.col)), shape=counts.shape)
+    return sparse.csr_array((np.sqrt(counts.data / total[counts.row, kind] / total.shape[1]), (counts.row, counts.col)), shape=counts.shape)
 
 
 def _overlaps(shares: sparse.csr_array) -> np.ndarray:
@@ -143,8 +145,8 @@ class KernelClassifier:
         self,
         features: np.ndarray,       # As `feature_table` gives them, shape `(files, features)`
         ngrams: sparse.csr_array,   # As `ngram_table` gives them, shape `(files, n-grams)`
-        labels: np.ndarray,         # Composer of each file, as a number
-        overlaps: np.ndarray = None,  # How far the n-grams of each two files overlap, where that is known already
+        labels: np.ndarray,         # Composer of each file, as a number, shape `(files,)`
+        overlaps: np.ndarray = None,  # How far the n-grams of each two files overlap, shape `(files, files)`, where that is known already
     ) -> KernelClassifier:
         "Learn from these files."
         from sklearn.kernel_ridge import KernelRidge
@@ -154,7 +156,7 @@ class KernelClassifier:
         self.scale[self.scale == 0] = 1
         self.known = (roots - self.mean) / self.scale
         apart = self._apart(self.known)
-        self.median = float(np.median(apart))
+        self.median = float(np.median(apart)) or 1.0  # 0 if all are the same piece
         shares = _shares(ngrams)
         kernel = np.exp(-self.reach / self.median * apart) + self.phrases * (_overlaps(shares) if overlaps is None else overlaps)
         files = np.bincount(labels)
@@ -179,10 +181,10 @@ class KernelClassifier:
 
 
 def as_probabilities(
-    decided: np.ndarray,        # Scores, as `KernelClassifier.decide` gives them
+    decided: np.ndarray,        # Scores, as `KernelClassifier.decide` gives them, shape `(files, composers)`
     temperature: float = 0.1,
 ) -> np.ndarray:
-    "Scores as probabilities, by softmax."
+    "Scores as probabilities, by softmax, of the same shape."
     raised = np.exp((decided - decided.max(axis=1, keepdims=True)) / temperature)
     return raised / raised.sum(axis=1, keepdims=True)
 
@@ -190,7 +192,7 @@ def as_probabilities(
 def answer_by_kernel(
     features: np.ndarray,      # As for `KernelClassifier.fit`
     ngrams: sparse.csr_array,  # As for `KernelClassifier.fit`
-    labels: np.ndarray,        # Composer of each file, as a number
+    labels: np.ndarray,        # Composer of each file, as a number, shape `(files,)`
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
     **settings: float,         # Of the `KernelClassifier`
 ) -> np.ndarray:
@@ -204,7 +206,7 @@ def answer_by_kernel(
 # %% ../nbs/06_all_composers.ipynb #06-033
 def pool(
     answers: list[np.ndarray],  # Out-of-fold probabilities by several models, each of shape `(files, composers)`
-    truth: np.ndarray,          # Composer of each file, as a column
+    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
 ) -> tuple[np.ndarray, np.ndarray]:
     "Their product, each raised to a power that was learned in the other folds; and the powers, shape `(folds, models)`."
@@ -227,13 +229,13 @@ def pool(
 
 # %% ../nbs/06_all_composers.ipynb #06-040
 def worst_confusions(
-    truth: np.ndarray,          # Composer of each file, as a column
+    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
     probabilities: np.ndarray,  # Shape `(files, composers)`
     composers: list[str],       # Names of the columns
     n: int = 10,
     at_least: int = 3,          # Files
 ) -> pd.DataFrame:
-    "The pairs of composers of whom the largest part of the files goes to the other: files, of how many, and which part."
+    "The pairs of composers of whom the largest part of the files goes to the other: `composer`, `taken_for`, `files`, `of` (how many), and `part`."
     import pandas as pd
 
     table = confusion(truth, probabilities)
@@ -257,12 +259,12 @@ def plot_by_works(
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
     _period_legend(ax, table.index, loc="lower right")
-    adjust_text([ax.text(row.works, row.recall, composer, fontsize=7) for composer, row in table.iterrows()], ax=ax)
+    adjust_text([ax.text(row.works, row.recall, composer, fontsize=7) for composer, row in table.iterrows()], table["works"].to_numpy(float), table["recall"].to_numpy(float), ax=ax)
     return ax
 
 # %% ../nbs/06_all_composers.ipynb #06-046
 def map_composers(
-    truth: np.ndarray,          # Composer of each file, as a column
+    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
     probabilities: np.ndarray,  # Out of fold, shape `(files, composers)`
     composers: list[str],       # Names of the columns
     seed: int = 0,
@@ -301,25 +303,26 @@ def plot_map(
         ax.spines[side].set_visible(False)
     ax.margins(0.08)
     _period_legend(ax, composers, loc="best")
-    adjust_text([ax.text(*place, composer, fontsize=9) for place, composer in zip(places, composers)], ax=ax)
+    adjust_text([ax.text(*place, composer, fontsize=9) for place, composer in zip(places, composers)], *places.T, ax=ax)
     return ax
 
 # %% ../nbs/06_all_composers.ipynb #06-049
 def leave_composers_out(
     features: np.ndarray,      # As for `KernelClassifier.fit`
     ngrams: sparse.csr_array,  # As for `KernelClassifier.fit`
-    labels: np.ndarray,        # Composer of each file, as a number
+    labels: np.ndarray,        # Composer of each file, as a number, shape `(files,)`
+    works: np.ndarray,         # Work of each file, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    "The best score of each file when it is asked about in its fold, and whether its composer was among those left out of that fold, each of shape `(files,)`. Every composer is left out of one fold."
-    n = int(labels.max()) + 1
-    turn = np.random.default_rng(seed).permutation(n) % len(splits)
-    best, left_out, overlaps = np.zeros(len(labels)), np.zeros(len(labels), bool), _overlaps(_shares(ngrams))
+    "The best score of each file while its composer is taught (and its own work is not), and while its composer is left out, each of shape `(files,)`; NaN where it is not asked about. Every composer is left out of one fold, with all files but those of works that others share."
+    turn = np.random.default_rng(seed).permutation(int(labels.max()) + 1) % len(splits)
+    taught_score, unknown_score, overlaps = np.full(len(labels), np.nan), np.full(len(labels), np.nan), _overlaps(_shares(ngrams))
     for fold, (train, test) in enumerate(splits):
-        taught = train[turn[labels[train]] != fold]
+        left_out = turn[labels] == fold
+        taught = train[~left_out[train]]
         _, renumbered = np.unique(labels[taught], return_inverse=True)
-        known = KernelClassifier().fit(features[taught], ngrams[taught], renumbered, overlaps[np.ix_(taught, taught)])
-        best[test] = known.decide(features[test], ngrams[test]).max(axis=1)
-        left_out[test] = turn[labels[test]] == fold
-    return best, left_out
+        model = KernelClassifier().fit(features[taught], ngrams[taught], renumbered, overlaps[np.ix_(taught, taught)])
+        for score, asked in ((taught_score, test[~left_out[test]]), (unknown_score, np.flatnonzero(left_out & ~np.isin(works, works[taught])))):
+            score[asked] = model.decide(features[asked], ngrams[asked]).max(axis=1)
+    return taught_score, unknown_score

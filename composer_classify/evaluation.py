@@ -50,7 +50,7 @@ def get_splits(
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_works = works_by_composer(corpus)
-    few = n_works[n_works < max(fewest or n_splits, 2)]
+    few = n_works[n_works < max(n_splits if fewest is None else fewest, 2)]
     if len(n_works) < 2:
         raise ValueError(f"{corpus.path}: holds {len(n_works)} composer, and telling composers apart takes two")
     if len(few):

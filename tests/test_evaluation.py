@@ -121,6 +121,19 @@ def test_a_leak_is_named():
         assert_no_leak(["a", "a", "b", "c"], [0, 3], [1, 2])
 
 
+def test_composers_with_fewer_works_than_folds_can_be_let_in():
+    corpus = made_corpus(["A"] * 8 + ["B"] * 3, [f"A{k}" for k in range(8)] + [f"B{k}" for k in range(3)])
+    with pytest.raises(ValueError, match="fewer works than the 5 folds"):
+        list(get_splits(corpus))
+    with pytest.raises(ValueError, match="fewer works than 4"):
+        list(get_splits(corpus, fewest=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        splits = list(get_splits(corpus, fewest=3))
+    assert sorted(np.concatenate([test for _, test in splits])) == list(range(11))
+    assert all(set(corpus.files["composer"].iloc[train]) == {"A", "B"} for train, _ in splits)
+
+
 # ---------------------------------------------------------------- scores
 
 
