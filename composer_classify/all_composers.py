@@ -79,13 +79,13 @@ def _color(composer: str) -> str:
     return COLORS[who(composer).period] if who(composer) else "#999999"
 
 
-def _period_legend(ax, composers: Iterable[str], **where) -> None:
+def _period_legend(ax, composers: Iterable[str], loc: str) -> None:
     "Name the colours of the periods that occur."
     found = {who(c).period if who(c) else "not known" for c in composers}
     for period in (*PERIODS, "not known"):
         if period in found:
             ax.scatter([], [], color=COLORS.get(period, "#999999"), label=period)
-    ax.legend(frameon=False, fontsize=8, **where)
+    ax.legend(frameon=False, fontsize=8, loc=loc)
 
 
 def plot_lives(
@@ -185,8 +185,9 @@ def as_probabilities(
     temperature: float = 0.1,
 ) -> np.ndarray:
     "Scores as probabilities, by softmax, of the same shape."
-    raised = np.exp((decided - decided.max(axis=1, keepdims=True)) / temperature)
-    return raised / raised.sum(axis=1, keepdims=True)
+    from scipy.special import softmax
+
+    return softmax(decided / temperature, axis=1)
 
 
 def answer_by_kernel(
@@ -246,13 +247,12 @@ def worst_confusions(
 # %% ../nbs/06_all_composers.ipynb #06-043
 def plot_by_works(
     table: pd.DataFrame,  # A row a composer with `works` and `recall`, as `evaluation.per_composer` gives it
-    ax=None,
 ):
     "Which part of the files of each composer is named right, against the number of their works, by period."
     import matplotlib.pyplot as plt
     from adjustText import adjust_text
 
-    ax = ax or plt.subplots(figsize=(9, 5.5), layout="constrained")[1]
+    _, ax = plt.subplots(figsize=(9, 5.5), layout="constrained")
     ax.scatter(table["works"], table["recall"], c=[_color(composer) for composer in table.index], s=22)
     ax.set(xscale="log", xlabel="works", ylabel="files named right", ylim=(-0.03, 1.05))
     ticks = [n for n in (3, 5, 10, 20, 50, 100, 200, 500) if table["works"].min() <= n <= table["works"].max()]

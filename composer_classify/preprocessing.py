@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -317,6 +318,14 @@ def note_features(
 FEW = 500  # files, for which processes cost more than they save
 
 
+def _over_files(work: Callable[[list[np.ndarray]], object], corpus: Corpus, n_jobs: int = -1) -> list:
+    "What `work` makes of the notes of all files, 32 or so at a time, in order. All cores by default, for few files one."
+    from joblib import Parallel, delayed
+
+    rows = corpus.files.index.to_numpy()
+    return Parallel(n_jobs if len(rows) > FEW else 1)(delayed(work)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))
+
+
 def _features(pieces: list[np.ndarray]) -> np.ndarray:
     return np.stack([np.concatenate(list(note_features(notes).values())) for notes in pieces]).astype(np.float32)
 
@@ -327,13 +336,10 @@ def feature_table(
 ) -> pd.DataFrame:
     "A row a file of `corpus.files`, float32: `note_features`, a column each."
     import pandas as pd
-    from joblib import Parallel, delayed
 
-    rows = corpus.files.index.to_numpy()
-    n_jobs = n_jobs if len(rows) > FEW else 1
+    rows = corpus.files.index
     columns = [f"{name} {k}" for name, values in note_features(corpus.notes(rows[0])).items() for k in range(len(values))]
-    parts = Parallel(n_jobs)(delayed(_features)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))
-    return pd.DataFrame(np.concatenate(parts), rows, columns)
+    return pd.DataFrame(np.concatenate(_over_files(_features, corpus, n_jobs)), rows, columns)
 
 # %% ../nbs/02_preprocessing.ipynb #02-050b
 N_BINS = 2048  # counters of each kind and length of n-gram
@@ -387,15 +393,11 @@ def _ngrams(pieces: list[np.ndarray]) -> sparse.csr_array:
 
 def ngram_table(
     corpus: Corpus,
-    n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> sparse.csr_array:
     "A row a file of `corpus.files`: `ngram_counts`, kind after kind, int64 of shape `(files, kinds and lengths * N_BINS)`, sparse."
-    from joblib import Parallel, delayed
     from scipy import sparse
 
-    rows = corpus.files.index.to_numpy()
-    n_jobs = n_jobs if len(rows) > FEW else 1
-    return sparse.vstack(Parallel(n_jobs)(delayed(_ngrams)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))).tocsr()
+    return sparse.vstack(_over_files(_ngrams, corpus)).tocsr()
 
 # %% ../nbs/02_preprocessing.ipynb #02-052
 def metadata(
@@ -618,10 +620,7 @@ class Sequences(_Parts):
     @cached_property
     def _steps(self) -> list[np.ndarray]:
         "The steps of each file, packed."
-        from joblib import Parallel, delayed
-
-        parts = Parallel(-1 if len(self.files) > FEW else 1)(delayed(_packed)([self.corpus.notes(row) for row in rows]) for rows in np.array_split(self.files, max(len(self.files) // 32, 1)))
-        return [steps for part in parts for steps in part]
+        return [steps for part in _over_files(_packed, self.corpus) for steps in part]
 
     @cached_property
     def _n_steps(self) -> np.ndarray:
