@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CHORDS', 'FEW', 'N_BINS', 'NGRAMS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers',
            'plot_by_composer', 'plot_signatures', 'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features',
-           'feature_table', 'observations', 'ngram_counts', 'ngram_table', 'metadata', 'Chunks', 'paint', 'onset_steps',
-           'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
+           'feature_table', 'observations', 'ngram_counts', 'describe_piece', 'ngram_table', 'metadata', 'Chunks',
+           'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -186,13 +186,67 @@ def _pitch_classes(notes: np.ndarray) -> np.ndarray:
     return np.bincount(notes["pitch"] % 12, np.clip(notes["duration_beat"], 0.05, 4), 12)
 
 # %% ../nbs/02_preprocessing.ipynb #02-038
-def _by_onset(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "The notes without drums, the first note of each onset, and the onset of each note."
-    notes = notes[~notes["is_drum"]]
-    if not len(notes):
-        notes = np.zeros(1, NOTE_DTYPE)  # a piece without pitches counts as one short note
-    new = np.r_[True, np.diff(notes["onset_beat"]) > TOGETHER]
-    return notes, np.flatnonzero(new), np.cumsum(new) - 1
+class _Heard:
+    "What is heard in a piece from onset to onset, drums left out. What several counts need is found once."
+
+    def __init__(self, notes: np.ndarray):
+        notes = notes[~notes["is_drum"]]
+        if not len(notes):
+            notes = np.zeros(1, NOTE_DTYPE)  # a piece without pitches counts as one short note
+        new = np.r_[True, np.diff(notes["onset_beat"]) > TOGETHER]
+        self.notes, self.pitch = notes, notes["pitch"].astype(np.int64)
+        self.begin, self.onset = np.flatnonzero(new), np.cumsum(new) - 1  # the first note of each onset, and the onset of each note
+        self.onsets, self.struck = notes["onset_beat"][self.begin], np.diff(self.begin, append=len(notes))  # when, and how many notes
+        self.top, self.low = np.maximum.reduceat(self.pitch, self.begin), np.minimum.reduceat(self.pitch, self.begin)  # of the new notes
+        self.weights = _pitch_classes(notes)
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        "Which keys sound, bool of shape `(128, onsets)`. A note ends a little early, so that legato does not make chords."
+        end = np.searchsorted(self.onsets, self.notes["onset_beat"] + 0.9 * self.notes["duration_beat"] - 0.02)
+        change = np.zeros((128, len(self.onsets) + 1), np.int16)
+        np.add.at(change, (self.pitch, self.onset), 1)
+        np.add.at(change, (self.pitch, np.maximum(end, self.onset + 1)), -1)
+        return change.cumsum(axis=1, dtype=np.int16)[:, :-1] > 0
+
+    @cached_property
+    def bass(self) -> np.ndarray:
+        "The lowest key that sounds, int64 of shape `(onsets,)`."
+        return np.where(self.keys, _KEY_NUMBERS, 255).min(axis=0).astype(np.int64)
+
+    @cached_property
+    def highest(self) -> np.ndarray:
+        "The highest key that sounds, int64 of shape `(onsets,)`."
+        return np.where(self.keys, _KEY_NUMBERS, 0).max(axis=0).astype(np.int64)
+
+    @cached_property
+    def voices(self) -> np.ndarray:
+        "How many keys sound, int64 of shape `(onsets,)`."
+        return self.keys.view(np.uint8).sum(axis=0, dtype=np.uint8).astype(np.int64)
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        "Which pitch classes sound, the bits of a number, int64 of shape `(onsets,)`."
+        return np.stack([self.keys[k::12].any(axis=0) for k in range(12)], axis=1) @ (1 << np.arange(12))
+
+    @cached_property
+    def above(self) -> np.ndarray:
+        "The same counted from the bass: bit 7 is a fifth above."
+        return _counted_from(self.classes, self.bass)
+
+    @cached_property
+    def key(self) -> int:
+        "The key counted from the first bass note, as `key_fit` numbers them. Of two keys that fit alike it is the same one in every transposition."
+        return int(key_fit(np.roll(self.weights, -self.bass[0])).argmax())
+
+
+_KEY_NUMBERS = np.arange(128, dtype=np.uint8)[:, None]
+
+
+def _counted_from(classes: np.ndarray, key: np.ndarray | int) -> np.ndarray:
+    "Pitch classes, as bits, counted from a key."
+    step = key % 12
+    return (classes >> step | classes << 12 - step) & 4095
 
 
 def _shares(values: np.ndarray, low: int, high: int, weights: np.ndarray = None) -> np.ndarray:
@@ -239,42 +293,27 @@ CHORDS = [  # semitones above the bass
     (0, 4, 7), (0, 3, 7), (0, 3, 8), (0, 4, 9), (0, 5, 9), (0, 5, 8), (0, 3, 6), (0, 3, 9), (0, 4, 8), (0, 5, 7), (0, 2, 7),
     (0, 4, 10), (0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 3, 6, 10), (0, 3, 6, 9), (0, 3, 6, 8), (0, 3, 5, 9), (0, 2, 6, 9),
 ]
-_CHORD = {sum(1 << step for step in chord): number for number, chord in enumerate(CHORDS)}
+_SETS = np.arange(4096)  # all sets of pitch classes, as bits
+_CLASSES = (_SETS[:, None] >> np.arange(12) & 1).astype(bool)  # the same, a column a pitch class
+_SIZE = _CLASSES.sum(axis=1)
+_APART = np.stack([_SIZE[_SETS & _counted_from(_SETS, k)] for k in range(1, 7)], axis=1)  # how many pairs lie 1 to 6 semitones apart
+_CHORD = np.full(4096, len(CHORDS))
+for _number, _chord in enumerate(CHORDS):
+    _CHORD[sum(1 << step for step in _chord)] = _number
 
 
-def _sounding(notes: np.ndarray, onset: np.ndarray, onsets: np.ndarray) -> np.ndarray:
-    "Which keys sound at each onset, bool of shape `(onsets, 128)`. A note ends a little early, so that legato does not make chords."
-    end = np.searchsorted(onsets, notes["onset_beat"] + 0.9 * notes["duration_beat"] - 0.02)
-    change = np.zeros((len(onsets) + 1, 128), np.int16)
-    np.add.at(change, (onset, notes["pitch"]), 1)
-    np.add.at(change, (np.maximum(end, onset + 1), notes["pitch"]), -1)
-    return change[:-1].cumsum(axis=0) > 0
-
-
-def _classes(keys: np.ndarray) -> np.ndarray:
-    "Which pitch classes are among keys of shape `(onsets, 128)`, bool of shape `(onsets, 12)`."
-    return np.stack([keys[:, k::12].any(axis=1) for k in range(12)], axis=1)
-
-
-def _counted_from(classes: np.ndarray, key: np.ndarray) -> np.ndarray:
-    "Pitch classes counted from a key at each onset, of the same shape."
-    return np.take_along_axis(classes, (key[:, None] + np.arange(12)) % 12, axis=1)
-
-
-def _harmony(keys: np.ndarray, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
+def _harmony(heard: _Heard, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
     "Voices, intervals and chords above the bass, the bass line from the tonic, and how the outer voices move."
-    bass, top = keys.argmax(axis=1), 127 - keys[:, ::-1].argmax(axis=1)
-    classes = _classes(keys)
-    above = _counted_from(classes, bass)
-    chord = np.array([_CHORD.get(code, len(CHORDS)) for code in (above @ (1 << np.arange(12))).tolist()])
-    classes_apart = np.array([(classes & np.roll(classes, -k, axis=1)).sum(axis=1) @ lasts for k in range(1, 7)])
-    voices, moves = keys.sum(axis=1), np.sign(np.diff(top)) * 3 + np.sign(np.diff(bass))
+    bass, top, voices, n = heard.bass, heard.highest, heard.voices, len(heard.onsets)
+    times = np.bincount(heard.above, lasts, 4096)
+    apart, moves = times @ _APART, np.sign(np.diff(top)) * 3 + np.sign(np.diff(bass))
     return dict(
-        voices=_shares(voices, 1, 10), mean_voices=np.array([voices.mean(), voices.std()]), pitch_classes=_shares(classes.sum(axis=1), 1, 7),
-        above_bass=lasts @ above / lasts.sum(), apart=classes_apart / max(classes_apart.sum(), 1e-9), chords=_shares(chord, 0, len(CHORDS), lasts),
+        voices=_shares(voices, 1, 10), mean_voices=np.array([voices.mean(), voices.std()]), pitch_classes=_shares(_SIZE[heard.classes], 1, 7),
+        above_bass=times @ _CLASSES / lasts.sum(), apart=apart / max(apart.sum(), 1e-9), chords=_shares(_CHORD[heard.above], 0, len(CHORDS), lasts),
         bass=_shares((bass - tonic) % 12, 0, 11, lasts), outer=_shares((top - bass) % 12, 0, 11), motion=_shares(moves, -4, 4),
-        change=np.array([(classes[1:] != classes[:-1]).sum() / len(keys), (np.diff(bass) != 0).sum() / len(keys)]),
+        change=np.array([_SIZE[heard.classes[1:] ^ heard.classes[:-1]].sum() / n, (np.diff(bass) != 0).sum() / n]),
     )
+
 
 # %% ../nbs/02_preprocessing.ipynb #02-042
 def _form(notes: np.ndarray, tonic: int, top: np.ndarray) -> dict[str, np.ndarray]:
@@ -295,24 +334,25 @@ def _form(notes: np.ndarray, tonic: int, top: np.ndarray) -> dict[str, np.ndarra
     )
 
 
+def _count_features(heard: _Heard) -> dict[str, np.ndarray]:
+    fit = key_fit(heard.weights)
+    key = int(fit.argmax())
+    tonic, lasts = key % 12, np.clip(np.diff(heard.onsets, append=heard.onsets[-1] + 1), 0.05, 2)
+    groups = dict(
+        tonality=dict(minor=np.array([key // 12]), fit=np.sort(fit)[-2:], classes=_shares((np.arange(12) - tonic) % 12, 0, 11, heard.weights), struck=_shares((heard.pitch - tonic) % 12, 0, 11)),
+        top=_melody(heard.top), low=_melody(heard.low), rhythm=_rhythm(heard.notes, heard.onsets), register=_register(heard.pitch, heard.top, heard.low),
+        harmony=dict(struck=_shares(heard.struck, 1, 8), **_harmony(heard, lasts, tonic)),
+        form=_form(heard.notes, tonic, heard.top),
+    )
+    return {f"{group} {name}": values for group, parts in groups.items() for name, values in parts.items()}
+
+
 def note_features(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
     "Features of the notes of a piece by group, float arrays: tonality, melody, rhythm, register, harmony, form. Drums are left out; velocity, tempo, program and track play no part."
-    notes, begin, onset = _by_onset(notes)
-    onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
-    top, low = np.maximum.reduceat(pitch, begin), np.minimum.reduceat(pitch, begin)
-    weights = _pitch_classes(notes)
-    fit = key_fit(weights)
-    key = int(fit.argmax())
-    tonic, lasts = key % 12, np.clip(np.diff(onsets, append=onsets[-1] + 1), 0.05, 2)
-    groups = dict(
-        tonality=dict(minor=np.array([key // 12]), fit=np.sort(fit)[-2:], classes=_shares((np.arange(12) - tonic) % 12, 0, 11, weights), struck=_shares((pitch - tonic) % 12, 0, 11)),
-        top=_melody(top), low=_melody(low), rhythm=_rhythm(notes, onsets), register=_register(pitch, top, low),
-        harmony=dict(struck=_shares(np.diff(begin, append=len(notes)), 1, 8), **_harmony(_sounding(notes, onset, onsets), lasts, tonic)),
-        form=_form(notes, tonic, top),
-    )
-    return {f"{group} {name}": values for group, parts in groups.items() for name, values in parts.items()}
+    return _count_features(_Heard(notes))
+
 
 # %% ../nbs/02_preprocessing.ipynb #02-047
 FEW = 500  # files, for which processes cost more than they save
@@ -343,29 +383,37 @@ def feature_table(
 
 # %% ../nbs/02_preprocessing.ipynb #02-050b
 N_BINS = 2048  # counters of each kind and length of n-gram
-NGRAMS = dict(top=(2, 3), low=(2, 3), both=(2,), step=(3,), figure=(1, 2), texture=(1, 2), motion=(4,), chord=(1, 2), above=(2,))  # lengths by kind of observation
+NGRAMS = dict(  # lengths by kind of observation
+    top=(2, 3), low=(2, 3), both=(2,), step=(3, 5), figure=(1, 2), low_figure=(3,), length=(3,), texture=(1, 2), beat=(2,),
+    motion=(4,), chord=(1, 2), above=(2,), voices=(3,), voicing=(1,), register=(1,),
+)
+_POWERS = np.uint64(5) ** np.arange(128, dtype=np.uint64)  # sums of them tell sets of intervals apart
+
+
+def _observe(heard: _Heard) -> dict[str, np.ndarray]:
+    top, low = np.diff(heard.top), np.diff(heard.low)
+    up, down = np.clip(top, -13, 13) + 13, np.clip(low, -13, 13) + 13
+    step = np.clip(_half_powers(np.diff(heard.onsets)), -8, 6).astype(np.int64) + 8
+    struck, place = np.minimum(heard.struck, 6), (np.round(heard.onsets % 1 * 12) % 12).astype(np.int64)
+    chord = (heard.above * 12 + (heard.bass - heard.bass[0] - heard.key) % 12) * 2 + heard.key // 12
+    new = np.r_[True, np.diff(chord) != 0]
+    length = np.clip(_half_powers(heard.notes["duration_beat"]), -8, 6).astype(np.int64) + 8
+    beat, first = np.unique(np.round(heard.onsets * 12) // 12, return_index=True)
+    shape = np.add.reduceat(_POWERS[heard.pitch - heard.low[heard.onset]], heard.begin) >> np.uint64(8)
+    return dict(
+        top=up, low=down, both=up * 27 + down, step=step, figure=up * 15 + step, low_figure=down * 15 + step, texture=struck * 12 + place,
+        length=np.maximum.reduceat(heard.pitch * 16 + length, heard.begin) % 16,  # of the highest new note
+        beat=np.bitwise_or.reduceat(1 << place, first),
+        motion=np.sign(top) * 3 + np.sign(low) + 4, chord=chord[new], above=heard.above[new], voices=np.minimum(heard.voices, 9),
+        voicing=(shape.astype(np.int64) * 11 + heard.low // 12)[heard.struck > 1], register=heard.top // 4 * 32 + heard.bass // 4,
+    )
 
 
 def observations(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
-    "What n-grams are made of: whole numbers by kind, int64, one an onset, a step between two, or a change of chord. The same at any tempo and in any key. Drums are left out."
-    notes, begin, onset = _by_onset(notes)
-    onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
-    top, low = np.diff(np.maximum.reduceat(pitch, begin)), np.diff(np.minimum.reduceat(pitch, begin))
-    up, down = np.clip(top, -13, 13) + 13, np.clip(low, -13, 13) + 13
-    step = np.clip(_half_powers(np.diff(onsets)), -8, 6).astype(np.int64) + 8
-    struck, place = np.minimum(np.diff(begin, append=len(notes)), 6), (np.round(onsets % 1 * 12) % 12).astype(np.int64)
-    keys = _sounding(notes, onset, onsets)
-    bass = keys.argmax(axis=1)
-    key = key_fit(np.roll(_pitch_classes(notes), -bass[0])).argmax()  # as in `onset_steps`: the same one in every transposition
-    above = _counted_from(_classes(keys), bass) @ (1 << np.arange(12))
-    chord = (above * 12 + (bass - bass[0] - key) % 12) * 2 + key // 12
-    new = np.r_[True, np.diff(chord) != 0]
-    return dict(
-        top=up, low=down, both=up * 27 + down, step=step, figure=up * 15 + step, texture=struck * 12 + place,
-        motion=np.sign(top) * 3 + np.sign(low) + 4, chord=chord[new], above=above[new],
-    )
+    "What n-grams are made of: whole numbers by kind, int64, one an onset, a step between two, a beat, a struck chord or a change of chord. The same at any tempo and, but for `voicing` and `register`, in any key. Drums are left out."
+    return _observe(_Heard(notes))
 
 
 def _bins(codes: np.ndarray, n: int) -> np.ndarray:
@@ -377,12 +425,23 @@ def _bins(codes: np.ndarray, n: int) -> np.ndarray:
     return (word % np.uint64(N_BINS)).astype(np.int64)
 
 
+def _count_ngrams(seen: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack([np.bincount(_bins(seen[kind], n), minlength=N_BINS) for kind, lengths in NGRAMS.items() for n in lengths])
+
+
 def ngram_counts(
     notes: np.ndarray,  # Note array
 ) -> np.ndarray:
     "How often each n-gram occurs, int64 of shape `(kinds and lengths, N_BINS)`."
-    seen = observations(notes)
-    return np.stack([np.bincount(_bins(seen[kind], n), minlength=N_BINS) for kind, lengths in NGRAMS.items() for n in lengths])
+    return _count_ngrams(observations(notes))
+
+
+def describe_piece(
+    notes: np.ndarray,  # Note array
+) -> tuple[np.ndarray, np.ndarray]:
+    "The features of a piece, float32 of shape `(features,)`, and its `ngram_counts`, in half the time of the two apart."
+    heard = _Heard(notes)
+    return np.concatenate(list(_count_features(heard).values())).astype(np.float32), _count_ngrams(_observe(heard))
 
 
 def _ngrams(pieces: list[np.ndarray]) -> sparse.csr_array:
@@ -555,25 +614,20 @@ def onset_steps(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
     "What happens at each onset by group, bool arrays of shape `(onsets, …)`. Drums are left out. The same at any tempo and, but for `keys`, in any key."
-    notes, begin, onset = _by_onset(notes)
-    onsets, pitch = notes["onset_beat"][begin], notes["pitch"].astype(np.int64)
-    keys = _sounding(notes, onset, onsets)
-    struck = np.zeros_like(keys)
-    struck[onset, pitch] = True
-    lowest, highest = (lambda k: k.argmax(axis=1)), (lambda k: 127 - k[:, ::-1].argmax(axis=1))
-    bass, top, low = lowest(keys), highest(struck), lowest(struck)
-    key = key_fit(np.roll(_pitch_classes(notes), -bass[0])).argmax()  # counted from the first bass note: of two keys that fit alike it is the same one in every transposition
-    tonic = np.full(len(onsets), bass[0] + key) % 12
+    heard = _Heard(notes)
+    keys, bass, top, low, at = heard.keys.T, heard.bass, heard.top, heard.low, np.arange(len(heard.onsets))
+    tonic = np.full(len(at), bass[0] + heard.key) % 12
     lengths = np.zeros(keys.shape, np.int8)
-    lengths[onset, pitch] = _half_powers(notes["duration_beat"])
-    at, classes = np.arange(len(onsets)), _classes(keys)
+    lengths[heard.onset, heard.pitch] = _half_powers(heard.notes["duration_beat"])
+    struck = np.bitwise_or.reduceat(1 << heard.pitch % 12, heard.begin)
     return dict(
-        sounding=_counted_from(classes, bass), struck=_counted_from(_classes(struck), bass), tonal=_counted_from(classes, tonic), bass=_flags((bass - tonic) % 12, 0, 11),
+        sounding=_CLASSES[heard.above], struck=_CLASSES[_counted_from(struck, bass)], tonal=_CLASSES[_counted_from(heard.classes, tonic)], bass=_flags((bass - tonic) % 12, 0, 11),
         top=_flags(np.diff(top, prepend=top[0]), -13, 13), low=_flags(np.diff(low, prepend=low[0]), -13, 13),
-        step=_flags(_half_powers(np.diff(onsets, prepend=onsets[0] - 1)), -8, 6), top_length=_flags(lengths[at, top], -8, 6), low_length=_flags(lengths[at, low], -8, 6),
-        place=_flags(np.round(onsets % 1 * 12) % 12, 0, 11),
-        n_struck=_flags(np.diff(begin, append=len(notes)), 1, 8), n_sounding=_flags(keys.sum(axis=1), 1, 10), spread=_flags((highest(keys) - bass) // 4, 0, 12), keys=keys,
+        step=_flags(_half_powers(np.diff(heard.onsets, prepend=heard.onsets[0] - 1)), -8, 6), top_length=_flags(lengths[at, top], -8, 6), low_length=_flags(lengths[at, low], -8, 6),
+        place=_flags(np.round(heard.onsets % 1 * 12) % 12, 0, 11),
+        n_struck=_flags(heard.struck, 1, 8), n_sounding=_flags(heard.voices, 1, 10), spread=_flags((heard.highest - bass) // 4, 0, 12), keys=keys,
     )
+
 
 # %% ../nbs/02_preprocessing.ipynb #02-075
 N_FLAGS = 212  # of an onset, as networks read them: those of `onset_steps`, with 22 of register in place of 128 keys
@@ -667,7 +721,7 @@ def onset_of_notes(
     notes: np.ndarray,  # Note array without drums
 ) -> np.ndarray:
     "Which onset of `onset_steps` each note belongs to, int64 of shape `(notes,)`."
-    return _by_onset(notes)[2]
+    return _Heard(notes).onset
 
 # %% ../nbs/02_preprocessing.ipynb #02-076e
 @lru_cache(maxsize=4)
