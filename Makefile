@@ -3,6 +3,8 @@ PYTHON ?= python3
 SAMPLE ?= tests/samples/bach_bwv772.mid
 
 SHELL := bash
+# Notebooks in the order of their names, which is not that of every language
+export LC_COLLATE := C
 BIN := .venv/bin
 # -qq: errors only. --use-pep517: the pip of Python 3.10 and 3.11 would otherwise run setup.py the old way
 PIP := $(BIN)/python -m pip install -qq --use-pep517 -c constraints.txt

@@ -145,17 +145,16 @@ class KernelClassifier:
         ngrams: sparse.csr_array,   # As `ngram_table` gives them, shape `(files, n-grams)`
         labels: np.ndarray,         # Composer of each file, as a number, shape `(files,)`
         overlaps: np.ndarray = None,  # How far the n-grams of each two files overlap, shape `(files, files)`, where that is known already
-        like: KernelClassifier = None,  # One that has learned, to measure distances as it does; by these files if not given
     ) -> KernelClassifier:
         "Learn from these files."
         from sklearn.kernel_ridge import KernelRidge
 
         roots = _roots(features)
-        self.mean, self.scale = (like.mean, like.scale) if like else (roots.mean(axis=0), roots.std(axis=0))
-        self.scale[self.scale == 0] = 1
+        self.mean, self.scale = roots.mean(axis=0), roots.std(axis=0)
+        self.scale[self.scale < 1e-6] = 1  # what never changes, but for rounding
         self.known = ((roots - self.mean) / self.scale).astype(np.float32)
         apart = self._apart(self.known)
-        self.median = like.median if like else float(np.median(apart)) or 1.0  # 0 if all are the same piece
+        self.median = float(np.median(apart)) or 1.0  # 0 if all are the same piece
         kernel = np.exp(-self.reach / self.median * apart) + self.phrases * (_overlaps(ngrams) if overlaps is None else overlaps)
         files = np.bincount(labels)
         weights = files[labels] ** -self.balance

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from .all_composers import introduce
+from .all_composers import by_birth, introduce
 from .midi import Limits, MidiLoadError, load_midi
 from .recognition import Recognizer, plot_recognition
 
@@ -39,7 +39,7 @@ def build_page() -> gr.Blocks:
     "The page, ready to `launch()` or to show in a notebook. Its API is `/predict`: a file in; sentence, ranking and picture out."
     recognizer = Recognizer.load()
     with gr.Blocks(title="Who composed this?", analytics_enabled=False, delete_cache=(600, 600)) as page:
-        gr.Markdown(f"# Who composed this?\nDrop a MIDI file. This model knows {', '.join(recognizer.composers)}.")
+        gr.Markdown(f"# Who composed this?\nDrop a MIDI file. This model knows {len(recognizer.composers)} composers, from {by_birth(recognizer.composers)[0]} to {by_birth(recognizer.composers)[-1]}.")
         upload = gr.File(label="MIDI file", type="filepath")
         sentence = gr.Markdown()
         ranking = gr.Label(label="Composers", num_top_classes=5)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['main']
+__all__ = ['MIDI', 'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _warn(sentence: str) -> None:
@@ -27,28 +27,33 @@ def _print_json(data) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 # %% ../nbs/09_cli.ipynb #09-007
+MIDI = (".mid", ".midi", ".rmi", ".kar")
+
+
+def _files(names: list[str]) -> list[str]:
+    "The files, and in place of a folder all MIDI files below it."
+    found = []
+    for name in names:
+        closed = []  # folders that may not be read are named like files that cannot be
+        below = sorted(os.path.join(folder, file) for folder, _, files in os.walk(name, onerror=lambda error: closed.append(error.filename)) for file in files if file.lower().endswith(MIDI))
+        found += [*below, *closed] or [name] if os.path.isdir(name) else [name]
+    return found
+
+
 def _predict(args: argparse.Namespace) -> int:
     "Answer each file; name each that cannot be answered."
-    from composer_classify.midi import MidiLoadError, load_midi
-    from composer_classify.recognition import ModelError, Recognition, Recognizer, plot_recognition
+    from composer_classify.midi import load_midi
+    from composer_classify.recognition import plot_recognition, predict_files
 
-    try:
-        recognizer = Recognizer.load()
-    except ModelError as error:
-        _warn(str(error))
-        return 1
-    answers = []
-    for file in args.files:
-        try:
-            answers.append(recognizer.predict(file, args.start, args.duration, args.top))
-        except MidiLoadError as error:
-            answers.append(Recognition.failed(file, error.reason))
-            _warn(str(error))
+    answers, shown = [], args.json or bool(args.plot)  # timelines are seen in both
+    for answer in predict_files(_files(args.files), args.model, args.start, args.duration, args.top, timelines=shown):
+        answers.append(answer)
+        if answer.error:
+            _warn(f"{answer.file}: {answer.error}")
+        elif not args.json:
+            _print_answer(answer)
     if args.json:
         _print_json([answer.to_dict() for answer in answers])
-    else:
-        for answer in answers:
-            _print_answer(answer)
     answered = [a for a in answers if not a.error]
     if args.plot and answered:
         figure = plot_recognition(load_midi(answered[0].file).between(args.start, args.duration), answered[0])
@@ -64,8 +69,6 @@ def _print_answer(answer) -> None:
     "A few lines for a person."
     from composer_classify.all_composers import introduce
 
-    if answer.error:
-        return
     print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
     if answer.ranking[1:]:
         print("    " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
@@ -128,7 +131,7 @@ def _train(args: argparse.Namespace) -> int:
     corpus, status = _part(args, folds=5)
     about = _model(args.model).train(corpus, args.out)
     score, (low, high) = about["score"], about["ci95"]["macro_f1"]
-    print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_files'] - about['n_test_files']} files; on {about['n_test_files']} files of unseen works "
+    print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_trained']} files; on {about['n_test_files']} files of unseen works "
           f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})")
     return status
 
@@ -188,21 +191,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--no-corrections", action="store_true", help="leave every label as it was found, also those that are known to be wrong")
     command.add_argument("--json", action="store_true")
 
-    def about_models(command, models):
+    def about_models(command, *models):
         command.add_argument("corpus")
         command.add_argument("--composers", metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
-        command.add_argument("--model", choices=models, default="cnn")
+        command.add_argument("--model", choices=models, default="best", help="best: likeness to known pieces, a minute for a thousand files; networks take longer (default: best)")
         return command
 
-    command = about_models(add("train", _train, "train a model on a corpus"), ["cnn", "lstm"])
-    command.add_argument("--out", required=True, metavar="MODEL", help="file to write: .onnx, or .keras to go on with it in Python")
+    command = about_models(add("train", _train, "train a model on a corpus"), "best", "cnn", "lstm")
+    command.add_argument("--out", required=True, metavar="MODEL", help="file to write: .npz for the best model; .onnx for a network, or .keras to go on with it in Python")
 
-    command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), ["cnn", "lstm", "trees"])
+    command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), "best", "cnn", "lstm", "trees")
     command.add_argument("--folds", type=_number(2, int), default=5, metavar="N")
     command.add_argument("--json", action="store_true")
 
     command = add("predict", _predict, "name the composer of MIDI files")
-    command.add_argument("files", nargs="+", metavar="FILE")
+    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI files, or folders of them")
+    command.add_argument("--model", default="all", metavar="MODEL", help="all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; or a file that train wrote")
     command.add_argument("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening")
     command.add_argument("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen")
     command.add_argument("--top", type=_number(1, int), default=5, metavar="K", help="composers to list")

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .all_composers import introduce
+from .best import Listener, ModelError, calibrated, describe, load_model
 from .evaluation import sharpen
 from .midi import MidiLoadError, NoteArray, load_midi
 from .preprocessing import N_FLAGS, onset_of_notes, step_windows
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 # %% auto #0
-__all__ = ['MODEL_PATH', 'Recognition', 'ModelError', 'Recognizer', 'plot_recognition']
+__all__ = ['WEIGHTS', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'FEW', 'Recognition', 'Likeness', 'Network',
+           'Recognizer', 'predict_files', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Recognition:
     ranking: list[dict]        # `composer` and `probability`, the likeliest first
     known: bool                # whether the answer is sure enough to be worth the name
     piece: dict | None         # `composer`, `title`, `score`, `offset_sec`
-    timeline: list[dict]       # `start_sec`, `end_sec`, `composer`, `probability` of each passage
+    timeline: list[dict]       # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if it was not asked for
     error: str | None = None   # one sentence, if there is no answer
 
     @classmethod
@@ -48,40 +52,98 @@ class Recognition:
         return asdict(self)
 
 # %% ../nbs/07_recognition.ipynb #07-008
-MODEL_PATH = Path(__file__).parent / "weights" / "composers.onnx" if "__file__" in globals() else Path("../composer_classify/weights/composers.onnx")
+WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../composer_classify/weights")
+MODELS = {"all": WEIGHTS / "all.npz", "four": WEIGHTS / "four.npz"}  # all composers with ten works or more; Bach, Beethoven, Chopin and Mozart
+PASSAGE, MOST_PASSAGES, FEWEST = 10.0, 60, 4  # seconds of a passage, passages of a piece, and notes of a passage
 
 
-class ModelError(ValueError):
-    "A model file cannot be used. The message is one sentence that names it."
+class Likeness:
+    "A model of `best.train`."
+
+    def __init__(self, listener: Listener, about: dict):
+        self.listener, self.about = listener, about
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Likeness:
+        "Raises `ModelError`."
+        return cls(*load_model(path))
+
+    def whole(self, pieces: list[np.ndarray]) -> np.ndarray:
+        "Probabilities of each piece, shape `(pieces, composers)`."
+        described = describe(pieces)
+        return calibrated(self.listener.decide(described), described.onsets, self.about["calibration"])
+
+    def passages(self, notes: np.ndarray) -> tuple[list[float], np.ndarray]:
+        "The second at which each passage begins, and its probabilities: about ten seconds each, and sixty at most."
+        end = float((notes["onset_sec"] + notes["duration_sec"]).max())
+        edges = np.linspace(0, end, int(np.clip(round(end / PASSAGE), 1, MOST_PASSAGES)) + 1)[:-1]
+        first = np.r_[np.searchsorted(notes["onset_sec"], edges), len(notes)]
+        begin = [0.0]  # a passage with hardly a note belongs to the one before
+        cut = [0]
+        for edge, note in zip(edges[1:], first[1:]):
+            if note - cut[-1] >= FEWEST and len(notes) - note >= FEWEST:
+                begin.append(float(edge))
+                cut.append(int(note))
+        return begin, self.whole(np.split(notes, cut[1:]))
+
+
+class Network:
+    "A model of `training.train`, as ONNX."
+
+    def __init__(self, session: onnxruntime.InferenceSession, about: dict):
+        self.session, self.about = session, about
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Network:
+        "Raises `ModelError`."
+        import onnxruntime
+
+        try:
+            session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+            about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
+            fits = session.get_inputs()[0].shape[1:] == [about["length"], N_FLAGS] and session.get_outputs()[0].shape[1] == len(about["composers"])
+        except Exception as error:  # ONNX Runtime has no base class for its errors
+            raise ModelError(f"{path}: is not a model of composer_classify ({type(error).__name__})") from error
+        if not fits:
+            raise ModelError(f"{path}: its shape does not fit what it says about itself")
+        return cls(session, about)
+
+    def _answer(self, notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        "Probabilities of each window, not calibrated, and the onset at which it begins."
+        windows, first = step_windows(notes, self.about["length"])
+        name = self.session.get_inputs()[0].name
+        return np.concatenate([self.session.run(None, {name: windows[i:i + 64]})[0] for i in range(0, len(windows), 64)]), first  # a long piece in bearable portions
+
+    def whole(self, pieces: list[np.ndarray]) -> np.ndarray:
+        "Probabilities of each piece, shape `(pieces, composers)`."
+        return sharpen(np.stack([self._answer(notes)[0].mean(axis=0) for notes in pieces]), self.about["temperature"])
+
+    def passages(self, notes: np.ndarray) -> tuple[list[float], np.ndarray]:
+        "The second at which what is new in each window begins, and its probabilities."
+        probabilities, first = self._answer(notes)
+        new = np.arange(1, len(first)) * self.about["length"]  # the last window reaches back
+        seconds = notes["onset_sec"][np.searchsorted(onset_of_notes(notes), new)]
+        return [0.0, *map(float, seconds)], sharpen(probabilities, self.about["temperature"])
 
 
 class Recognizer:
     "Names the composer of notes. Make one with `Recognizer.load()`."
 
-    def __init__(self, session: onnxruntime.InferenceSession, about: dict):
-        self.session, self.about = session, about
-        self.composers: list[str] = about["composers"]
+    def __init__(self, model: Likeness | Network):
+        self.model, self.about = model, model.about
+        self.composers: list[str] = model.about["composers"]
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike = MODEL_PATH,  # A model as `composer-classify train` writes them; the shipped one if not given
+        model: str | os.PathLike = "all",  # `all` or `four` of the shipped `MODELS`, or a file as `composer-classify train` writes them
     ) -> Recognizer:
-        "Load a model. Raises `ModelError` if it is none of ours."
-        import onnxruntime
-
+        "Load a model. Raises `ModelError` if it is none of ours, or does not fit this version."
+        path = MODELS.get(model, model)
         if not Path(path).is_file():
-            raise ModelError(f"{path}: does not exist; make a model with `composer-classify train CORPUS --out {path}`")
-        try:
-            session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-            about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
-            if session.get_inputs()[0].shape[1:] != [about["length"], N_FLAGS] or session.get_outputs()[0].shape[1] != len(about["composers"]):
-                raise ModelError(f"{path}: its shape does not fit what it says about itself")
-        except ModelError:
-            raise
-        except Exception as error:  # ONNX Runtime has no base class for its errors
-            raise ModelError(f"{path}: is not a model of composer_classify ({type(error).__name__})") from error
-        return cls(session, about)
+            raise ModelError(f"{model}: is neither a model file nor one of the shipped models ({', '.join(MODELS)}); make one with `composer-classify train CORPUS --out {Path(model).stem}.npz`")
+        kind = Network if Path(path).suffix == ".onnx" else Likeness
+        return cls(kind.load(path))
 
     def predict(
         self,
@@ -92,11 +154,8 @@ class Recognizer:
         name: str = None,                   # What to call the file in the answer
     ) -> Recognition:
         "The answer for a file. Raises `MidiLoadError` if it cannot be read or holds nothing to listen to."
-        notes = load_midi(source, name)
         name = name or ("MIDI data" if isinstance(source, (bytes, bytearray)) else str(source))
-        if start or duration is not None:
-            notes = notes.between(start, duration)
-        return self.predict_notes(notes, name, top, start)
+        return self.predict_notes(_listen(source, name, start, duration), name, top, start)
 
     def predict_notes(
         self,
@@ -106,26 +165,84 @@ class Recognizer:
         start: float = 0,   # Second of the piece at which the notes begin, for the timeline
     ) -> Recognition:
         "The answer for notes. Raises `MidiLoadError` if none of them has a pitch."
-        heard, notes = len(notes), notes[~notes["is_drum"]]
-        if not len(notes):
-            raise MidiLoadError(name, "holds nothing with a pitch" if heard else "holds no notes to listen to")
-        windows, first = step_windows(notes, self.about["length"])
-        probabilities = np.concatenate([self.session.run(None, {self.session.get_inputs()[0].name: windows[i:i + 64]})[0] for i in range(0, len(windows), 64)])  # a long piece in bearable portions
-        mean = sharpen(probabilities.mean(axis=0), self.about["temperature"])
-        order = np.argsort(-mean, kind="stable")
-        rank = lambda p, i: dict(composer=self.composers[i], probability=round(float(p[i]), 4))
-        begin = self._seconds(notes, first)
-        timeline = [dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **rank(p, p.argmax()))
-                    for b, e, p in zip(begin[:-1], begin[1:], sharpen(probabilities, self.about["temperature"]))]
-        ranking = [rank(mean, i) for i in order[:top]]
-        return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(mean[order[0]] >= self.about["known_above"]), None, timeline)
+        notes = _pitched(notes, name)
+        begin, probabilities = self.model.passages(notes)
+        end = [*begin[1:], float((notes["onset_sec"] + notes["duration_sec"]).max())]
+        timeline = [dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **self._rank(p, p.argmax())) for b, e, p in zip(begin, end, probabilities)]
+        return self._answer(name, self.model.whole([notes])[0], top, timeline)
 
-    def _seconds(self, notes: np.ndarray, first: np.ndarray) -> list[float]:
-        "The second at which what is new in each window begins, the first with the piece, and the end of the piece."
-        onset = onset_of_notes(notes)
-        new = np.arange(1, len(first)) * self.about["length"]  # the last window reaches back
-        seconds = notes["onset_sec"][np.searchsorted(onset, new)]
-        return [0.0, *map(float, seconds), float((notes["onset_sec"] + notes["duration_sec"]).max())]
+    def _rank(self, probabilities: np.ndarray, composer: int) -> dict:
+        return dict(composer=self.composers[composer], probability=round(float(probabilities[composer]), 4))
+
+    def _answer(self, name: str, probabilities: np.ndarray, top: int, timeline: list[dict]) -> Recognition:
+        ranking = [self._rank(probabilities, composer) for composer in np.argsort(-probabilities, kind="stable")[:top]]
+        return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(probabilities.max() >= self.about["known_above"]), None, timeline)
+
+
+def _listen(source: str | os.PathLike | bytes, name: str, start: float, duration: float | None) -> NoteArray:
+    notes = load_midi(source, name)
+    if not start and duration is None:
+        return notes
+    part = notes.between(start, duration)
+    part["onset_beat"] += notes._beat(start) % 1  # what begins on a beat still does: it matters for how notes are counted
+    return part
+
+
+def _pitched(notes: NoteArray, name: str) -> NoteArray:
+    "The notes without drums. Raises `MidiLoadError` if none is left."
+    pitched = notes[~notes["is_drum"]]
+    if not len(pitched):
+        raise MidiLoadError(name, "holds nothing with a pitch" if len(notes) else "holds no notes to listen to")
+    return pitched
+
+def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, timelines: bool) -> list[Recognition]:
+    "The answers for a batch of files; without timelines one multiplication does for all."
+    recognizer, answers, pieces = _loaded(model), {}, {}
+    for path in paths:
+        try:
+            if timelines:
+                answers[path] = recognizer.predict(path, start, duration, top)
+            else:
+                pieces[path] = _pitched(_listen(path, path, start, duration), path)
+        except MidiLoadError as error:
+            answers[path] = Recognition.failed(path, error.reason)
+    if pieces:
+        for path, probabilities in zip(pieces, recognizer.model.whole(list(pieces.values()))):
+            answers[path] = recognizer._answer(path, probabilities, top, [])
+    return [answers[path] for path in paths]
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str | os.PathLike) -> Recognizer:
+    "Loaded once a process."
+    return Recognizer.load(model)
+
+
+BATCH, FEW = 32, 200  # files of a batch, and files for which processes cost more than they save
+
+
+def predict_files(
+    paths: list[str],
+    model: str | os.PathLike = "all",  # As for `Recognizer.load`
+    start: float = 0,         # As for `Recognizer.predict`
+    duration: float = None,   # As for `Recognizer.predict`
+    top: int = 5,             # As for `Recognizer.predict`
+    timelines: bool = False,  # Whether passages are answered too, which takes several times as long
+    n_jobs: int = -1,         # Processes; all cores by default, for few files one
+) -> Iterator[Recognition]:
+    "The answers for many files, in order, as they come; one with an `error` for each that cannot be read. Raises `ModelError`."
+    task = partial(_answer_files, model, start=start, duration=duration, top=top, timelines=timelines)
+    paths = list(map(str, paths))
+    batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
+    if len(paths) <= FEW:
+        done = map(task, batches)
+    else:
+        from joblib import Parallel, delayed
+
+        _loaded(model)  # a model that cannot be loaded is told of here
+        done = Parallel(n_jobs, return_as="generator")(delayed(task)(batch) for batch in batches)
+    for answers in done:
+        yield from answers
 
 # %% ../nbs/07_recognition.ipynb #07-021
 def plot_recognition(

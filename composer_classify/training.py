@@ -334,7 +334,7 @@ def describe(
         composers=found["composers"], **parts.settings, temperature=round(temperature, 3),
         known_above=round(float(np.quantile(calibrated.max(axis=1)[right], 0.05)) if right.any() else 1.0, 3),
         score=scores(found["truth"], found["probabilities"]), ci95=bootstrap(found["truth"], found["probabilities"], found["works"]),
-        n_test_files=len(found["files"]), n_files=len(corpus.files), data_hash=corpus.data_hash, parameters=parameters,
+        n_test_files=len(found["files"]), n_trained=len(corpus.files) - len(found["files"]), n_files=len(corpus.files), data_hash=corpus.data_hash, parameters=parameters,
         backend=keras.backend.backend(), weights=found["models"][0].count_params(),
     )
 

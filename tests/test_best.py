@@ -1,0 +1,323 @@
+"""The shipped model: the same piece otherwise, what a model file may be, how sure it is, and the honest figures on the real collection."""
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+
+from composer_classify import best
+from composer_classify.best import ModelError, answer_unseen, calibrate, calibrated, describe_files, describe, excerpt, learn, load_model, perform, retype, save_model, temperature_at
+from composer_classify.collection import Corpus, collect
+from composer_classify.evaluation import get_splits, reliability, scores
+from composer_classify.midi import NOTE_DTYPE, load_midi
+from composer_classify.preprocessing import describe_piece, ngram_counts, note_features
+from composer_classify.recognition import MODELS, Recognizer, predict_files
+from test_all_composers import thorough
+from test_training import write_tunes
+
+NAMES = ["Ada", "Bob"]
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Corpus:
+    folder = tmp_path_factory.mktemp("small")
+    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)
+
+
+@st.composite
+def any_notes(draw) -> np.ndarray:
+    "Up to thirty notes in order, some of them drums, some at the same time."
+    n = draw(st.integers(0, 30))
+    notes = np.zeros(n, NOTE_DTYPE)
+    steps = np.array(draw(st.lists(st.sampled_from([0, 0, 0.25, 0.5, 1, 7]), min_size=n, max_size=n)), float)
+    notes["onset_beat"], notes["duration_beat"] = np.cumsum(steps), draw(st.sampled_from([0, 0.25, 1, 50]))
+    notes["onset_sec"], notes["duration_sec"] = notes["onset_beat"] * 0.6, notes["duration_beat"] * 0.6
+    notes["pitch"] = draw(st.lists(st.integers(0, 127), min_size=n, max_size=n))
+    notes["is_drum"] = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    return notes
+
+
+# ---------------------------------------------------------------- the same piece, otherwise
+
+
+@thorough(60)
+@given(any_notes(), st.integers(0, 2**32 - 1))
+def test_whatever_is_played_can_be_described(notes, seed):
+    for view in (retype, perform, lambda n, r: perform(n, r, True), lambda n, r: perform(n, r, False), excerpt, best.played_excerpt):
+        other = view(notes, np.random.default_rng(seed))
+        assert other.dtype == notes.dtype and len(other) <= len(notes)
+        for field in ("onset_sec", "onset_beat", "duration_sec", "duration_beat"):
+            assert np.isfinite(other[field]).all() and (other[field] >= 0).all()
+        assert (np.diff(other["onset_beat"]) >= 0).all()
+        features, ngrams = describe_piece(other)
+        assert np.isfinite(features).all() and ngrams.min() >= 0
+
+
+@thorough(30)
+@given(any_notes())
+def test_one_reading_gives_what_two_give(notes):
+    features, ngrams = describe_piece(notes)
+    assert (ngrams == ngram_counts(notes)).all() and (features == np.concatenate(list(note_features(notes).values())).astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("sample", ["bach_bwv772.mid", "bach_bwv846.mid"])
+def test_who_typed_the_file_plays_no_part(sample, tmp_path):
+    "A real file with other ticks, tempo, velocities, programs and tracks, written by mido, gets the same answer."
+    midi = mido.MidiFile(SAMPLES / sample)
+    other, rng = mido.MidiFile(ticks_per_beat=midi.ticks_per_beat * 2), np.random.default_rng(0)
+    for number, track in enumerate(midi.tracks):
+        copy = mido.MidiTrack([mido.Message("program_change", program=int(rng.integers(128)), channel=number)])
+        for message in track:
+            message = message.copy(time=message.time * 2)
+            if message.type == "set_tempo":
+                message.tempo = message.tempo * 3 // 2
+            if message.type in ("note_on", "note_off"):
+                message.channel = number
+                if message.type == "note_on" and message.velocity:
+                    message.velocity = int(rng.integers(1, 128))
+            if message.type != "program_change":
+                copy.append(message)
+        other.tracks.append(copy)
+    other.save(tmp_path / "other.mid")
+    recognizer = Recognizer.load()
+    before, after = recognizer.predict(SAMPLES / sample), recognizer.predict(tmp_path / "other.mid")
+    assert [r["composer"] for r in before.ranking] == [r["composer"] for r in after.ranking]
+    assert [r["probability"] for r in before.ranking] == pytest.approx([r["probability"] for r in after.ranking], abs=2e-3)
+
+
+def test_a_performance_is_out_of_time_and_an_excerpt_is_short(prelude):
+    notes, rng = load_midi(prelude), np.random.default_rng(0)
+    played = perform(notes, rng, beats=True)
+    moved = np.sort(played["onset_sec"]) - np.sort(notes["onset_sec"])
+    assert 0.01 < moved.std() < 0.06 and played["duration_sec"].mean() > notes["duration_sec"].mean()
+    without = perform(notes, rng, beats=False)
+    assert without["onset_beat"] == pytest.approx(2 * without["onset_sec"])
+    assert describe([notes, retype(notes, rng), played, without]).on_grid == pytest.approx([1, 1, 0.2, 0.2], abs=0.15)  # so one can tell
+    piece = excerpt(notes, np.random.default_rng(3), 10)
+    assert np.ptp(piece["onset_sec"]) <= 10 and len(piece) < len(notes)
+
+
+def test_chance_depends_on_the_piece_only(small):
+    one, other = describe_files(small, perform), describe_files(small.select(["Bob"]), perform)
+    bob = np.flatnonzero(small.files["composer"] == "Bob")
+    assert (one.features[bob] == other.features).all()
+    assert (describe_files(small, perform, seed=1).features != one.features).any()
+
+
+# ---------------------------------------------------------------- learning and calibration
+
+
+def test_nothing_of_a_tested_work_is_learned(small):
+    "With labels and notes of the test side spoiled in all that is taught, the answers to that side stay what they are."
+    taught = [describe_files(small, view) for view in best.VIEWS]
+    labels, splits = np.searchsorted(small.composers, small.files["composer"]), list(get_splits(small, 3))
+    answers = answer_unseen(taught, dict(typed=taught[0]), labels, splits)["typed"]
+    train, test = splits[0]
+    spoiled, rng = labels.copy(), np.random.default_rng(0)
+    spoiled[test] = 0
+    strange = [best.Pieces(pieces.features.copy(), pieces.ngrams.copy(), pieces.on_grid) for pieces in taught]
+    for pieces in strange:
+        pieces.features[test] = rng.random(pieces.features[test].shape)
+        pieces.ngrams.data[np.isin(np.repeat(np.arange(len(labels)), np.diff(pieces.ngrams.indptr)), test)] = 1
+    assert answer_unseen(strange, dict(typed=taught[0]), spoiled, splits[:1])["typed"][test] == pytest.approx(answers[test], abs=1e-6)
+
+
+def test_calibration_finds_the_temperature_that_was_used():
+    rng = np.random.default_rng(0)
+    decided, onsets = rng.normal(size=(6000, 4)), 2 ** rng.integers(3, 11, 6000)
+    used = calibrated(decided, onsets, (np.log(0.4), -0.2))
+    truth = (used.cumsum(axis=1) > rng.random((6000, 1))).argmax(axis=1)  # as often right as it says
+    found = calibrate(decided, onsets, truth)
+    assert found == pytest.approx((np.log(0.4), -0.2), abs=0.08)
+    assert reliability(truth, calibrated(decided, onsets, found))[1] < 0.02
+    assert temperature_at((0.0, -0.2), 2048) < temperature_at((0.0, -0.2), 32)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3.3, 5.37, 7.77, 10])
+@pytest.mark.parametrize("sample", ["bach_bwv772.mid", "bach_bwv846.mid"])
+def test_a_typed_piece_is_typed_wherever_one_begins_to_listen(sample, start):
+    from composer_classify.recognition import _listen
+
+    assert describe([_listen(SAMPLES / sample, sample, start, 10)]).on_grid[0] > 0.8
+
+
+def test_onsets_are_counted(prelude):
+    notes = load_midi(prelude)
+    assert describe([notes]).onsets.tolist() == [len(np.unique(np.round(notes["onset_beat"], 3)))]
+
+
+# ---------------------------------------------------------------- model files
+
+
+@pytest.fixture(scope="module")
+def written(small, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "mine.npz"
+    about = best.train(small, path)
+    assert about["composers"] == NAMES and about["n_trained"] == len(small.files)
+    return path
+
+
+def test_what_is_written_is_read_again(small, tmp_path):
+    taught, labels = [describe_files(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
+    model = learn(taught, labels)
+    save_model(model, tmp_path / "m.npz", dict(composers=small.composers, calibration=(-2.0, 0.0), known_above=0.0))
+    again, about = load_model(tmp_path / "m.npz")
+    assert again.decide(taught[1]) == pytest.approx(model.decide(taught[1]), abs=1e-4)
+    assert about["composers"] == small.composers
+
+
+def test_a_model_of_ones_own_answers(written, prelude):
+    answer = Recognizer.load(written).predict(prelude, top=2)
+    assert sorted(r["composer"] for r in answer.ranking) == NAMES and sum(r["probability"] for r in answer.ranking) == pytest.approx(1, abs=1e-3)
+    (many,) = predict_files([str(SAMPLES / "bach_bwv846.mid")], written, top=2)
+    assert many.ranking == answer.ranking and many.timeline == []
+
+
+def rewritten(path: Path, to: Path, **changed) -> Path:
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(to, **dict(arrays, **changed))
+    return to
+
+
+def test_a_model_that_does_not_fit_is_refused_in_one_sentence(written, tmp_path):
+    with np.load(written) as archive:
+        whole = dict(archive)
+    bad = {
+        "checksum does not fit": rewritten(written, tmp_path / "weights.npz", typed_weights=whole["typed_weights"] * 0),
+        "checksum does not": rewritten(written, tmp_path / "about.npz", about=np.array(str(whole["about"]).replace("Ada", "Eve"))),
+        "is neither a model file": tmp_path / "none.npz",
+        "is not a model": SAMPLES / "bach_bwv846.mid",
+    }
+    whole["tune_features"] = whole["tune_features"] + 1
+    text, arrays = str(whole["about"]), {name: values for name, values in whole.items() if name not in ("about", "checksum")}
+    bad["another version"] = rewritten(written, tmp_path / "tune.npz", tune_features=whole["tune_features"], checksum=np.array(best._checksum(text, arrays)))
+    (tmp_path / "half.npz").write_bytes(written.read_bytes()[:5000])
+    bad["is not"] = tmp_path / "half.npz"
+    np.savez(tmp_path / "pickled.npz", about=np.array([{}], dtype=object))
+    bad["is not a model of"] = tmp_path / "pickled.npz"
+    for words, path in bad.items():
+        with pytest.raises(ModelError, match=words) as raised:
+            Recognizer.load(path)
+        assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    content = io.BytesIO()
+    np.save(content, np.zeros(4, np.float16))
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("known.npy", "w", force_zip64=True) as member:
+            member.write(content.getvalue()[:128])
+            for _ in range(300):
+                member.write(bytes(1 << 20))
+    with pytest.raises(ModelError, match="unpacks to more"):
+        load_model(tmp_path / "bomb.npz")
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    with zipfile.ZipFile(tmp_path / "trap.npz", "w") as archive:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, dict(descr="|O", fortran_order=False, shape=(1,)))
+        archive.writestr("about.npy", header.getvalue() + pickle.dumps(Trap()))
+    with pytest.raises(ModelError, match="is not a model"):
+        load_model(tmp_path / "trap.npz")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(("name", "words"), [("m.onnx", "is a .npz file"), ("", "is a folder"), ("no/folder/m.npz", "")])
+def test_train_finds_out_at_once_that_it_cannot_write(small, tmp_path, name, words):
+    (tmp_path / "no").write_text("a file where a folder ought to be")
+    with pytest.raises((ValueError, OSError), match=words):
+        best.train(small, tmp_path / name)
+
+
+@pytest.mark.parametrize("changed", [dict(composers="ab"), dict(composers=[1, 2]), dict(composers=["Ada", "Ada"]), dict(calibration=None), dict(calibration=[float("nan"), 0]), dict(calibration=[-1e9, 0]),
+                                     dict(known_above="x"), dict(typed=dict(reach=0.4, median=0)), dict(played={})])
+def test_a_description_that_makes_no_answer_is_refused(written, tmp_path, changed):
+    "As a stranger may write it, checksum and all."
+    with np.load(written) as archive:
+        arrays = dict(archive)
+    del arrays["checksum"]
+    text = json.dumps(json.loads(str(arrays.pop("about"))) | changed)
+    np.savez(tmp_path / "m.npz", about=np.array(text), checksum=np.array(best._checksum(text, arrays)), **arrays)
+    with pytest.raises(ModelError, match="is not a model"):
+        load_model(tmp_path / "m.npz")
+
+
+# ---------------------------------------------------------------- what is shipped
+
+
+def test_the_shipped_models_are_small_and_say_what_they_are():
+    assert sum(path.stat().st_size for path in MODELS["all"].parent.iterdir()) <= 20e6
+    for name, n in (("all", 40), ("four", 4)):
+        about = Recognizer.load(name).about
+        assert len(about["composers"]) == n and max(about["calibration_error"].values()) <= 0.05 and len(about["data_hash"]) == 64
+        assert about["n_trained"] > 1500 and about["score"]["accuracy"] > (0.95 if name == "four" else 0.78)
+    recorded = json.loads((Path(__file__).parent.parent / "results/best.json").read_text())
+    for name in MODELS:
+        assert recorded["measured"][name]["written"]["score"] == pytest.approx(Recognizer.load(name).about["score"])
+        assert recorded["data_hash"] == json.loads((Path(__file__).parent.parent / "results/all_composers.json").read_text())["data_hash"]
+
+
+def test_many_files_and_processes_give_the_answers_of_one(tmp_path):
+    "A folder that takes several processes, with a bad file in it."
+    for k in range(210):
+        (tmp_path / f"{k:03d}.mid").write_bytes((SAMPLES / ("bach_bwv772.mid", "bach_bwv846.mid")[k % 2]).read_bytes())
+    (tmp_path / "100.mid").write_bytes(b"no music")
+    paths = sorted(map(str, tmp_path.iterdir()))
+    answers = list(predict_files(paths))
+    alone = [Recognizer.load().predict(path) for path in paths[:2]]
+    assert [answer.file for answer in answers] == paths
+    for k, answer in enumerate(answers):
+        assert bool(answer.error) == (k == 100)
+        if k != 100:
+            assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx({r["composer"]: r["probability"] for r in alone[k % 2].ranking}, abs=1e-3)
+
+
+def test_a_folder_on_the_command_line(tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "one.MID").write_bytes((SAMPLES / "bach_bwv772.mid").read_bytes())
+    (tmp_path / "deep" / "two.midi").write_bytes((SAMPLES / "bach_bwv846.mid").read_bytes())
+    (tmp_path / "deep" / "notes.txt").write_text("not music")
+    (tmp_path / "empty").mkdir()
+    code = "import sys; from composer_classify.cli import main; sys.exit(main())"
+    run = lambda *arguments: subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    done = run("predict", tmp_path / "deep", "--json", "--model", "four", "--top", 4)
+    answers = json.loads(done.stdout)
+    assert done.returncode == 0 and [Path(a["file"]).name for a in answers] == ["one.MID", "two.midi"]
+    assert {r["composer"] for r in answers[0]["ranking"]} == {"Bach", "Beethoven", "Chopin", "Mozart"} and answers[0]["timeline"]
+    done = run("predict", tmp_path / "empty")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "empty" in done.stderr
+    done = run("predict", SAMPLES / "bach_bwv772.mid", "--model", tmp_path / "none.npz")
+    assert done.returncode == 1 and "none.npz: is neither a model file nor one of the shipped models (all, four)" in done.stderr and "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------- the real collection
+
+
+def test_the_floors_on_the_real_collection(real_corpus):
+    "Four composers, whole works: as typed, played without a beat, typed by another; with some room below what the page claims."
+    four = real_corpus.select(["Bach", "Beethoven", "Chopin", "Mozart"])
+    labels, splits = np.searchsorted(four.composers, four.files["composer"]), list(get_splits(four))
+    taught = [describe_files(four, view) for view in best.VIEWS]
+    asked = dict(typed=taught[0], other=describe_files(four, retype, 1), played=describe_files(four, lambda n, r: perform(n, r, False), 1))
+    decided = answer_unseen(taught, asked, labels, splits, **best.settings_for(4))
+    reached = scores(labels, decided["typed"])
+    assert reached["accuracy"] > 0.945 and reached["macro_f1"] > 0.912, reached
+    accuracy = {name: accuracy_score(labels, each.argmax(axis=1)) for name, each in decided.items()}
+    assert accuracy["typed"] - accuracy["other"] < 0.01 and accuracy["typed"] - accuracy["played"] < 0.06, accuracy
