@@ -127,7 +127,7 @@ def describe(
 
 
 def _on_grid(notes: np.ndarray) -> float:
-    beat = notes["onset_beat"]
+    beat = np.asarray(notes)["onset_beat"]
     off = np.minimum(*(np.abs(beat - np.round(beat * parts) / parts) for parts in (12, 16)))  # in beats
     return float((off < 0.0051).mean()) if len(notes) else 1.0  # half a tick of a program that counts a hundred
 
