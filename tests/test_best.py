@@ -102,7 +102,7 @@ def test_a_performance_is_out_of_time_and_an_excerpt_is_short(prelude):
     moved = np.sort(played["onset_sec"]) - np.sort(notes["onset_sec"])
     assert 0.01 < moved.std() < 0.06 and played["duration_sec"].mean() > notes["duration_sec"].mean()
     without = perform(notes, rng, beats=False)
-    assert without["onset_beat"] == pytest.approx(2 * without["onset_sec"])
+    assert without["onset_beat"] == pytest.approx(2 * without["onset_sec"], abs=0.01)  # a tick
     assert describe([notes, retype(notes, rng), played, without]).on_grid == pytest.approx([1, 1, 0.2, 0.2], abs=0.15)  # so one can tell
     piece = excerpt(notes, np.random.default_rng(3), 10)
     assert np.ptp(piece["onset_sec"]) <= 10 and len(piece) < len(notes)
@@ -239,7 +239,7 @@ def test_a_pickle_is_never_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize(("name", "words"), [("m.onnx", "is a .npz file"), ("", "is a folder"), ("no/folder/m.npz", "")])
+@pytest.mark.parametrize(("name", "words"), [("m.onnx", "is a .npz file"), ("", "is a folder"), ("no/folder/m.npz", "no")])
 def test_train_finds_out_at_once_that_it_cannot_write(small, tmp_path, name, words):
     (tmp_path / "no").write_text("a file where a folder ought to be")
     with pytest.raises((ValueError, OSError), match=words):

@@ -31,7 +31,8 @@ def test_one_bad_file_never_stops_the_rest(tmp_path):
     bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "half.mid": (ROOT / SAMPLE).read_bytes()[:700]}
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-    done = run("predict", *(tmp_path / name for name in bad), tmp_path, tmp_path / "missing.mid", SAMPLE, "--json")
+    (tmp_path / "nothing").mkdir()
+    done = run("predict", *(tmp_path / name for name in bad), tmp_path / "nothing", tmp_path / "missing.mid", SAMPLE, "--json")
     assert done.returncode == 1
     answers = json.loads(done.stdout)
     assert [bool(a["error"]) for a in answers] == [True] * 6 + [False]
