@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +25,14 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['TICKS', 'VIEWS', 'ON_GRID', 'SHORT', 'FORMAT', 'retype', 'perform', 'excerpt', 'Pieces', 'describe', 'describe_files',
-           'played_excerpt', 'Listener', 'learn', 'answer_unseen', 'settings_for', 'temperature_at', 'calibrated',
-           'calibrate', 'cross_validate', 'ModelError', 'save_model', 'load_model', 'evaluate', 'finish', 'train']
+__all__ = ['TICKS', 'JITTER', 'VIEWS', 'ON_GRID', 'SHORT', 'FORMAT', 'retype', 'perform', 'excerpt', 'Pieces', 'describe',
+           'describe_files', 'played_excerpt', 'Listener', 'learn', 'answer_unseen', 'settings_for', 'temperature_at',
+           'calibrated', 'calibrate', 'cross_validate', 'ModelError', 'save_model', 'load_model', 'evaluate', 'finish',
+           'train']
 
 # %% ../nbs/06a_best.ipynb #06a-008
 TICKS = (96, 100, 120, 192, 240, 384, 480, 1024)  # of a beat, as programs count them
+JITTER = 0.03  # standard deviation of every beginning and end of a performance, in seconds
 
 
 def _in_order(notes: np.ndarray) -> np.ndarray:
@@ -63,12 +64,11 @@ def perform(
     notes: np.ndarray,         # Note array
     rng: np.random.Generator,  # Where chance comes from
     beats: bool = None,        # Whether the beat is still known; tossed for if not given
-    jitter: float = 0.03,      # Standard deviation of every beginning and end, in seconds
 ) -> np.ndarray:
     "The piece as a person might play it: out of time, with the pedal, in other dynamics; and, unless `beats`, with seconds for beats as a recorder has them (at 120 a minute)."
     played = notes.copy()
-    onset = np.maximum(notes["onset_sec"] + rng.normal(0, jitter, len(notes)), 0)
-    end = np.maximum(notes["onset_sec"] + notes["duration_sec"] + rng.normal(0, jitter, len(notes)), onset + 0.03)
+    onset = np.maximum(notes["onset_sec"] + rng.normal(0, JITTER, len(notes)), 0)
+    end = np.maximum(notes["onset_sec"] + notes["duration_sec"] + rng.normal(0, JITTER, len(notes)), onset + 0.03)
     lifts = np.cumsum(rng.uniform(0.5, 2, int(end.max(initial=0)) * 2 + 2))  # when the pedal is lifted: after half a second to two
     end = np.minimum(np.maximum(end, lifts[np.searchsorted(lifts, onset, side="right")]), onset + 8)
     played["onset_sec"], played["duration_sec"], played["velocity"] = onset, end - onset, rng.integers(30, 110, len(notes))
@@ -439,14 +439,10 @@ def train(
     seed: int = 0,
 ) -> dict:
     "Score a model on unseen works, five folds, then teach one all files and write it; see `finish`. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
-    from composer_classify.collection import _write
+    from composer_classify.collection import _try_to_write
 
     out = Path(out)
-    if out.is_dir():
-        raise ValueError(f"{out}: is a folder; name a file to write, as in {out / 'model.npz'}")
+    _try_to_write(out, "model.npz")
     if out.suffix != ".npz":
         raise ValueError(f"{out}: the best model is a .npz file; name one, as in {out.with_suffix('.npz').name}, or choose --model cnn or lstm")
-    if not out.exists():  # find out now, not after all the work
-        _write(out, lambda file: None)
-        out.unlink()
     return finish(corpus, cross_validate(corpus, seed=seed), out)

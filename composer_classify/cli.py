@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['MIDI', 'main']
+__all__ = ['main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _warn(sentence: str) -> None:
@@ -27,16 +27,18 @@ def _print_json(data) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 # %% ../nbs/09_cli.ipynb #09-007
-MIDI = (".mid", ".midi", ".rmi", ".kar")
-
-
 def _files(names: list[str]) -> list[str]:
     "The files, and in place of a folder all MIDI files below it."
     found = []
     for name in names:
+        if not os.path.isdir(name):
+            found.append(name)
+            continue
+        from composer_classify.collection import MIDI_SUFFIXES
+
         closed = []  # folders that may not be read are named like files that cannot be
-        below = sorted(os.path.join(folder, file) for folder, _, files in os.walk(name, onerror=lambda error: closed.append(error.filename)) for file in files if file.lower().endswith(MIDI))
-        found += [*below, *closed] or [name] if os.path.isdir(name) else [name]
+        below = sorted(os.path.join(folder, file) for folder, _, files in os.walk(name, onerror=lambda error: closed.append(error.filename)) for file in files)
+        found += [file for file in below if os.path.splitext(file)[1].lower() in MIDI_SUFFIXES] + closed or [name]
     return found
 
 

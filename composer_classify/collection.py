@@ -442,6 +442,15 @@ def _write(path: Path, write) -> None:
         raise
 
 
+def _try_to_write(path: Path, example: str) -> None:
+    "Find out now, not after an hour of work, that a file cannot be written. Raises `ValueError` for a folder, `OSError` for the rest."
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file to write, as in {path / example}")
+    if not path.exists():
+        _write(path, lambda file: None)
+        path.unlink()
+
+
 def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int) -> None:
     "Read a shard and put it down in the staging folder: contents, notes, and rows last."
     done = staging / f"{number:05d}.json"

@@ -195,6 +195,7 @@ def _pitched(notes: NoteArray, name: str) -> NoteArray:
         raise MidiLoadError(name, "holds nothing with a pitch" if len(notes) else "holds no notes to listen to")
     return pitched
 
+
 def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, timelines: bool) -> list[Recognition]:
     "The answers for a batch of files; without timelines one multiplication does for all."
     recognizer, answers, pieces = _loaded(model), {}, {}

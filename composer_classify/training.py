@@ -21,7 +21,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from .collection import Corpus, _write
+from .collection import Corpus, _try_to_write, _write
 from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge, mean_over_files, scores, sharpen, works_by_composer
 from .preprocessing import Chunks, Sequences
 
@@ -350,13 +350,9 @@ def train(
 ) -> dict:
     "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
     out, writers = Path(out), {".keras": save_model, ".onnx": export_onnx}
-    if out.is_dir():
-        raise ValueError(f"{out}: is a folder; name a file to write, as in {out / 'model.onnx'}")
+    _try_to_write(out, "model.onnx")
     if out.suffix not in writers:
         raise ValueError(f"{out}: a model is a .keras or a .onnx file; name one, as in {out.name}.onnx")
-    if not out.exists():  # find out now, not after an hour of training
-        _write(out, lambda file: None)
-        out.unlink()
     steps = steps or steps_for(parts)
     found = cross_validate(corpus, parts, build, epochs=epochs, steps=steps, seed=seed, only=1)
     about = describe(corpus, parts, found, dict(epochs=epochs, steps=steps, seed=seed))
