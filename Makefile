@@ -1,6 +1,6 @@
 # Everything is installed into .venv, with the versions of constraints.txt. A stamp in it says what is installed, so a second run starts at once.
 PYTHON ?= python3
-SAMPLE ?= tests/samples/bach_bwv772.mid
+SAMPLE ?= composer_classify/samples/bach_bwv772.mid
 
 SHELL := bash
 # Notebooks in the order of their names, which is not that of every language
@@ -73,12 +73,14 @@ lab: .venv/.dev ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs/
 
 # runs/04_cnn.yaml, or runs/04_cnn-NAME.yaml for a second run of it, holds the parameters of nbs/04_cnn.ipynb. The kernel runs in nbs/, so DATA becomes absolute.
+# RUNS="runs/06a_best.yaml runs/06b_fingerprints.yaml" makes only what is shipped.
+report: RUNS ?= $(wildcard runs/*.yaml)
 report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus with the parameters in runs/*.yaml; writes results/
 	@[ -n "$(DATA)" ] || { echo "Say which data: make report DATA=path/to/zip-or-corpus (or DATA=embedded)" >&2; exit 2; }
 	@[ -e "$(DATA)" ] || [ "$(DATA)" = embedded ] || { echo "There is no $(DATA)" >&2; exit 2; }
 	@mkdir -p runs/out
 	@data="$(DATA)"; [ ! -e "$$data" ] || data=$$($(BIN)/python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$data"); \
-	for run in runs/*.yaml; do name=$$(basename "$$run" .yaml); \
+	for run in $(sort $(RUNS)); do name=$$(basename "$$run" .yaml); \
 	  $(BIN)/papermill "nbs/$${name%%-*}.ipynb" "runs/out/$$name.ipynb" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || exit 1; done
 
 clean: ## remove .venv and everything that was built

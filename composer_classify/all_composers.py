@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['TABLE', 'PERIODS', 'COLORS', 'Composer', 'who', 'introduce', 'by_birth', 'plot_lives', 'KernelClassifier',
-           'as_probabilities', 'answer_by_kernel', 'pool', 'worst_confusions', 'plot_by_works', 'map_composers',
-           'plot_map', 'leave_composers_out']
+           'as_probabilities', 'answer_by_kernel', 'mixed', 'pool', 'worst_confusions', 'plot_by_works',
+           'map_composers', 'plot_map', 'leave_composers_out']
 
 # %% ../nbs/06_all_composers.ipynb #06-007
 TABLE = Path(__file__).parent / "tables" / "composers.csv" if "__file__" in globals() else Path("../composer_classify/tables/composers.csv")
@@ -201,6 +201,14 @@ def answer_by_kernel(
     return decided
 
 # %% ../nbs/06_all_composers.ipynb #06-033
+def mixed(
+    answers: np.ndarray,  # Probabilities by several models, shape `(models, files, composers)`
+    powers: np.ndarray,   # Of each model, shape `(models,)`
+) -> np.ndarray:
+    "Their product, each raised to its power, as probabilities of shape `(files, composers)`."
+    return as_probabilities(np.tensordot(powers, np.log(np.maximum(answers, 1e-4)), 1), 1.0)
+
+
 def pool(
     answers: list[np.ndarray],  # Out-of-fold probabilities by several models, each of shape `(files, composers)`
     truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
@@ -209,18 +217,15 @@ def pool(
     "Their product, each raised to a power that was learned in the other folds; and the powers, shape `(folds, models)`."
     from scipy.optimize import minimize
 
-    logs = np.stack([np.log(np.maximum(each, 1e-4)) for each in answers])
-
-    def mix(powers, files):
-        return as_probabilities(np.tensordot(powers, logs[:, files], 1), 1)
+    answers = np.stack(answers)
 
     def unlikely(powers, files):
-        return -np.log(mix(powers, files)[np.arange(len(files)), truth[files]] + 1e-12).mean()
+        return -np.log(mixed(answers[:, files], powers)[np.arange(len(files)), truth[files]] + 1e-12).mean()
 
-    pooled, powers = np.zeros(logs.shape[1:]), []
+    pooled, powers = np.zeros(answers.shape[1:]), []
     for train, test in splits:
-        best = minimize(unlikely, np.ones(len(logs)), (train,), "L-BFGS-B", bounds=[(0, 10)] * len(logs))
-        pooled[test] = mix(best.x, test)
+        best = minimize(unlikely, np.ones(len(answers)), (train,), "L-BFGS-B", bounds=[(0, 10)] * len(answers))
+        pooled[test] = mixed(answers[:, test], best.x)
         powers.append(best.x)
     return pooled, np.array(powers)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,19 +17,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .all_composers import KernelClassifier, _overlaps, as_probabilities
-from .preprocessing import N_BINS, _over_files, describe_piece
+from .all_composers import KernelClassifier, _overlaps, as_probabilities, mixed, pool
+from .evaluation import mean_over_files
+from .preprocessing import N_BINS, _over_files, describe_piece, step_windows
 
 if TYPE_CHECKING:
+    import keras
     from scipy import sparse
 
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['TICKS', 'JITTER', 'VIEWS', 'ON_GRID', 'SHORT', 'FORMAT', 'retype', 'perform', 'excerpt', 'Pieces', 'describe',
-           'describe_files', 'played_excerpt', 'Listener', 'learn', 'answer_unseen', 'settings_for', 'temperature_at',
-           'calibrated', 'calibrate', 'cross_validate', 'ModelError', 'save_model', 'load_model', 'evaluate', 'finish',
-           'train']
+__all__ = ['TICKS', 'JITTER', 'VIEWS', 'ON_GRID', 'SHORT', 'BELOW', 'WINDOWS', 'FORMAT', 'retype', 'perform', 'excerpt', 'Pieces',
+           'describe', 'describe_files', 'played_excerpt', 'Listener', 'learn', 'answer_unseen', 'settings_for',
+           'temperature_at', 'calibrated', 'calibrate', 'cross_validate', 'is_unsure', 'windows_of', 'ask_networks',
+           'ModelError', 'save_model', 'load_model', 'evaluate', 'finish', 'train']
 
 # %% ../nbs/06a_best.ipynb #06a-008
 TICKS = (96, 100, 120, 192, 240, 384, 480, 1024)  # of a beat, as programs count them
@@ -132,12 +135,15 @@ def _on_grid(notes: np.ndarray) -> float:
     return float((off < 0.0051).mean()) if len(notes) else 1.0  # half a tick of a program that counts a hundred
 
 
+def _seen(notes: np.ndarray, view: Callable | None, seed: int) -> np.ndarray:
+    "Chance depends on the piece and the seed, not on how pieces are spread over processes."
+    return view(notes, np.random.default_rng([seed, len(notes), *notes["pitch"][:16]])) if view else notes
+
+
 def _describe(pieces: list[np.ndarray], view: Callable | None, seed: int) -> Pieces:
     from scipy import sparse
 
-    if view:  # chance depends on the piece and the seed, not on how pieces are spread over processes
-        pieces = [view(notes, np.random.default_rng([seed, len(notes), *notes["pitch"][:16]])) for notes in pieces]
-    described = describe(pieces)
+    described = describe([_seen(notes, view, seed) for notes in pieces])
     return Pieces(described.features, sparse.csr_array(described.ngrams), described.on_grid)
 
 
@@ -172,10 +178,10 @@ SHORT = 128  # onsets, below which a piece on the grid is answered by both
 
 
 class Listener:
-    "Names composers of pieces that were typed and of pieces that were played: a `KernelClassifier` for either."
+    "Names composers of pieces that were typed and of pieces that were played: a `KernelClassifier` for either, and perhaps a network, as ONNX, to ask where they are in doubt."
 
-    def __init__(self, typed: KernelClassifier, played: KernelClassifier):
-        self.typed, self.played = typed, played
+    def __init__(self, typed: KernelClassifier, played: KernelClassifier, network: bytes = None):
+        self.typed, self.played, self.network = typed, played, network
 
     def decide(
         self,
@@ -286,8 +292,10 @@ def cross_validate(
     splits, works = list(get_splits(corpus, folds, seed)), corpus.files["work_id"].to_numpy()
     for train, test in splits:
         assert_no_leak(works, train, test)
-    taught = dict(zip(("typed", "played", "excerpt"), (describe_files(corpus, view) for view in VIEWS)))
-    pieces = taught | {name: describe_files(corpus, view, seed=1) for name, view in (asked or {}).items()}  # by other chances than was learned from
+    views = dict(zip(("typed", "played", "excerpt"), ((view, 0) for view in VIEWS)))
+    views |= {name: (view, 1) for name, view in (asked or {}).items()}  # by other chances than was learned from
+    pieces = {name: describe_files(corpus, *view) for name, view in views.items()}
+    taught = {name: pieces[name] for name in ("typed", "played", "excerpt")}
     truth, settings, overlaps = np.searchsorted(corpus.composers, corpus.files["composer"]), settings_for(len(corpus.composers)), _overlaps(_joined(list(taught.values())).ngrams)
     decided = answer_unseen(list(taught.values()), pieces, truth, splits, overlaps, **settings)
 
@@ -302,8 +310,60 @@ def cross_validate(
             probabilities[name][test] = calibrated(each[test], pieces[name].onsets[test], held_out)
     right = probabilities["typed"].argmax(axis=1) == truth
     known_above = float(np.quantile(probabilities["typed"].max(axis=1)[right], 0.05)) if right.any() else 1.0
-    return dict(taught=list(taught.values()), pieces=pieces, truth=truth, works=works, splits=splits, settings=settings, overlaps=overlaps, seed=seed,
+    return dict(taught=list(taught.values()), views=views, pieces=pieces, truth=truth, works=works, splits=splits, settings=settings, overlaps=overlaps, seed=seed,
                 decided=decided, probabilities=probabilities, calibration=line(np.arange(len(truth))), known_above=known_above)
+
+# %% ../nbs/06a_best.ipynb #06a-018b
+BELOW = 0.6  # probability of the best answer, below which the network is asked too
+WINDOWS = 8  # that it hears of a piece, at most
+
+
+def is_unsure(
+    probabilities: np.ndarray,  # First opinion, shape `(pieces, composers)`
+    pieces: Pieces,
+) -> np.ndarray:
+    "Which pieces a network should be asked about too, bool of shape `(pieces,)`."
+    return (probabilities.max(axis=1) < BELOW) & (pieces.on_grid > ON_GRID) & (pieces.onsets >= SHORT)
+
+
+def windows_of(
+    notes: np.ndarray,   # Note array
+    length: int = 256,   # Onsets in a window
+) -> np.ndarray:
+    "What the network hears of a piece, from all over it, shape `(windows, length, flags)`; see `step_windows`."
+    windows, _ = step_windows(notes, length)
+    return windows[np.linspace(0, len(windows) - 1, min(len(windows), WINDOWS)).round().astype(int)]
+
+
+def ask_networks(
+    corpus: Corpus,
+    found: dict,                    # As `cross_validate` gives it
+    networks: list[keras.Model],    # One for each fold, which was taught nothing of its works
+) -> dict:
+    "The same with second opinions in the `probabilities`; the first stay as `first`, and `powers` are those of both."
+    first, rows, truth, splits = found["probabilities"], corpus.files.index.to_numpy(), found["truth"], found["splits"]
+    second, unsure = {}, {name: is_unsure(each, found["pieces"][name]) for name, each in first.items()}
+    for name, (view, seed) in found["views"].items():
+        second[name] = np.full_like(first[name], np.nan)
+        for network, (_, test) in zip(networks, splits):
+            if len(files := test[unsure[name][test]]):
+                windows = [windows_of(_seen(corpus.notes(rows[file]), view, seed)) for file in files]
+                answers = network.predict(np.concatenate(windows), batch_size=128, verbose=0)
+                second[name][files] = mean_over_files(answers, np.repeat(np.arange(len(files)), list(map(len, windows))))
+
+    def both(name: str, files: np.ndarray) -> np.ndarray:
+        return np.stack([first[name][files], second[name][files]])
+
+    doubtful = np.flatnonzero(unsure["typed"])
+    within = [tuple(np.flatnonzero(np.isin(doubtful, files)) for files in split) for split in splits]
+    _, by_fold = pool(both("typed", doubtful), truth[doubtful], within)
+    _, (powers,) = pool(both("typed", doubtful), truth[doubtful], [(np.arange(len(doubtful)),) * 2])
+    probabilities = {name: each.copy() for name, each in first.items()}
+    for name in first:
+        for of_fold, (_, test) in zip(by_fold, splits):
+            files = test[unsure[name][test]]
+            probabilities[name][files] = mixed(both(name, files), of_fold)
+    return dict(found, first=first, probabilities=probabilities, powers=powers.tolist(), unsure=unsure)
 
 # %% ../nbs/06a_best.ipynb #06a-029
 _ARRAYS = dict(mean=np.float32, scale=np.float32, step=np.float32, known=np.int8, weights=np.float16, of_ngrams=np.float16)  # of a `KernelClassifier`
@@ -332,9 +392,9 @@ def _checksum(about: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def save_model(
-    listener: Listener,       # As `learn` gives it
+    listener: Listener,       # As `learn` gives it, perhaps with a network
     path: str | os.PathLike,  # File to write, `.npz`
-    about: dict,              # `composers` in the order of the answers, `calibration`, `known_above`, and whatever else belongs to the model
+    about: dict,              # `composers` in the order of the answers, `calibration`, `known_above`, `powers` if there is a network, and whatever else belongs to the model
 ) -> None:
     "Write a model."
     from composer_classify.collection import _write
@@ -346,6 +406,8 @@ def save_model(
         step = _steps(model.known)
         values = dict(vars(model), step=step, known=np.round(model.known / step))
         arrays |= {f"{part}_{name}": values[name].astype(kind) for name, kind in _ARRAYS.items()}
+    if listener.network:
+        arrays["network"] = np.frombuffer(listener.network, np.uint8)
     arrays["tune_features"], arrays["tune_ngrams"] = (np.asarray(each, np.float32) for each in describe_piece(_tune()))
     _write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
 
@@ -368,8 +430,9 @@ def load_model(
         features, ngrams = describe_piece(_tune())
         if about["format"] != FORMAT or not np.array_equal(arrays["tune_ngrams"], ngrams) or not np.allclose(arrays["tune_features"], features, atol=1e-4):
             raise ModelError(f"{path}: was made by another version of composer_classify, which describes music otherwise; train it again")
-        _check(about)
-        return Listener(*(_part(part, arrays, about, len(features), ngrams.size) for part in ("typed", "played"))), about
+        _check(about, "network" in arrays)
+        network = arrays["network"].tobytes() if "network" in arrays else None
+        return Listener(*(_part(part, arrays, about, len(features), ngrams.size) for part in ("typed", "played")), network), about
     except FileNotFoundError:
         raise ModelError(f"{path}: does not exist; make a model with `composer-classify train CORPUS --out {path}`") from None
     except ModelError:
@@ -378,9 +441,11 @@ def load_model(
         raise ModelError(f"{path}: is not a model of composer_classify ({type(error).__name__})") from None
 
 
-def _check(about: dict) -> None:
+def _check(about: dict, network: bool) -> None:
     "Raises `ValueError` for a description that no answer can be made by."
     composers, numbers = about["composers"], [*about["calibration"], about["known_above"], *(about[part][name] for part in ("typed", "played") for name in ("reach", "median"))]
+    if network and not (len(about["powers"]) == 2 and all(isinstance(power, (int, float)) and 0 <= power <= 10 for power in about["powers"])):
+        raise ValueError("powers")
     if not isinstance(composers, list) or not all(isinstance(composer, str) for composer in composers) or not len(set(composers)) == len(composers) > 1:
         raise ValueError("composers")
     if len(about["calibration"]) != 2 or not all(isinstance(number, (int, float)) and abs(number) < 1e6 for number in numbers) or not all(abs(number) < 20 for number in about["calibration"]) or min(numbers[3:]) <= 0:
@@ -413,10 +478,19 @@ def evaluate(
     return judge(corpus, found["probabilities"]["typed"], baselines(corpus, found["splits"]))
 
 
+def _as_onnx(network: keras.Model, composers: list[str]) -> bytes:
+    from composer_classify.training import export_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(network, Path(folder, "network.onnx"), dict(composers=composers, length=network.input_shape[1], temperature=1.0))
+        return Path(folder, "network.onnx").read_bytes()
+
+
 def finish(
     corpus: Corpus,
-    found: dict,             # As `cross_validate` gives it
+    found: dict,             # As `cross_validate` gives it, or `ask_networks`
     out: str | os.PathLike,  # File to write, `.npz`
+    network: keras.Model = None,  # For second opinions, taught all files
 ) -> dict:
     "Teach a model all files and write it, with the scores and the calibration that were found in folds. Returns what was written about it."
     from importlib.metadata import version
@@ -429,7 +503,10 @@ def finish(
         calibration_error={view: reliability(truth, found["probabilities"][view])[1] for view in ("typed", "played", "excerpt")},
         n_files=len(truth), n_test_files=len(truth), n_trained=len(truth), n_works=len(np.unique(works)), data_hash=corpus.data_hash, parameters=dict(seed=found["seed"], **found["settings"]), version=version("composer_classify"),
     )
-    save_model(learn(found["taught"], truth, found["overlaps"], **found["settings"]), out, about)
+    listener = learn(found["taught"], truth, found["overlaps"], **found["settings"])
+    if network is not None:
+        about["powers"], listener.network = found["powers"], _as_onnx(network, corpus.composers)
+    save_model(listener, out, about)
     return about
 
 

@@ -13,10 +13,13 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from composer_classify.collection import Corpus
+    from composer_classify.recognition import Recognition
 
 # %% auto #0
-__all__ = ['main']
+__all__ = ['STDIN', 'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _warn(sentence: str) -> None:
@@ -42,13 +45,36 @@ def _files(names: list[str]) -> list[str]:
     return found
 
 
+STDIN = "-"
+
+
+def _answers(files: list[str], given: bytes, args: argparse.Namespace, quick: bool) -> Iterator[Recognition]:
+    "As `predict_files` answers; `-` stands for what was given on standard input."
+    from composer_classify.midi import MidiLoadError
+    from composer_classify.recognition import Recognition, Recognizer, predict_files
+
+    if STDIN not in files:
+        yield from predict_files(files, args.model, args.start, args.duration, args.top, quick)
+        return
+    recognizer = Recognizer.load(args.model)
+    for file in files:
+        try:
+            yield recognizer.predict(given if file == STDIN else file, args.start, args.duration, args.top, file)
+        except MidiLoadError as error:
+            yield Recognition.failed(file, error.reason)
+
+
 def _predict(args: argparse.Namespace) -> int:
     "Answer each file; name each that cannot be answered."
-    from composer_classify.midi import load_midi
-    from composer_classify.recognition import plot_recognition, predict_files
+    from composer_classify.midi import Limits
+    from composer_classify.recognition import FEW, listen, plot_recognition
 
-    answers, shown = [], args.json or bool(args.plot)  # timelines are seen in both
-    for answer in predict_files(_files(args.files), args.model, args.start, args.duration, args.top, timelines=shown):
+    files, answers = _files(args.files), []
+    given = sys.stdin.buffer.read(Limits.max_bytes + 1) if STDIN in files else b""
+    quick = len(files) > FEW and not (args.json or args.plot)
+    if quick:
+        _warn(f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower")
+    for answer in _answers(files, given, args, quick):
         answers.append(answer)
         if answer.error:
             _warn(f"{answer.file}: {answer.error}")
@@ -58,7 +84,8 @@ def _predict(args: argparse.Namespace) -> int:
         _print_json([answer.to_dict() for answer in answers])
     answered = [a for a in answers if not a.error]
     if args.plot and answered:
-        figure = plot_recognition(load_midi(answered[0].file).between(args.start, args.duration), answered[0])
+        name = answered[0].file
+        figure = plot_recognition(listen(given if name == STDIN else name, name, args.start, args.duration), answered[0])
         try:
             figure.savefig(args.plot, dpi=150)
         except (OSError, ValueError) as error:
@@ -70,10 +97,15 @@ def _predict(args: argparse.Namespace) -> int:
 def _print_answer(answer) -> None:
     "A few lines for a person."
     from composer_classify.all_composers import introduce
+    from composer_classify.recognition import clock
 
     print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
     if answer.ranking[1:]:
-        print("    " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
+        print("    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
+    if len(answer.timeline) > 1 and (telling := answer.telling()):
+        print(f"    sounds most like {answer.composer} from " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling))
+    if answer.piece:
+        print(f"    the piece: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}")
 
 # %% ../nbs/09_cli.ipynb #09-009
 def _collect(args: argparse.Namespace) -> int:
@@ -207,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
 
     command = add("predict", _predict, "name the composer of MIDI files")
-    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI files, or folders of them")
+    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI files, folders of them, or - for standard input")
     command.add_argument("--model", default="all", metavar="MODEL", help="all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; or a file that train wrote")
     command.add_argument("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening")
     command.add_argument("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen")

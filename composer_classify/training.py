@@ -27,8 +27,8 @@ from .preprocessing import Chunks, Sequences
 
 # %% auto #0
 __all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 'answer_files', 'others', 'fit_temperature',
-           'fingerprint', 'save_model', 'load_model', 'export_onnx', 'cross_validate', 'learn_others', 'evaluate',
-           'describe', 'train']
+           'fingerprint', 'save_model', 'load_model', 'export_onnx', 'cross_validate', 'learn_all', 'learn_others',
+           'evaluate', 'describe', 'train']
 
 # %% ../nbs/02b_training.ipynb #02b-007
 class TrainingBatches(keras.utils.PyDataset):
@@ -214,6 +214,7 @@ def export_onnx(
     import onnx
 
     _check(Path(path), model, about.get("composers"))
+    model(np.zeros((1, *(length or 8 for length in model.input_shape[1:])), np.float32))  # Keras exports no network that was never called
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # tf2onnx looks for names that NumPy gave up
         partial = Path(folder, "model.onnx")
@@ -281,6 +282,29 @@ def cross_validate(
     )
 
 # %% ../nbs/02b_training.ipynb #02b-023b
+def learn_all(
+    corpus: Corpus,
+    build: Callable[[int], keras.Model],  # Makes a network for a number of composers
+    epochs: int = 20,
+    steps: int = None,     # As for `fit`
+    balance: float = 1.0,  # As for `fit`
+    keep: str | os.PathLike = None,  # Folder for the finished network
+) -> tuple[keras.Model, dict]:
+    "A network on windows of onsets, trained on all files, and what is known about it: `composers`, `files` (how many), `history`, `seconds`. How good it is only folds can say."
+    parts = Sequences(corpus)
+    recipe = corpus.data_hash, corpus.files["path"].tolist(), parts.settings, _named(build), epochs, steps or steps_for(parts), balance, keras.version(), keras.backend.backend()
+    kept = keep and Path(keep, f"all-{fingerprint(recipe)}.keras")
+    if kept and kept.exists():
+        return load_model(kept, parts, corpus.composers)
+    begin = time.monotonic()
+    model, history = fit(build, parts, np.arange(len(corpus.files)), np.searchsorted(corpus.composers, corpus.files["composer"]), epochs, steps, balance=balance)
+    about = dict(composers=corpus.composers, files=len(corpus.files), history=history, seconds=time.monotonic() - begin)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, kept, about)
+    return model, about
+
+
 def learn_others(
     corpus: Corpus,  # All there is
     tested: Corpus,  # The part of it that will be split in folds
@@ -290,20 +314,8 @@ def learn_others(
     at_least: int = 10,  # Works that a composer must have
     keep: str | os.PathLike = None,  # Folder for the finished network
 ) -> tuple[keras.Model, dict]:
-    "A network on windows of onsets that tells the `others` apart, to start from, and what is known about it: `composers`, `files` (how many), `history`, `seconds`."
-    rest = others(corpus, tested, at_least)
-    parts = Sequences(rest)
-    recipe = rest.data_hash, rest.files["path"].tolist(), parts.settings, _named(build), epochs, steps or steps_for(parts), keras.version(), keras.backend.backend()
-    kept = keep and Path(keep, f"others-{fingerprint(recipe)}.keras")
-    if kept and kept.exists():
-        return load_model(kept, parts, rest.composers)
-    begin = time.monotonic()
-    model, history = fit(build, parts, np.arange(len(rest.files)), np.searchsorted(rest.composers, rest.files["composer"]), epochs, steps)
-    about = dict(composers=rest.composers, files=len(rest.files), history=history, seconds=time.monotonic() - begin)
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        save_model(model, kept, about)
-    return model, about
+    "A network that tells the `others` apart, to start from, and what is known about it, as `learn_all` gives them."
+    return learn_all(others(corpus, tested, at_least), build, epochs, steps, keep=keep)
 
 # %% ../nbs/02b_training.ipynb #02b-025
 def evaluate(

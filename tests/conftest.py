@@ -13,7 +13,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time, so nothing else may run beside it")
 
 
-SAMPLE = Path(__file__).parent / "samples" / "bach_bwv846.mid"
+SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
-"""Write the sample MIDI files of tests/samples from notes in code: `python tests/make_samples.py`.
+"""Write the sample MIDI files of composer_classify/samples from notes in code: `python tests/make_samples.py`.
 
-J. S. Bach (public domain): the Prelude in C major BWV 846, as it is taught, a chord of five notes a bar, broken up; and the first six bars of the Invention in C major BWV 772.
+All of them are in the public domain. J. S. Bach: the Prelude in C major BWV 846, as it is taught, a chord of five notes a bar, broken up; and the first six bars of the Invention in C major BWV 772. Mozart: the beginning of the Sonata in C major K. 545. Beethoven: that of *Für Elise* WoO 59.
 """
 from pathlib import Path
 
 import mido
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).resolve().parent.parent / "composer_classify" / "samples"
 TICKS = 480  # a quarter note
 
 CHORDS = """
@@ -49,13 +49,29 @@ INVENTION = {
                C4:2 B3:2 C4:2 D4:2 E4:2 G3:2 A3:2 B3:2         C4:2 E3:2 F#3:2 G3:2 A3:2 B3:2 C4:4
                r D3 E3 F#3 G3 E3 F#3 D3 G3:2 B2:2 C3:2 D3:2    E3 F#3 G3 E3 B3:2 C4:2 D4:2 D3:2 G3:4""",
 }
-STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "F#": 6, "G": 7, "A": 9, "B": 11}
+SONATA = {
+    "right": """C5:8 E5:4 G5:4  B4:6 C5 D5 C5:4 r:4  A5:8 G5:4 C6:4  G5:4 F5:2 E5 F5 E5:4 r:4
+                A4:2 B4 C5 D5 E5 F5 G5 A5 G5 F5 E5 D5 C5 B4 A4  G4:2 A4 B4 C5 D5 E5 F5 G5 F5 E5 D5 C5 B4 A4 G4
+                F4:2 G4 A4 B4 C5 D5 E5 F5 E5 D5 C5 B4 A4 G4 F4  E4:2 F4 G4 A4 B4 C5 D5 E5 D5 C5 B4 A4 G4 F4 E4""",
+    "left": """C4:2 G4:2 E4:2 G4:2 C4:2 G4:2 E4:2 G4:2  D4:2 G4:2 F4:2 G4:2 C4:2 G4:2 E4:2 G4:2
+               C4:2 A4:2 F4:2 A4:2 C4:2 G4:2 E4:2 G4:2  B3:2 G4:2 D4:2 G4:2 C4:2 G4:2 E4:2 G4:2
+               F3:4 r:12  E3:4 r:12  D3:4 r:12  C3:4 r:12""",
+}
+ELISE = {
+    "right": """E5 D#5  E5 D#5 E5 B4 D5 C5  A4:2 r C4 E4 A4  B4:2 r E4 G#4 B4  C5:2 r E4 E5 D#5
+                E5 D#5 E5 B4 D5 C5  A4:2 r C4 E4 A4  B4:2 r E4 C5 B4  A4:4  E5 D#5
+                E5 D#5 E5 B4 D5 C5  A4:2 r C4 E4 A4  B4:2 r E4 G#4 B4  C5:2 r E4 E5 D#5
+                E5 D#5 E5 B4 D5 C5  A4:2 r C4 E4 A4  B4:2 r E4 C5 B4  A4:4""",
+    "left": """r:2  r:6  A2 E3 A3 r:3  E2 E3 G#3 r:3  A2 E3 A3 r:3  r:6  A2 E3 A3 r:3  E2 E3 G#3 r:3  A2 E3 A3 r:3
+               r:6  A2 E3 A3 r:3  E2 E3 G#3 r:3  A2 E3 A3 r:3  r:6  A2 E3 A3 r:3  E2 E3 G#3 r:3  A2 E3 A3 r""",
+}
+STEPS = {"C": 0, "D": 2, "D#": 3, "E": 4, "F": 5, "F#": 6, "G": 7, "G#": 8, "A": 9, "B": 11}
 
 
-def invention() -> list[tuple[int, int, int]]:
-    "The beginning of the invention as (onset in ticks, duration in ticks, key)."
+def voices(piece: dict[str, str]) -> list[tuple[int, int, int]]:
+    "A piece written in voices as (onset in ticks, duration in ticks, key)."
     notes = []
-    for voice in INVENTION.values():
+    for voice in piece.values():
         at = 0
         for word in voice.split():
             name, _, length = word.partition(":")
@@ -66,16 +82,16 @@ def invention() -> list[tuple[int, int, int]]:
     return notes
 
 
-def write(notes: list[tuple[int, int, int]], path: Path, bpm: float) -> None:
+def write(notes: list[tuple[int, int, int]], path: Path, bpm: float, meter: tuple[int, int] = (4, 4), key: str = "C") -> None:
     "Write notes as a MIDI file of format 1: a track for tempo and signatures, a track for the piano."
     midi = mido.MidiFile(ticks_per_beat=TICKS)
     conductor, piano = midi.add_track(), midi.add_track()
-    conductor += [mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm)), mido.MetaMessage("time_signature", numerator=4, denominator=4),
-                  mido.MetaMessage("key_signature", key="C")]
+    conductor += [mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm)), mido.MetaMessage("time_signature", numerator=meter[0], denominator=meter[1]),
+                  mido.MetaMessage("key_signature", key=key)]
     events = sorted([(on, 1, key) for on, _, key in notes] + [(on + length, 0, key) for on, length, key in notes])
     now = 0
-    for tick, is_on, key in events:
-        piano.append(mido.Message("note_on", note=key, velocity=80 * is_on, time=tick - now))
+    for tick, is_on, pitch in events:
+        piano.append(mido.Message("note_on", note=pitch, velocity=80 * is_on, time=tick - now))
         now = tick
     midi.save(path)
 
@@ -83,4 +99,6 @@ def write(notes: list[tuple[int, int, int]], path: Path, bpm: float) -> None:
 if __name__ == "__main__":
     SAMPLES.mkdir(exist_ok=True)
     write(prelude(), SAMPLES / "bach_bwv846.mid", bpm=72)
-    write(invention(), SAMPLES / "bach_bwv772.mid", bpm=72)
+    write(voices(INVENTION), SAMPLES / "bach_bwv772.mid", bpm=72)
+    write(voices(SONATA), SAMPLES / "mozart_k545.mid", bpm=126)
+    write(voices(ELISE), SAMPLES / "beethoven_woo59.mid", bpm=72, meter=(3, 8), key="Am")

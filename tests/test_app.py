@@ -1,47 +1,214 @@
-"""The web page's server as a process, asked over HTTP by Gradio's own client."""
+"""The web page's server as a process, asked over HTTP as programs and attackers would."""
+import asyncio
+import json
+import os
+import random
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-gradio_client = pytest.importorskip("gradio_client", reason="needs the extra `app`")
-ROOT = Path(__file__).resolve().parent.parent
+pytest.importorskip("gradio", reason="needs the extra `app`")
+import httpx
+from serving import ROOT, served
+
+from composer_classify.app import LIMITS, WAITING
+
+SAMPLES = ROOT / "composer_classify" / "samples"
+FIELDS = ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "error"]
 
 
 @pytest.fixture(scope="module")
-def address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = f"import sys; from composer_classify.cli import main; sys.exit(main(['app', '--port', '{port}']))"
-    server = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(120):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+def server(tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("server")
+    with served(temporary) as (address, pid):
+        yield address, pid, temporary
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with httpx.Client(base_url=server[0], timeout=60) as client:
+        yield client
+
+
+def ask(client, content: bytes, **params) -> httpx.Response:
+    return client.post("/api/predict", params=params, content=content)
+
+
+def test_an_answer_is_that_of_the_command_line(client):
+    reply = ask(client, (SAMPLES / "bach_bwv772.mid").read_bytes(), name="bach_bwv772.mid")
+    assert reply.status_code == 200 and list(reply.json()) == FIELDS
+    code = "import sys; from composer_classify.cli import main; sys.exit(main(['predict', 'bach_bwv772.mid', '--json']))"
+    printed, = json.loads(subprocess.run([sys.executable, "-c", code], cwd=SAMPLES, capture_output=True, text=True, check=True).stdout)
+    near = lambda answer: json.loads(json.dumps(answer), parse_float=lambda number: pytest.approx(float(number), abs=2e-3))  # workers add up in another order
+    assert near(printed) == reply.json()
+
+
+def test_a_stretch_and_the_length_of_the_ranking(client):
+    answer = ask(client, (SAMPLES / "bach_bwv846.mid").read_bytes(), start=20, duration=10, top=2).json()
+    assert len(answer["ranking"]) == 2
+    assert answer["timeline"][0]["start_sec"] == 20 and answer["timeline"][-1]["end_sec"] <= 30.01
+    assert answer["piece"]["composer"] == "Bach" and answer["piece"]["offset_sec"] > 5
+
+
+BAD = {
+    "empty.mid": (b"", "is empty"),
+    "diary.mid": (b"Dear diary", "is not MIDI"),
+    "many.zip": (b"PK\x03\x04" + bytes(50), "is a zip archive"),
+    "zeros.mid": (bytes(500), "is all zero bytes"),
+    "cut.mid": (b"MThd\0\0", ""),
+    "silent.mid": (b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk\0\0\0\x04\0\xff\x2f\0", "holds no notes"),
+    "<script>alert(1)</script>.mid": (b"no", "is not MIDI"),
+    "../../etc/passwd": (b"no", "is not MIDI"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_gets_a_sentence(client, name):
+    content, reason = BAD[name]
+    reply = ask(client, content, name=name)
+    answer = reply.json()
+    assert reply.status_code == 400 and list(answer) == FIELDS
+    assert answer["file"] == name and reason in answer["error"] and "/tmp" not in reply.text and "Traceback" not in reply.text
+
+
+def test_too_large_is_refused_before_it_has_all_arrived(client):
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while sent < 50 * LIMITS.max_bytes:
+            sent += 1 << 16
+            yield bytes(1 << 16)
+
+    try:
+        assert client.post("/api/predict", content=endless()).status_code == 413
+    except httpx.TransportError:  # the server hung up while we were sending, which is as good
+        pass
+    assert sent < 10 * LIMITS.max_bytes
+    assert ask(client, bytes(LIMITS.max_bytes + 1)).status_code == 413
+
+
+@pytest.mark.parametrize("params", [dict(start=-1), dict(start="nan"), dict(duration=0), dict(duration="inf"), dict(top=0), dict(top="many"), dict(name="x" * 300)])
+def test_a_parameter_that_makes_no_sense_is_refused(client, params):
+    assert ask(client, b"no", **params).status_code == 422
+
+
+def test_only_post_and_no_pages_that_load_from_elsewhere(client):
+    assert client.get("/api/predict").status_code in (404, 405)
+    for path in ("/docs", "/redoc"):
+        assert "cdn" not in client.get(path).text
+    assert "/api/predict" in client.get("/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/file=/etc/passwd", "/gradio_api/file=../../../../etc/passwd", "/file=/etc/passwd", f"/gradio_api/file={ROOT}/settings.ini", "/gradio_api/file=settings.ini"])
+def test_no_file_of_the_server_is_given_out(client, path):
+    reply = client.get(path)
+    assert "root:" not in reply.text and "lib_name" not in reply.text
+
+
+def test_no_path_of_the_server_is_accepted(client, server):
+    "The page's own calls are not for clients, and a path in place of an upload is refused."
+    info = client.get("/gradio_api/info").json()
+    assert not info["named_endpoints"] and not info["unnamed_endpoints"]
+    config = client.get("/config").json()
+    secret = server[2] / "secret.mid"
+    secret.write_bytes((SAMPLES / "bach_bwv772.mid").read_bytes())
+    files = {component["id"] for component in config["components"] if component["type"] == "file"}
+    functions = [dependency["id"] for dependency in config["dependencies"] if files & set(dependency["inputs"])]
+    assert len(functions) == 1
+    data = [dict(path=str(secret), meta={"_type": "gradio.FileData"})]
+    client.post("/gradio_api/queue/join", json=dict(data=data, fn_index=functions[0], session_hash="stranger"))
+    said = ""
+    with client.stream("GET", "/gradio_api/queue/data", params=dict(session_hash="stranger"), timeout=20) as events:
+        for line in events.iter_lines():
+            said += line
+            if "process_completed" in line or "close_stream" in line:
                 break
-        assert server.poll() is None, "the server ended"
-        time.sleep(0.5)
-    yield f"http://127.0.0.1:{port}"
-    server.kill()
-    server.wait()
+    assert said and "Invention" not in said and str(server[2]) not in said
+    assert secret.exists()
 
 
-@pytest.fixture(scope="module")
-def client(address):
-    return gradio_client.Client(address, verbose=False)
+def test_uploads_are_limited_too(client):
+    reply = client.post("/gradio_api/upload", files={"files": ("big.mid", bytes(LIMITS.max_bytes + 1000))})
+    assert reply.status_code in (400, 413, 422)
 
 
-def test_a_file_gets_its_answer(client):
-    sentence, ranking, picture = client.predict(gradio_client.handle_file(ROOT / "tests/samples/bach_bwv772.mid"), api_name="/predict")
-    assert "Bach" in sentence and ranking["label"] == "Bach"
-    assert picture["plot"].startswith("data:image")
+def test_it_listens_on_this_machine_only(server):
+    port = int(server[0].rsplit(":", 1)[1])
+    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"]
+    mine = [address for address in listening if int(address.split(":")[1], 16) == port]
+    assert mine and all(address.startswith("0100007F") for address in mine)
 
 
-def test_a_bad_file_gets_a_sentence_and_no_path(client, tmp_path):
-    (tmp_path / "diary.mid").write_text("Dear diary")
-    sentence, ranking, picture = client.predict(gradio_client.handle_file(tmp_path / "diary.mid"), api_name="/predict")
-    assert sentence == "### diary.mid: is not MIDI (it does not begin with 'MThd')"
-    assert not ranking and picture is None
+def test_a_taken_port_gets_a_sentence(server):
+    port = server[0].rsplit(":", 1)[1]
+    code = f"import sys; from composer_classify.cli import main; sys.exit(main(['app', '--port', '{port}']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "in use" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_worker_that_dies_is_replaced(client, server):
+    "Killed from outside, as by a system that runs out of memory."
+    good = (SAMPLES / "bach_bwv772.mid").read_bytes()
+    assert ask(client, good).status_code == 200
+    for line in subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(server[1])], capture_output=True, text=True).stdout.splitlines():
+        if "spawn_main" in line:
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+    time.sleep(0.5)
+    replies = [ask(client, good) for _ in range(3)]
+    assert replies[-1].status_code == 200
+    assert all(reply.status_code == 200 or "has died" in reply.json()["error"] for reply in replies)
+
+
+async def _visitors(address: str, files: list[bytes], seconds: float, n: int = 20) -> tuple[list[float], list[int]]:
+    "So many clients at once, each asking as soon as it has its answer."
+    took, codes, end = [], [], time.monotonic() + seconds
+
+    async def visit(seed: int) -> None:
+        chance = random.Random(seed)
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+            while time.monotonic() < end:
+                begin = time.monotonic()
+                codes.append((await client.post("/api/predict", content=chance.choice(files))).status_code)
+                took.append(time.monotonic() - begin)
+
+    await asyncio.gather(*(visit(seed) for seed in range(n)))
+    return took, codes
+
+
+def _memory(pid: int) -> float:
+    "Resident megabytes of a process and its children."
+    pids = [pid, *map(int, subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split())]
+    statuses = [Path(f"/proc/{each}/status") for each in pids]
+    return sum(int(line.split()[1]) / 1024 for status in statuses if status.exists() for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+
+
+def test_more_than_may_wait_are_told_so(server):
+    "Half of those who come at once are beyond the limit: each gets an answer or a 503, and the server goes on."
+    content = (SAMPLES / "bach_bwv846.mid").read_bytes()
+
+    async def crowd():
+        async with httpx.AsyncClient(base_url=server[0], timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+            replies = await asyncio.gather(*(client.post("/api/predict", content=content) for _ in range(2 * WAITING)))
+            return [reply.status_code for reply in replies], (await client.post("/api/predict", content=content)).status_code
+
+    codes, after = asyncio.run(crowd())
+    assert set(codes) <= {200, 503} and codes.count(200) >= WAITING and after == 200
+
+
+@pytest.mark.alone
+def test_twenty_visitors_at_once(real_files, server):
+    "Nothing is lost, it stays bearable, and memory does not grow. A quarter of the minute that the project asks for; the note on the issue has the whole."
+    files = list(real_files.values())
+    asyncio.run(_visitors(server[0], files, 5))
+    before = _memory(server[1])
+    took, codes = asyncio.run(_visitors(server[0], files, 15))
+    assert set(codes) <= {200, 400} and codes.count(200) > 0.95 * len(codes)
+    assert np.quantile(took, 0.95) < 4  # 2 is the aim on an idle machine
+    assert _memory(server[1]) < before * 1.25 + 50

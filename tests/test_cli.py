@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = "tests/samples/bach_bwv772.mid"
+SAMPLE = "composer_classify/samples/bach_bwv772.mid"
 
 
 def run(*arguments, **kwargs) -> subprocess.CompletedProcess:
@@ -22,9 +22,27 @@ def test_predict_prints_the_contract():
     (answer,) = json.loads(done.stdout)
     assert list(answer) == ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "error"]
     assert answer["file"] == SAMPLE and answer["composer"] == answer["ranking"][0]["composer"] == "Bach" and len(answer["ranking"]) == 3
-    assert answer["piece"] is None and answer["error"] is None and isinstance(answer["known"], bool)
+    assert answer["error"] is None and isinstance(answer["known"], bool)
+    assert list(answer["piece"]) == ["composer", "title", "score", "offset_sec"] and answer["piece"]["composer"] == "Bach"
     for passage in answer["timeline"]:
         assert list(passage) == ["start_sec", "end_sec", "composer", "probability"] and passage["start_sec"] < passage["end_sec"]
+
+
+def test_a_person_reads_composer_passages_and_piece():
+    lines = run("predict", SAMPLE).stdout.splitlines()
+    assert lines[0].startswith(f"{SAMPLE}: Bach (Baroque, 1685), ") and lines[1].startswith("    then ")
+    assert any("sounds most like Bach from 0:0" in line for line in lines) and any(line.startswith("    the piece: Bach, ") for line in lines)
+
+
+def test_standard_input_is_read(tmp_path):
+    content = (ROOT / SAMPLE).read_bytes()
+    code = "import sys; from composer_classify.cli import main; sys.exit(main())"
+    ask = lambda given, *arguments: subprocess.run([sys.executable, "-c", code, "predict", *map(str, arguments)], input=given, capture_output=True, cwd=ROOT, timeout=60)
+    done = ask(content, "-", SAMPLE, "--json", "--plot", tmp_path / "p.png")
+    piped, named = json.loads(done.stdout)
+    assert done.returncode == 0 and piped["file"] == "-" and dict(piped, file=SAMPLE) == named and (tmp_path / "p.png").stat().st_size > 10_000
+    bad = ask(b"Dear diary", "-")
+    assert bad.returncode == 1 and bad.stderr.decode() == "composer-classify: -: is not MIDI (it does not begin with 'MThd')\n"
 
 
 def test_one_bad_file_never_stops_the_rest(tmp_path):

@@ -179,7 +179,7 @@ def test_what_is_learned_from_others_is_kept_under_all_that_made_it(tmp_path):
     for n, other in enumerate((dict(build=partial(build, width=5)), dict(build=partial(build, width=6)), dict(epochs=2), dict(at_least=4))):
         learn(**other)
         assert len(list(tmp_path.iterdir())) == n + 2 - (n > 2), "Fay has too few works either way"
-    assert [f.name for f in tmp_path.iterdir() if not f.name.startswith("others-")] == []
+    assert [f.name for f in tmp_path.iterdir() if not f.name.startswith("all-")] == []
 
 
 # ---------------------------------------------------------------- chance

@@ -19,7 +19,7 @@ from composer_classify.collection import CollectionError, collect, list_members,
 from composer_classify.midi import NOTE_DTYPE, Limits, MidiLoadError, NoteArray, load_midi, piano_roll
 
 MORE = int(os.environ.get("FUZZ", 0))
-SAMPLE = (Path(__file__).parent / "samples" / "bach_bwv846.mid").read_bytes()
+SAMPLE = (Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid").read_bytes()
 SMALL = Limits(max_seconds=600)  # rolls of six hours would take the time, not the reading
 
 

@@ -1,4 +1,4 @@
-"""Files a second that `predict` answers, one by one with timelines and many together, on one core and on all; and the whole process for one file.
+"""Files a second that `predict` answers, one by one with timeline and piece, and quickly many together, on one core and on all; and the whole process for one file.
 
 The alternative in the same run is what most do: a piano roll by `pretty_midi`, which is only the first step of an answer.
 """
@@ -37,20 +37,20 @@ def by_pretty_midi(paths: list[str]) -> int:
     return 60
 
 
-def with_timelines(paths: list[str]) -> int:
-    return len(list(predict_files(paths[:100], timelines=True)))
+def thoroughly(paths: list[str]) -> int:
+    return len(list(predict_files(paths[:100])))
 
 
 def on_one_core(paths: list[str]) -> int:
-    return len(list(predict_files(paths, n_jobs=1)))
+    return len(list(predict_files(paths, quick=True, n_jobs=1)))
 
 
 def on_all_cores(paths: list[str]) -> int:
-    return len(list(predict_files(paths)))
+    return len(list(predict_files(paths, quick=True)))
 
 
 @pytest.mark.benchmark(group="predict")
-@pytest.mark.parametrize("answer", [by_pretty_midi, with_timelines, on_one_core, on_all_cores])
+@pytest.mark.parametrize("answer", [by_pretty_midi, thoroughly, on_one_core, on_all_cores])
 def test_files_a_second(benchmark, paths, answer):
     list(predict_files(paths[:1]))  # the model is loaded
     answered = benchmark.pedantic(answer, (paths,), rounds=1)

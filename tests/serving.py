@@ -1,0 +1,45 @@
+"""The web page's server as a process of its own."""
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextlib.contextmanager
+def served(temporary: Path) -> Iterator[tuple[str, int]]:
+    "Address and process number of a server that puts its temporary files into a folder."
+    import os
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = f"import sys; from composer_classify.cli import main; sys.exit(main(['app', '--port', '{port}']))"
+    log = open(temporary / "log", "w")
+    server = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": str(temporary / "gradio")})
+    try:
+        for _ in range(240):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None, (temporary / "log").read_text()
+            time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}", server.pid
+    finally:
+        workers = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True).stdout.split()
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+            raise
+        log.close()
+        end = time.monotonic() + 10
+        while alive := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < end, f"workers outlive the server: {alive}"
+            time.sleep(0.1)
