@@ -72,16 +72,23 @@ docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installe
 lab: .venv/.dev ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs/
 
-# runs/04_cnn.yaml, or runs/04_cnn-NAME.yaml for a second run of it, holds the parameters of nbs/04_cnn.ipynb. The kernel runs in nbs/, so DATA becomes absolute.
-# RUNS="runs/06a_best.yaml runs/06b_fingerprints.yaml" makes only what is shipped.
-report: RUNS ?= $(wildcard runs/*.yaml)
-report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus with the parameters in runs/*.yaml; writes results/
+# runs/cpu/04_cnn.yaml holds the parameters of nbs/04_cnn.ipynb on a machine without a GPU. The kernel runs in nbs/, so DATA becomes absolute.
+# A notebook that is finished is not run again until it, its parameters, the library or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.
+SET ?= cpu
+ONLY ?= $(notdir $(basename $(wildcard runs/$(SET)/*.yaml)))
+report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedded) with the parameters in runs/SET: cpu, gpu or smoke; writes results/
 	@[ -n "$(DATA)" ] || { echo "Say which data: make report DATA=path/to/zip-or-corpus (or DATA=embedded)" >&2; exit 2; }
 	@[ -e "$(DATA)" ] || [ "$(DATA)" = embedded ] || { echo "There is no $(DATA)" >&2; exit 2; }
-	@mkdir -p runs/out
+	@[ -d "runs/$(SET)" ] || { echo "There is no set of parameters runs/$(SET): use SET=cpu, SET=gpu or SET=smoke" >&2; exit 2; }
+	@mkdir -p runs/out/$(SET)
 	@data="$(DATA)"; [ ! -e "$$data" ] || data=$$($(BIN)/python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$data"); \
-	for run in $(sort $(RUNS)); do name=$$(basename "$$run" .yaml); \
-	  $(BIN)/papermill "nbs/$${name%%-*}.ipynb" "runs/out/$$name.ipynb" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || exit 1; done
+	for name in $(sort $(ONLY)); do run="runs/$(SET)/$$name.yaml"; out="runs/out/$(SET)/$$name.ipynb"; \
+	  state="$$(cat "nbs/$$name.ipynb" "$$run" composer_classify/*.py | cksum) $$data"; \
+	  if [ -e "$$out" ] && [ "$$(cat "$$out.done" 2>/dev/null)" = "$$state" ]; then echo "$$name: finished before"; continue; fi; \
+	  echo "$$name: begins at $$(date +%H:%M:%S)"; \
+	  $(BIN)/papermill "nbs/$$name.ipynb" "$$out" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || { echo "$$name: failed; see $$out. The same command goes on from here" >&2; exit 1; }; \
+	  echo "$$state" > "$$out.done"; \
+	done
 
 clean: ## remove .venv and everything that was built
 	rm -rf .venv _docs _proc runs/out demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks

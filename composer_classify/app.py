@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import io
 import multiprocessing
 import os
@@ -21,6 +22,9 @@ from typing import TYPE_CHECKING
 
 import fastapi
 import numpy as np
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from .all_composers import by_birth, introduce
 from .midi import Limits, MidiLoadError, NoteArray, piano_roll, synthesize
@@ -30,15 +34,15 @@ if TYPE_CHECKING:
     import gradio as gr
 
 # %% auto #0
-__all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'STYLE', 'LIMITS', 'TEN', 'WAITING', 'DIED', 'SLOWEST', 'Workers',
-           'build_page', 'build_app', 'serve']
+__all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIMITS', 'TEN', 'LONGEST', 'DIED', 'CONTROLS',
+           'SCRIPT', 'WAITING', 'SLOWEST', 'CLOSED', 'Workers', 'build_page', 'Guard', 'build_app', 'serve']
 
 # %% ../nbs/08_app.ipynb #08-006
 SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
 TRY = {"Bach, Invention in C": "bach_bwv772.mid", "Beethoven, Für Elise": "beethoven_woo59.mid", "Mozart, Sonata K. 545": "mozart_k545.mid"}
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")  # told apart by colour-blind people too (Okabe and Ito)
 REST = "#8a8a8a"   # of all other composers
-HEARD = 60.0       # seconds of sound at most
+HEARD, DENSEST = 30.0, 4000  # seconds of sound at most, and notes in them
 STYLE = """
 .answer h2 { margin: 0 0 .3em } .answer p { margin: .3em 0 } .answer small { opacity: .75 }
 .ranking { display: grid; grid-template-columns: max-content 1fr max-content; gap: .25em .7em; align-items: center; margin: .8em 0 }
@@ -49,6 +53,10 @@ STYLE = """
 .score::after { content: ""; position: absolute; top: 0; bottom: 0; width: 2px; background: currentColor; left: calc(var(--at, -1) * 100%); opacity: calc(1 + var(--at, -1) * 1000) }
 .legend { display: flex; flex-wrap: wrap; gap: .2em 1em; font-size: .9em } .legend i { display: inline-block; width: .8em; height: .8em; border-radius: .2em; margin-right: .3em }
 .answer audio { width: 100% } .answer table { border-collapse: collapse; width: 100% } .answer td, .answer th { text-align: left; padding: .1em .6em .1em 0 }
+.choose .drop { display: block; border: 2px dashed rgba(128, 128, 128, .6); border-radius: .5em; padding: 1.2em; text-align: center; cursor: pointer }
+.choose .drop:focus-within, .choose .over { border-color: #b04a8c; background: rgba(176, 74, 140, .1) } .choose input { display: block; margin: .6em auto 0; max-width: 100% }
+.choose .buttons { display: flex; flex-wrap: wrap; gap: .6em; margin: .8em 0 } .choose button { flex: 1 1 9em; padding: .6em; border: 1px solid rgba(128, 128, 128, .6); border-radius: .4em; font: inherit; cursor: pointer }
+.choose button.primary { background: #8a2f6b; color: white; font-weight: bold } .choose .wrong { color: #c0392b; font-weight: bold }
 footer { display: none !important }
 """
 
@@ -84,7 +92,10 @@ def _data(content: bytes, kind: str) -> str:
 
 def _sound(notes: NoteArray, rate: int = 11_025) -> str:
     "A player for the notes, which moves the line over the piano roll."
-    samples, file = synthesize(notes.between(0, HEARD), rate), io.BytesIO()
+    part = notes.between(0, HEARD)
+    if len(part) > DENSEST:
+        return "<p><small>Too many notes to be played here.</small></p>"
+    samples, file = synthesize(part, rate), io.BytesIO()
     with wave.open(file, "wb") as sound:
         sound.setparams((1, 2, rate, len(samples), "NONE", ""))
         sound.writeframes((samples * 32_000).astype("<i2").tobytes())
@@ -125,15 +136,18 @@ def _predict(content: bytes, name: str, start: float, duration: float | None, to
     return _loaded("all").predict_notes(listen(content, name, start, duration, LIMITS), name, top, start).to_dict()
 
 
-def _show(chosen: tuple[str, bytes], random: bool) -> str:
-    "What the page shows for a chosen file, or for ten random seconds of it."
-    name, content = chosen
+def _wrong(sentence: str) -> str:
+    return f'<section class="answer" role="alert"><h2>That did not work</h2><p>{escape(sentence)}</p></section>'
+
+
+def _show(name: str, content: bytes, random: bool) -> str:
+    "What the page shows for a file, or for ten random seconds of it."
     try:
         start, duration = (_random_start(listen(content, name, limits=LIMITS)), TEN) if random else (0, None)
         notes = listen(content, name, start, duration, LIMITS)
         return _answer_html(notes, _loaded("all").predict_notes(notes, name, start=start))
     except MidiLoadError as error:
-        return f'<section class="answer" role="alert"><h2>That did not work</h2><p>{escape(str(error))}.</p></section>'
+        return _wrong(f"{error}.")
 
 
 def _random_start(notes: NoteArray) -> float:
@@ -142,22 +156,28 @@ def _random_start(notes: NoteArray) -> float:
     return float(np.random.default_rng().choice(early if len(early) else onsets[:1])) if len(onsets) else 0.0
 
 
-def _take(upload: str | None) -> tuple[str, bytes] | None:
-    "The name and the content of an upload, whose file is deleted."
-    if upload is None:
-        return None
-    path = Path(upload)
-    with open(path, "rb") as file:
-        content = file.read(LIMITS.max_bytes + 1)
-    path.unlink()
-    return path.name, content
+def _given(name: object, content: object) -> tuple[str, bytes]:
+    "Name and content of a file as the page sends it, in base64. Raises `MidiLoadError` for what no page sends."
+    name = name[:200] if isinstance(name, str) and name else "MIDI data"
+    if not isinstance(content, str):
+        raise MidiLoadError(name, "did not arrive")
+    if len(content) > LIMITS.max_bytes * 4 / 3 + 4:
+        raise MidiLoadError(name, f"is larger than the limit of {LIMITS.max_bytes:,} bytes")
+    try:
+        return name, base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MidiLoadError(name, "did not arrive whole") from error
 
 # %% ../nbs/08_app.ipynb #08-012
+LONGEST = 30.0  # seconds that an answer may take, once its turn has come
+DIED = "the program that answers came to an end over it"
+
+
 class Workers:
     "Processes that answer, each with a model of its own."
 
     def __init__(self, n: int = os.cpu_count() or 1):
-        self.n = n
+        self.n, self.turns, self.alone = n, asyncio.Semaphore(n), asyncio.Lock()
         self._start()
 
     def _start(self) -> None:
@@ -169,18 +189,67 @@ class Workers:
         self.pool.shutdown(cancel_futures=True)
 
     async def ask(self, function, *args):
-        "What the function returns, from a worker. Raises `BrokenProcessPool` if the worker died."
+        "What the function returns, from a worker. Raises `BrokenProcessPool` if it is the question that a worker dies of, or takes too long over."
+        try:
+            async with self.turns:
+                return await self._ask(function, *args)
+        except BrokenProcessPool:
+            async with self.alone:  # it may have been another's fault
+                return await self._ask(function, *args)
+
+    async def _ask(self, function, *args):
         pool = self.pool
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, function, *args), LONGEST)
+        except asyncio.TimeoutError as error:
+            for worker in list(pool._processes.values()):
+                worker.kill()
+            self._replace(pool)
+            raise BrokenProcessPool("took too long") from error
         except BrokenProcessPool:
-            if pool is self.pool:  # the first to notice
-                self._start()
+            self._replace(pool)
             raise
 
+    def _replace(self, pool: ProcessPoolExecutor) -> None:
+        if pool is self.pool:  # the first to notice
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._start()
+
 # %% ../nbs/08_app.ipynb #08-014
+CONTROLS = """
+<div class="choose">
+  <label class="drop">Drop a MIDI file here, or choose one<input type="file" aria-label="MIDI file"></label>
+  <p class="chosen" role="status"></p>
+  <div class="buttons"><button class="primary" id="chunk">Random ten seconds</button><button id="whole">The whole piece</button></div>
+  <div>No file at hand? Try one of these:</div>
+  <div class="buttons">SAMPLES</div>
+</div>
+"""
+SCRIPT = """
+let chosen = {};
+const find = what => element.querySelector(what), said = find('.chosen'), drop = find('.drop'), input = find('input');
+const ask = random => trigger('submit', {...chosen, random});
+const say = (text, wrong) => { said.textContent = text; said.classList.toggle('wrong', wrong); };
+const take = file => {
+  if (!file) return;
+  if (file.size > LIMIT) { chosen = {}; say(file.name + ': is larger than the limit of LIMIT bytes.', true); return; }
+  const reader = new FileReader();
+  reader.onload = () => { chosen = {name: file.name, content: reader.result.split(',')[1] || ''}; say(file.name, false); ask(false); };
+  reader.onerror = () => say(file.name + ': cannot be read.', true);
+  reader.readAsDataURL(file);
+};
+input.addEventListener('change', () => { take(input.files[0]); input.value = ''; });
+for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) drop.addEventListener(kind, event => {
+  event.preventDefault(); drop.classList.toggle('over', kind == 'dragenter' || kind == 'dragover');
+  if (kind == 'drop') take(event.dataTransfer.files[0]);
+});
+find('#chunk').addEventListener('click', () => ask(true));
+find('#whole').addEventListener('click', () => ask(false));
+for (const button of element.querySelectorAll('[data-sample]')) button.addEventListener('click', () => {
+  chosen = {sample: button.dataset.sample}; say(button.innerText, false); ask(false);
+});
+""".replace("LIMIT", str(LIMITS.max_bytes))
 WAITING = 64  # questions that may wait
-DIED = "The program that answers has died over this file. Others are answered again."
 
 
 def build_page(workers: Workers = None) -> gr.Blocks:
@@ -190,52 +259,53 @@ def build_page(workers: Workers = None) -> gr.Blocks:
     workers, recognizer = workers or Workers(), _loaded("all")
     first, *_, last = by_birth(recognizer.composers)
 
-    async def answer(file, random):
-        if file is None:
-            return None, ""
+    async def answer(event: gr.EventData) -> str:
+        asked = event._data if isinstance(event._data, dict) else {}
+        name, random = asked.get("sample"), bool(asked.get("random"))
         try:
-            return file, await workers.ask(_show, file, random)
+            if "content" in asked:
+                name, content = _given(asked.get("name"), asked["content"])
+            else:
+                if name not in TRY.values():  # no file was chosen
+                    name = str(np.random.default_rng().choice(list(TRY.values())))
+                content = (SAMPLES / name).read_bytes()
+            return await workers.ask(_show, name, content, random)
+        except MidiLoadError as error:
+            return _wrong(f"{error}.")
         except BrokenProcessPool:
-            return file, f'<section class="answer" role="alert"><h2>That did not work</h2><p>{DIED}</p></section>'
+            return _wrong(f"{name}: {DIED}.")
 
-    async def take(upload):
-        return None, *await answer(_take(upload), False)
-
-    async def random_chunk(file):
-        path = SAMPLES / str(np.random.default_rng().choice(list(TRY.values())))
-        return await answer(file or (path.name, path.read_bytes()), True)
-
-    async def whole_piece(file):
-        return await answer(file, False)
-
-    def sample(path):
-        async def show():
-            return await answer((path.name, path.read_bytes()), False)
-        return show
-
-    with gr.Blocks(title="Who composed this?", analytics_enabled=False, delete_cache=(60, 600)) as page:
-        gr.Markdown(f"# Who composed this?\nDrop a MIDI file, or ten seconds of one. This model knows {len(recognizer.composers)} composers, from {first} to {last}, and {len(recognizer.index.pieces):,} files by name.")
-        chosen = gr.State(None, time_to_live=600)
-        upload = gr.File(label="MIDI file: drop it here, or press to choose one", type="filepath", height=150)
-        with gr.Row():
-            chunk = gr.Button("Random ten seconds", variant="primary", elem_id="chunk")
-            whole = gr.Button("The whole piece", elem_id="whole")
-        gr.Markdown("No file at hand? Try one of these:")
-        with gr.Row():
-            tries = [(gr.Button(label, size="sm"), SAMPLES / name) for label, name in TRY.items()]
+    answer.__annotations__["event"] = gr.EventData  # which Gradio looks for, and cannot look up by name
+    with gr.Blocks(title="Who composed this?", analytics_enabled=False) as page:
+        gr.Markdown(f"# Who composed this?\nGive it a MIDI file, or ten seconds of one. This model knows {len(recognizer.composers)} composers, from {first} to {last}, and {len(recognizer.index.pieces):,} files by name.")
+        buttons = "".join(f'<button data-sample="{name}">{label}</button>' for label, name in TRY.items())
+        controls = gr.HTML(CONTROLS.replace("SAMPLES", buttons), js_on_load=SCRIPT, apply_default_css=False)
         shown = gr.HTML(elem_id="shown")
-        gr.Markdown("From a program: `curl --data-binary @tune.mid 'ADDRESS/api/predict?name=tune.mid&start=0&duration=10'`, with the address of this page, answers as JSON. Uploads are deleted at once.")
-
-        how = dict(outputs=[chosen, shown], api_visibility="private", concurrency_id="answers", concurrency_limit=2 * workers.n, show_progress="minimal")
-        upload.upload(take, upload, **how | dict(outputs=[upload, chosen, shown]))
-        chunk.click(random_chunk, chosen, **how)
-        whole.click(whole_piece, chosen, **how)
-        for button, path in tries:
-            button.click(sample(path), None, **how)
+        gr.Markdown("From a program: `curl --data-binary @tune.mid 'ADDRESS/api/predict?name=tune.mid&start=0&duration=10'`, with the address of this page, answers as JSON. Files are kept nowhere.")
+        controls.submit(answer, None, shown, api_visibility="private", concurrency_limit=2 * workers.n, show_progress="minimal")
+    page.state_session_capacity = 50  # visitors whose last answer is remembered, a megabyte each
     return page.queue(max_size=WAITING)
 
 # %% ../nbs/08_app.ipynb #08-016
-SLOWEST = 30.0  # seconds in which a file must have arrived
+SLOWEST = 10.0  # seconds in which a file must have arrived
+CLOSED = ("/gradio_api/upload", "/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream", "/gradio_api/component_server", "/file", "/proxy", "/stream", "/upload")
+
+
+class Guard:
+    "In front of everything else: closes the ways by which files come and go, and refuses what is larger than any file may be."
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if scope["path"].startswith(CLOSED):
+            return await JSONResponse(dict(error="there is nothing here"), 404)(scope, receive, send)
+        if scope["path"].startswith("/gradio_api") and (not length.isdigit() or int(length) > 2 * LIMITS.max_bytes or b"transfer-encoding" in dict(scope["headers"])):
+            return await JSONResponse(dict(error="is too large"), 413, {"Connection": "close"})(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 async def _body(request: fastapi.Request, most: int) -> bytes | None:
@@ -256,42 +326,55 @@ def build_app() -> fastapi.FastAPI:
 
     @asynccontextmanager
     async def life(app: fastapi.FastAPI):
-        yield
-        workers.stop()
+        try:
+            yield
+        finally:
+            workers.stop()
 
     app = fastapi.FastAPI(title="composer_classify", docs_url=None, redoc_url=None, lifespan=life)  # those pages load scripts from elsewhere
+
+    def fail(status: int, name: str, reason: str) -> JSONResponse:
+        return JSONResponse(Recognition.failed(name, reason).to_dict(), status, {"Connection": "close"} if status in (408, 413) else None)  # or the rest would still be read
+
+    @app.exception_handler(RequestValidationError)
+    async def odd(request: fastapi.Request, error: RequestValidationError) -> JSONResponse:
+        return fail(422, request.query_params.get("name", "MIDI data")[:200], "; ".join(f"{what['loc'][-1]}: {what['msg']}" for what in error.errors()))
+
+    @app.api_route("/api/predict", methods=["GET", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def other_method() -> JSONResponse:
+        return fail(405, "MIDI data", "send the bytes of a MIDI file by POST")
 
     @app.post("/api/predict")
     async def predict(
         request: fastapi.Request, name: str = fastapi.Query("MIDI data", max_length=200), start: float = fastapi.Query(0, ge=0, le=1e9, allow_inf_nan=False),
         duration: float = fastapi.Query(None, gt=0, le=1e9, allow_inf_nan=False), top: int = fastapi.Query(5, ge=1, le=1000),
-    ) -> fastapi.responses.JSONResponse:
+    ) -> JSONResponse:
         "The answer for the MIDI file in the body."
-        def fail(status: int, reason: str) -> fastapi.responses.JSONResponse:
-            return fastapi.responses.JSONResponse(Recognition.failed(name, reason).to_dict(), status, {"Connection": "close"} if status == 413 else None)  # or the rest would still be read
-
+        try:
+            content = await asyncio.wait_for(_body(request, LIMITS.max_bytes), SLOWEST)
+        except asyncio.TimeoutError:
+            return fail(408, name, f"did not arrive within {SLOWEST:.0f} seconds")
+        except ClientDisconnect:
+            return fail(400, name, "did not arrive whole")
+        if content is None:
+            return fail(413, name, f"is larger than the limit of {LIMITS.max_bytes:,} bytes")
         if len(asking) >= WAITING:
-            return fail(503, "too many are asking at once: try again in a moment")
+            return fail(503, name, "too many are asking at once: try again in a moment")
         ticket = object()
         asking.add(ticket)
         try:
-            content = await asyncio.wait_for(_body(request, LIMITS.max_bytes), SLOWEST)
-            if content is None:
-                return fail(413, f"is larger than the limit of {LIMITS.max_bytes:,} bytes")
-            return fastapi.responses.JSONResponse(await workers.ask(_predict, content, name, start, duration, top))
-        except asyncio.TimeoutError:
-            return fail(408, f"did not arrive within {SLOWEST:.0f} seconds")
+            return JSONResponse(await workers.ask(_predict, content, name, start, duration, top))
         except MidiLoadError as error:
-            return fail(400, error.reason)
+            return fail(400, name, error.reason)
         except BrokenProcessPool:
-            return fail(500, DIED)
+            return fail(500, name, DIED)
         finally:
             asking.discard(ticket)
 
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no font from another server
-    page = build_page(workers)
-    page.has_launched = True  # only then does Gradio refuse paths that are no uploads, and it forgets to say so of a page that is mounted
-    return gr.mount_gradio_app(app, page, "/", max_file_size=LIMITS.max_bytes, theme=theme, css=STYLE, footer_links=[], ssr_mode=False, show_error=False)
+    app = gr.mount_gradio_app(app, build_page(workers), "/", theme=theme, css=STYLE, footer_links=[], ssr_mode=False, show_error=False)
+    app.add_middleware(Guard)
+    return app
 
 
 def serve(

@@ -471,7 +471,7 @@ def evaluate(
     folds: int = 5,
     seed: int = 0,
 ) -> dict:
-    "Leak-free scores of the shipped kind of model on a corpus, as `evaluation.judge` reports them. Raises `ValueError` where works are too few."
+    "Leak-free scores of the shipped kind of model, without second opinions, on a corpus, as `evaluation.judge` reports them. Raises `ValueError` where works are too few."
     from composer_classify.evaluation import baselines, judge
 
     found = cross_validate(corpus, folds, seed)

@@ -13,10 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from composer_classify.collection import Corpus
-    from composer_classify.recognition import Recognition
 
 # %% auto #0
 __all__ = ['STDIN', 'main']
@@ -48,33 +45,17 @@ def _files(names: list[str]) -> list[str]:
 STDIN = "-"
 
 
-def _answers(files: list[str], given: bytes, args: argparse.Namespace, quick: bool) -> Iterator[Recognition]:
-    "As `predict_files` answers; `-` stands for what was given on standard input."
-    from composer_classify.midi import MidiLoadError
-    from composer_classify.recognition import Recognition, Recognizer, predict_files
-
-    if STDIN not in files:
-        yield from predict_files(files, args.model, args.start, args.duration, args.top, quick)
-        return
-    recognizer = Recognizer.load(args.model)
-    for file in files:
-        try:
-            yield recognizer.predict(given if file == STDIN else file, args.start, args.duration, args.top, file)
-        except MidiLoadError as error:
-            yield Recognition.failed(file, error.reason)
-
-
 def _predict(args: argparse.Namespace) -> int:
     "Answer each file; name each that cannot be answered."
     from composer_classify.midi import Limits
-    from composer_classify.recognition import FEW, listen, plot_recognition
+    from composer_classify.recognition import FEW, listen, plot_recognition, predict_files
 
     files, answers = _files(args.files), []
-    given = sys.stdin.buffer.read(Limits.max_bytes + 1) if STDIN in files else b""
+    given = {STDIN: sys.stdin.buffer.read(Limits.max_bytes + 1)} if STDIN in files else {}
     quick = len(files) > FEW and not (args.json or args.plot)
     if quick:
         _warn(f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower")
-    for answer in _answers(files, given, args, quick):
+    for answer in predict_files(files, args.model, args.start, args.duration, args.top, quick, given):
         answers.append(answer)
         if answer.error:
             _warn(f"{answer.file}: {answer.error}")
@@ -85,7 +66,7 @@ def _predict(args: argparse.Namespace) -> int:
     answered = [a for a in answers if not a.error]
     if args.plot and answered:
         name = answered[0].file
-        figure = plot_recognition(listen(given if name == STDIN else name, name, args.start, args.duration), answered[0])
+        figure = plot_recognition(listen(given.get(name, name), name, args.start, args.duration), answered[0])
         try:
             figure.savefig(args.plot, dpi=150)
         except (OSError, ValueError) as error:
@@ -228,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     def about_models(command, *models):
         command.add_argument("corpus")
         command.add_argument("--composers", metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
-        command.add_argument("--model", choices=models, default="best", help="best: likeness to known pieces, a minute for a thousand files; networks take longer (default: best)")
+        command.add_argument("--model", choices=models, default="best", help="best: likeness to known pieces, without a network for doubtful cases, a minute for a thousand files; networks take longer (default: best)")
         return command
 
     command = about_models(add("train", _train, "train a model on a corpus"), "best", "cnn", "lstm")

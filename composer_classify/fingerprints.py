@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['NEAR', 'RUN', 'REACH', 'LONGEST', 'KINDS', 'RAREST', 'COMMON', 'TICK', 'GAP', 'SPEEDS', 'TOGETHER', 'CANDIDATES',
-           'CERTAINTY', 'LISTEN', 'KNOWN', 'outer_voices', 'Fingerprints', 'fingerprints', 'Index', 'make_index',
-           'Match', 'find', 'name_piece', 'overhear']
+           'CERTAINTY', 'LISTEN', 'SURE', 'KNOWN', 'outer_voices', 'Fingerprints', 'fingerprints', 'Index',
+           'make_index', 'Match', 'find', 'name_piece', 'overhear']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 NEAR = 0.04  # seconds: of notes that begin that close together only the outermost counts
@@ -172,7 +172,7 @@ def make_index(
 
 def _readable(title: str) -> str:
     "A title whose folders stand behind it in brackets, each once."
-    *folders, name = dict.fromkeys(title.replace("_", " ").split("/"))
+    *folders, name = dict.fromkeys(" ".join(title.replace("_", " ").split()).replace(" /", "/").split("/"))
     return f"{name} ({', '.join(folders)})" if folders else name
 
 
@@ -235,7 +235,8 @@ def find(
     kind = heard.kind[which]
     rarity = 1 / np.sqrt(index.first[kind + 1] - index.first[kind])
     matches = [_align(index, heard, which[votes], second[votes]) for votes in _stretches(second, transposed, rarity, 2 * float(np.ptp(heard.second)))]
-    best = max(matches, key=lambda match: (match.votes, match.coverage, -match.offset))
+    best = max(matches, key=lambda match: (match.votes, match.coverage))
+    best = min((match for match in matches if match.piece == best.piece and match.votes >= 0.75 * best.votes), key=lambda match: abs(match.offset))  # of repeats the first
     work = index.pieces[best.piece]["work"]
     rival = max((match.votes for match in matches if index.pieces[match.piece]["work"] != work), default=0)
     return Match(**dict(vars(best), rival=rival))
@@ -285,31 +286,32 @@ def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndar
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-018
 LISTEN = 15.0  # seconds of a stretch that is listened to
+SURE = 0.99    # score from which one stretch of a piece is enough
 
 
 def name_piece(
     index: Index,
-    notes: np.ndarray,  # Note array of a piece or a part of one
+    notes: np.ndarray,    # Note array of a piece or a part of one
+    without: int = None,  # As for `find`
 ) -> dict | None:
     "Which piece it is: `composer`, `title`, `score` and `offset_sec`, the second of that piece at which the notes begin. `None` if it is not known."
     end = float(notes["onset_sec"].max(initial=0))
-    begins = [0.0] if end <= 2 * LISTEN else [part * end for part in (0.1, 0.4, 0.7)]
-    found = []
+    begins, found = [0.0] if end <= 2 * LISTEN else [part * (end - LISTEN) for part in (0, 0.4, 0.8)], []
     for begin in begins:
         part = notes[(notes["onset_sec"] >= begin) & (notes["onset_sec"] < (begin + LISTEN if len(begins) > 1 else np.inf))].copy()
         part["onset_sec"] -= begin
-        if match := find(index, part):
+        match = find(index, part, without)
+        if match and match.score >= KNOWN:
             found.append((match, begin))
-            if match.score > 0.99:
+            if match.score > SURE:
                 break
-    if not found:
+    works = [index.pieces[match.piece]["work"] for match, _ in found]
+    agreed = [each for each, work in zip(found, works) if len(begins) == 1 or each[0].score > SURE or works.count(work) > 1]
+    if not agreed:
         return None
-    match, begin = max(found, key=lambda each: each[0].score)
+    match, begin = max(agreed, key=lambda each: each[0].score)
     named = index.pieces[match.piece]
-    score = 1 - np.prod([1 - other.score for other, _ in found if index.pieces[other.piece]["work"] == named["work"]])
-    if score < KNOWN:
-        return None
-    return dict(composer=named["composer"], title=named["title"], score=round(float(score), 4), offset_sec=round(max(match.offset - begin * match.speed, 0), 2))
+    return dict(composer=named["composer"], title=named["title"], score=round(match.score, 4), offset_sec=round(max(match.offset - begin * match.speed, 0), 2))
 
 
 KNOWN = 0.5  # score below which a piece is unknown, found below

@@ -38,7 +38,7 @@ class Recognition:
     composer: str | None       # `None` where there is no answer
     probability: float | None
     ranking: list[dict]        # `composer` and `probability`, the likeliest first
-    known: bool                # whether the answer is sure enough to be worth the name
+    known: bool                # whether likeness alone is sure enough for the composer to be worth the name
     piece: dict | None         # `composer`, `title`, `score`, `offset_sec`
     timeline: list[dict]       # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if it was not asked for
     error: str | None = None   # one sentence, if there is no answer
@@ -240,15 +240,15 @@ def _pitched(notes: NoteArray, name: str) -> NoteArray:
     return pitched
 
 
-def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, quick: bool) -> list[Recognition]:
+def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, quick: bool, given: dict[str, bytes]) -> list[Recognition]:
     "The answers for a batch of files; in a hurry one multiplication does for all."
     recognizer, answers, pieces = _loaded(model), {}, {}
     for path in paths:
         try:
             if quick:
-                pieces[path] = _pitched(listen(path, path, start, duration), path)
+                pieces[path] = _pitched(listen(given.get(path, path), path, start, duration), path)
             else:
-                answers[path] = recognizer.predict(path, start, duration, top)
+                answers[path] = recognizer.predict(given.get(path, path), start, duration, top, path)
         except MidiLoadError as error:
             answers[path] = Recognition.failed(path, error.reason)
     if pieces:
@@ -273,10 +273,11 @@ def predict_files(
     duration: float = None,   # As for `Recognizer.predict`
     top: int = 5,             # As for `Recognizer.predict`
     quick: bool = False,      # The composer alone, without timeline and piece, in a tenth of the time
+    given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,         # Processes; all cores by default, for few files one
 ) -> Iterator[Recognition]:
     "The answers for many files, in order, as they come; one with an `error` for each that cannot be read. Raises `ModelError`."
-    task = partial(_answer_files, model, start=start, duration=duration, top=top, quick=quick)
+    task = partial(_answer_files, model, start=start, duration=duration, top=top, quick=quick, given=given or {})
     paths = list(map(str, paths))
     batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
     if len(paths) <= FEW:
