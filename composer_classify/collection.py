@@ -16,6 +16,7 @@ import platform
 import re
 import shutil
 import stat
+import sys
 import time
 import unicodedata
 import urllib.error
@@ -869,19 +870,39 @@ def counts(corpus: Corpus) -> dict:
     )
 
 # %% ../nbs/01_collection.ipynb #01-064
+def _accelerator() -> str:
+    "The GPU that Keras trains on, by the library that it runs on (`KERAS_BACKEND`); nothing where Keras was not used or there is none."
+    if "keras" not in sys.modules:
+        return ""
+    backend = sys.modules["keras"].backend.backend()
+    if backend == "jax":
+        import jax
+
+        found = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    elif backend == "torch":
+        import torch
+
+        found = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    else:
+        import tensorflow as tf
+
+        found = [tf.config.experimental.get_device_details(device).get("device_name", "GPU") for device in tf.config.list_physical_devices("GPU")]
+    return found[0] if found else ""
+
+
 def record(
     path: str | os.PathLike,  # The JSON file to write
     measured: dict,           # What was measured
     parameters: dict,         # With which parameters
     data_hash: str,           # On which data
 ) -> None:
-    "Write what a run measured, with parameters, data, library versions and date."
+    "Write what a run measured, with parameters, data, library versions, date and machine: its cores, and the GPU if networks were trained on one."
     versions = {}
     for package in ("composer_classify", "numpy", "pandas", "symusic", "scikit-learn", "keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "onnxruntime"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}" + (f", {device}" if (device := _accelerator()) else "")
     document = dict(measured=measured, parameters=parameters, data_hash=data_hash, date=time.strftime("%Y-%m-%d"), python=platform.python_version(), versions=versions, machine=machine)
     _write(Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()))

@@ -46,7 +46,7 @@ PIECE = st.lists(st.tuples(st.integers(0, 800), st.integers(20, 100)), min_size=
 
 @given(PIECE)
 def test_voices_are_what_they_say(events):
-    notes = note_array([second / 50 for second, _ in events], [pitch for _, pitch in events])
+    notes = note_array([second / 47 for second, _ in events], [pitch for _, pitch in events])
     for (second, pitch), outermost in zip(outer_voices(notes), (max, min)):
         expected, last = [], {}
         for note in notes:
