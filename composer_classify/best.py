@@ -391,6 +391,21 @@ def _checksum(about: str, arrays: dict[str, np.ndarray]) -> str:
     return hashlib.sha256(b"".join([about.encode(), *described])).hexdigest()
 
 
+def _unsealed(path: str | os.PathLike, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
+    "What a file of ours says about itself, and its arrays. Raises `ModelError` where it is too large or was changed, and what zipfile, NumPy and JSON raise where it is none."
+    if os.path.getsize(path) > _LARGEST:
+        raise ModelError(f"{path}: is larger than any {kind} of composer_classify")
+    with np.load(path, allow_pickle=False) as archive:
+        if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST:
+            raise ModelError(f"{path}: unpacks to more than any {kind} of composer_classify has")
+        arrays = {name: archive[name] for name in archive.files}
+    text, checksum = str(arrays.pop("about")), str(arrays.pop("checksum"))
+    about = json.loads(text)
+    if _checksum(text, arrays) != checksum:
+        raise ModelError(f"{path}: is damaged, its checksum does not fit; install composer_classify again, or make the {kind} again")
+    return about, arrays
+
+
 def save_model(
     listener: Listener,       # As `learn` gives it, perhaps with a network
     path: str | os.PathLike,  # File to write, `.npz`
@@ -417,16 +432,7 @@ def load_model(
 ) -> tuple[Listener, dict]:
     "A model and what it says about itself. Raises `ModelError` where the file is none, is damaged, or was made by a version that hears music otherwise."
     try:
-        if os.path.getsize(path) > _LARGEST:
-            raise ModelError(f"{path}: is larger than any model of composer_classify")
-        with np.load(path, allow_pickle=False) as archive:
-            if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST:
-                raise ModelError(f"{path}: unpacks to more than any model of composer_classify has")
-            arrays = {name: archive[name] for name in archive.files}
-        text, checksum = str(arrays.pop("about")), str(arrays.pop("checksum"))
-        about = json.loads(text)
-        if _checksum(text, arrays) != checksum:
-            raise ModelError(f"{path}: is damaged, its checksum does not fit; install composer_classify again, or train the model again")
+        about, arrays = _unsealed(path, "model")
         features, ngrams = describe_piece(_tune())
         if about["format"] != FORMAT or not np.array_equal(arrays["tune_ngrams"], ngrams) or not np.allclose(arrays["tune_features"], features, atol=1e-4):
             raise ModelError(f"{path}: was made by another version of composer_classify, which describes music otherwise; train it again")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .best import ModelError, _checksum
+from .best import ModelError, _checksum, _unsealed
 from .preprocessing import _over_files
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ RAREST = 4      # fingerprints that are kept of a second of music
 COMMON = 500    # places of a kind beyond which it says nothing
 TICK = 0.01     # seconds: how exactly a place is kept
 GAP = 60.0      # seconds between pieces on the clock, so that none is heard as the end of another
-_LARGEST = 1 << 28  # bytes that an index may have
 
 
 @dataclass(frozen=True)
@@ -117,16 +116,7 @@ class Index:
     def load(cls, path: str | os.PathLike) -> Index:
         "Read an index. Raises `ModelError` if it is none, is damaged or was made by another version."
         try:
-            if os.path.getsize(path) > _LARGEST:
-                raise ModelError(f"{path}: is larger than any index of composer_classify")
-            with np.load(path, allow_pickle=False) as archive:
-                if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST:
-                    raise ModelError(f"{path}: unpacks to more than any index of composer_classify has")
-                arrays = {name: archive[name] for name in archive.files}
-            text, checksum = str(arrays.pop("about")), str(arrays.pop("checksum"))
-            about = json.loads(text)
-            if _checksum(text, arrays) != checksum:
-                raise ModelError(f"{path}: is damaged, its checksum does not fit; install composer_classify again, or make the index again")
+            about, arrays = _unsealed(path, "index")
             if (about["run"], about["kinds"]) != (RUN, KINDS):
                 raise ModelError(f"{path}: was made by another version of composer_classify; make it again")
             first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
