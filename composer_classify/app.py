@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 
 from .all_composers import by_birth, introduce
 from .midi import Limits, MidiLoadError, NoteArray, piano_roll, synthesize
-from .recognition import Recognition, Recognizer, _loaded, clock, listen
+from .recognition import Recognition, _loaded, clock, listen
 
 if TYPE_CHECKING:
     import gradio as gr
