@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -203,6 +206,14 @@ def load_model(
     return model, about
 
 # %% ../nbs/02b_training.ipynb #02b-019
+_EXPORT = "import sys, keras; from composer_classify.training import _write_onnx; _write_onnx(keras.saving.load_model(sys.argv[1]), sys.argv[2])"
+
+
+def _write_onnx(model: keras.Model, path: str | os.PathLike) -> None:
+    model(np.zeros((1, *(length or 8 for length in model.input_shape[1:])), np.float32))  # Keras exports no network that was never called
+    model.export(path, format="onnx", verbose=False)
+
+
 def export_onnx(
     model: keras.Model,
     path: str | os.PathLike,  # File to write, `.onnx`
@@ -214,11 +225,15 @@ def export_onnx(
     import onnx
 
     _check(Path(path), model, about.get("composers"))
-    model(np.zeros((1, *(length or 8 for length in model.input_shape[1:])), np.float32))  # Keras exports no network that was never called
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # tf2onnx looks for names that NumPy gave up
-        partial = Path(folder, "model.onnx")
-        model.export(partial, format="onnx", verbose=False)
+        partial, whole = Path(folder, "model.onnx"), Path(folder, "model.keras")
+        if keras.backend.backend() == "jax":  # whose networks Keras exports by a library of their own; the file of a network is the same for all
+            model.save(whole)
+            other = "tensorflow" if importlib.util.find_spec("tensorflow") else "torch"
+            subprocess.run([sys.executable, "-c", _EXPORT, whole, partial], check=True, stdout=subprocess.DEVNULL, env=os.environ | {"KERAS_BACKEND": other})
+        else:
+            _write_onnx(model, partial)
         proto = onnx.load(partial)
     onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
     _write(Path(path), lambda file: file.write(proto.SerializeToString()))
