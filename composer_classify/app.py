@@ -28,14 +28,14 @@ from starlette.requests import ClientDisconnect
 
 from .all_composers import by_birth, introduce
 from .midi import Limits, MidiLoadError, NoteArray, piano_roll, synthesize
-from .recognition import Recognition, _loaded, clock, listen
+from .recognition import Recognition, _loaded, clock, cut_out, listen
 
 if TYPE_CHECKING:
     import gradio as gr
 
 # %% auto #0
-__all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIMITS', 'TEN', 'LONGEST', 'DIED', 'CONTROLS',
-           'SCRIPT', 'WAITING', 'SLOWEST', 'CLOSED', 'Workers', 'build_page', 'Guard', 'build_app', 'serve']
+__all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIMITS', 'TEN', 'LONGEST', 'DIED', 'LOST',
+           'CONTROLS', 'SCRIPT', 'WAITING', 'SLOWEST', 'CLOSED', 'Workers', 'build_page', 'Guard', 'build_app', 'serve']
 
 # %% ../nbs/08_app.ipynb #08-006
 SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
@@ -143,8 +143,10 @@ def _wrong(sentence: str) -> str:
 def _show(name: str, content: bytes, random: bool) -> str:
     "What the page shows for a file, or for ten random seconds of it."
     try:
-        start, duration = (_random_start(listen(content, name, limits=LIMITS)), TEN) if random else (0, None)
-        notes = listen(content, name, start, duration, LIMITS)
+        notes, start = listen(content, name, limits=LIMITS), 0.0
+        if random:
+            start = _random_start(notes)
+            notes = cut_out(notes, start, TEN)
         return _answer_html(notes, _loaded("all").predict_notes(notes, name, start=start))
     except MidiLoadError as error:
         return _wrong(f"{error}.")
@@ -171,6 +173,7 @@ def _given(name: object, content: object) -> tuple[str, bytes]:
 # %% ../nbs/08_app.ipynb #08-012
 LONGEST = 30.0  # seconds that an answer may take, once its turn has come
 DIED = "the program that answers came to an end over it"
+LOST = (BrokenProcessPool, asyncio.TimeoutError)  # what is raised for such a question
 
 
 class Workers:
@@ -189,7 +192,7 @@ class Workers:
         self.pool.shutdown(cancel_futures=True)
 
     async def ask(self, function, *args):
-        "What the function returns, from a worker. Raises `BrokenProcessPool` if it is the question that a worker dies of, or takes too long over."
+        "What the function returns, from a worker. Raises one of `LOST` for a question that a worker dies of or takes too long over."
         try:
             async with self.turns:
                 return await self._ask(function, *args)
@@ -201,11 +204,11 @@ class Workers:
         pool = self.pool
         try:
             return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, function, *args), LONGEST)
-        except asyncio.TimeoutError as error:
+        except asyncio.TimeoutError:
             for worker in list(pool._processes.values()):
                 worker.kill()
             self._replace(pool)
-            raise BrokenProcessPool("took too long") from error
+            raise
         except BrokenProcessPool:
             self._replace(pool)
             raise
@@ -272,7 +275,7 @@ def build_page(workers: Workers = None) -> gr.Blocks:
             return await workers.ask(_show, name, content, random)
         except MidiLoadError as error:
             return _wrong(f"{error}.")
-        except BrokenProcessPool:
+        except LOST:
             return _wrong(f"{name}: {DIED}.")
 
     answer.__annotations__["event"] = gr.EventData  # which Gradio looks for, and cannot look up by name
@@ -366,7 +369,7 @@ def build_app() -> fastapi.FastAPI:
             return JSONResponse(await workers.ask(_predict, content, name, start, duration, top))
         except MidiLoadError as error:
             return fail(400, name, error.reason)
-        except BrokenProcessPool:
+        except LOST:
             return fail(500, name, DIED)
         finally:
             asking.discard(ticket)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -229,7 +229,7 @@ def find(
     best = min((match for match in matches if match.piece == best.piece and match.votes >= 0.75 * best.votes), key=lambda match: abs(match.offset))  # of repeats the first
     work = index.pieces[best.piece]["work"]
     rival = max((match.votes for match in matches if index.pieces[match.piece]["work"] != work), default=0)
-    return Match(**dict(vars(best), rival=rival))
+    return replace(best, rival=rival)
 
 
 def _look_up(index: Index, heard: Fingerprints) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'FEW', 'Recognition', 'Likeness',
-           'Network', 'Recognizer', 'listen', 'predict_files', 'clock', 'plot_recognition']
+           'Network', 'Recognizer', 'listen', 'cut_out', 'predict_files', 'clock', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 @dataclass(frozen=True)
@@ -223,8 +223,16 @@ def listen(
     duration: float = None,   # Seconds to listen to; to the end if not given
     limits: Limits = Limits(),
 ) -> NoteArray:
-    "What sounds in a stretch of a file, from 0 on, as a recogniser wants it. Raises `MidiLoadError`."
-    notes = load_midi(source, name, limits)
+    "What sounds in a stretch of a file, as a recogniser wants it. Raises `MidiLoadError`."
+    return cut_out(load_midi(source, name, limits), start, duration)
+
+
+def cut_out(
+    notes: NoteArray,
+    start: float = 0,        # Seconds into the piece
+    duration: float = None,  # Seconds; to the end if not given
+) -> NoteArray:
+    "What sounds in a stretch of a piece, moved so that it begins at 0; what began on a beat still does."
     if not start and duration is None:
         return notes
     part = notes.between(start, duration)

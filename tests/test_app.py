@@ -199,6 +199,24 @@ def test_a_worker_that_dies_costs_no_answer(server):
     assert asyncio.run(crowd()) == [200] * 30
 
 
+def test_a_question_that_takes_too_long_is_ended(monkeypatch):
+    "And the next one is answered by new workers."
+    from composer_classify import app
+
+    monkeypatch.setattr(app, "LONGEST", 6.0)
+
+    async def ask_both():
+        workers, begin = app.Workers(1), time.monotonic()
+        with pytest.raises(app.LOST):
+            await workers.ask(time.sleep, 300)
+        took, answer = time.monotonic() - begin, await workers.ask(len, "abc")
+        workers.stop()
+        return took, answer
+
+    took, answer = asyncio.run(ask_both())
+    assert took < 20 and answer == 3
+
+
 def test_who_hangs_up_leaves_no_trace(server, client):
     port = int(server[0].rsplit(":", 1)[1])
     for _ in range(3):

@@ -63,8 +63,7 @@ def test_neither_key_nor_tempo_matters(events, semitones, speed, reach):
     onsets = np.array([second / 5 for second, _ in events])  # so far apart that nothing becomes simultaneous
     notes = note_array(onsets, [pitch for _, pitch in events])
     other = notes.copy()
-    other["pitch"] += semitones % 256 if semitones >= 0 else 0
-    other["pitch"] -= -semitones if semitones < 0 else 0
+    other["pitch"] = notes["pitch"].astype(int) + semitones
     other["onset_sec"] *= speed
     first, second = fingerprints(notes, reach), fingerprints(other, reach)
     if speed < 1 or max(onsets, default=0) * speed < 9:  # faster music has more fingerprints that are short enough
