@@ -59,7 +59,7 @@ test: .venv/.dev ## generated files up to date, then every notebook, then tests/
 	  echo "These did not match the notebooks, or were not clean. 'make prepare' has just written them again: look, then commit them."; \
 	  diff .venv/before .venv/after | sed -n 's/^[<>] [0-9]* [0-9]* /  /p' | sort -u; exit 1; } >&2
 	$(BIN)/nbdev_test --n_workers 2 --timing --do_print
-	$(BIN)/python -m pytest tests -m "not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests -m alone
 
 docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installed, smalldocs otherwise
@@ -73,7 +73,7 @@ lab: .venv/.dev ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs/
 
 # runs/cpu/04_cnn.yaml holds the parameters of nbs/04_cnn.ipynb on a machine without a GPU. The kernel runs in nbs/, so DATA becomes absolute.
-# A notebook that is finished is not run again until it, its parameters, the library or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.
+# A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.
 SET ?= cpu
 ONLY ?= $(notdir $(basename $(wildcard runs/$(SET)/*.yaml)))
 report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedded) with the parameters in runs/SET: cpu, gpu or smoke; writes results/
@@ -83,7 +83,7 @@ report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedd
 	@mkdir -p runs/out/$(SET)
 	@data="$(DATA)"; [ ! -e "$$data" ] || data=$$($(BIN)/python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$data"); \
 	for name in $(sort $(ONLY)); do run="runs/$(SET)/$$name.yaml"; out="runs/out/$(SET)/$$name.ipynb"; \
-	  state="$$(cat "nbs/$$name.ipynb" "$$run" composer_classify/*.py | cksum) $$data"; \
+	  state="$$(cat "nbs/$$name.ipynb" "$$run" composer_classify/*.py | cksum) $$data $${KERAS_BACKEND:-tensorflow}"; \
 	  if [ -e "$$out" ] && [ "$$(cat "$$out.done" 2>/dev/null)" = "$$state" ]; then echo "$$name: finished before"; continue; fi; \
 	  echo "$$name: begins at $$(date +%H:%M:%S)"; \
 	  $(BIN)/papermill "nbs/$$name.ipynb" "$$out" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || { echo "$$name: failed; see $$out. The same command goes on from here" >&2; exit 1; }; \

@@ -224,9 +224,11 @@ def pool(
 
     pooled, powers = np.zeros(answers.shape[1:]), []
     for train, test in splits:
-        best = minimize(unlikely, np.ones(len(answers)), (train,), "L-BFGS-B", bounds=[(0, 10)] * len(answers))
-        pooled[test] = mixed(answers[:, test], best.x)
-        powers.append(best.x)
+        best = np.ones(len(answers))
+        if len(train):
+            best = minimize(unlikely, best, (train,), "L-BFGS-B", bounds=[(0, 10)] * len(answers)).x
+        pooled[test] = mixed(answers[:, test], best)
+        powers.append(best)
     return pooled, np.array(powers)
 
 # %% ../nbs/06_all_composers.ipynb #06-040

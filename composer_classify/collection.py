@@ -890,6 +890,13 @@ def _accelerator() -> str:
     return found[0] if found else ""
 
 
+def _processor() -> str:
+    "The processor by its name, where the system tells it."
+    cpuinfo = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
 def record(
     path: str | os.PathLike,  # The JSON file to write
     measured: dict,           # What was measured
@@ -903,6 +910,6 @@ def record(
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    machine = f"{os.cpu_count()} cores, {platform.machine()}" + (f", {device}" if (device := _accelerator()) else "")
+    machine = f"{os.cpu_count()} cores, {_processor()}" + (f", {device}" if (device := _accelerator()) else "")
     document = dict(measured=measured, parameters=parameters, data_hash=data_hash, date=time.strftime("%Y-%m-%d"), python=platform.python_version(), versions=versions, machine=machine)
     _write(Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()))

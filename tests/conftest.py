@@ -5,12 +5,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from composer_classify.collection import Corpus, collect
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "alone: measures time, so nothing else may run beside it")
+    config.addinivalue_line("markers", "alone: measures time or memory, or looks at what such a run has made, so nothing else may run beside it")
+
+
+def pytest_collection_modifyitems(items):
+    "The file that takes longest begins first, so that the others run beside it."
+    items.sort(key=lambda item: item.path.name != "test_report.py")
 
 
 SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"
@@ -28,8 +34,12 @@ def real_zip() -> Path:
 
 @pytest.fixture(scope="session")
 def real_corpus(real_zip, tmp_path_factory) -> Corpus:
-    "The corpus made of it."
-    return collect(real_zip, tmp_path_factory.mktemp("real") / "corpus", n_jobs=2)
+    "The corpus made of it, once for all the processes that the tests are spread over."
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        return Corpus.open(folder / "corpus") if (folder / "corpus" / "manifest.parquet").exists() else collect(real_zip, folder / "corpus", n_jobs=2)
 
 
 @pytest.fixture(scope="session")

@@ -521,6 +521,7 @@ def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run)
         assert 0 < said["peak"] <= 1.5 * 2**30
 
 
+@pytest.mark.alone
 def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
     corpus, said = real_run
     top = corpus.manifest[~corpus.manifest["nested"]]
@@ -532,11 +533,13 @@ def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
     assert (said["files"], said["readable"], said["unreadable"], said["nested"]) == (4026, 4025, 1, 86)
 
 
+@pytest.mark.alone
 def test_real_folders_hold_what_the_report_counts(real_run):
     counted = summary(real_run[0])["from its folder"][["Bach", "Beethoven", "Chopin", "Mozart"]].tolist()
     assert counted == [1024, 213, 136, 257 - 1]  # one of Mozart's is a rondo by Beethoven, and has been corrected
 
 
+@pytest.mark.alone
 def test_real_corpus_is_whole_and_opens_at_once(real_run):
     corpus, _ = real_run
     start = time.perf_counter()

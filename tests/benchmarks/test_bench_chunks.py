@@ -2,7 +2,6 @@
 
 For `pretty_midi` the reading is for free here: its objects are made before the clock starts, each piece is painted once, and all its chunks count.
 """
-import os
 import warnings
 
 import numpy as np
@@ -12,18 +11,13 @@ import pytest
 from composer_classify.collection import collect
 from composer_classify.preprocessing import Chunks, Sequences
 
-pytestmark = pytest.mark.alone
 fastest: dict[str, float] = {}  # chunks a second of each
 
 
 @pytest.fixture(scope="module")
-def corpus(request, tmp_path_factory):
-    "200 real files, or the sample in ten folders."
+def corpus(contents, tmp_path_factory):
+    "The files in ten folders."
     folder = tmp_path_factory.mktemp("chunks")
-    if os.environ.get("COMPOSER_CLASSIFY_ZIP"):
-        contents = list(request.getfixturevalue("real_files").values())
-    else:
-        contents = [request.getfixturevalue("prelude")]
     for k, content in enumerate(contents):
         (folder / "in" / f"Composer {k % 10}").mkdir(parents=True, exist_ok=True)
         (folder / "in" / f"Composer {k % 10}" / f"{k}.mid").write_bytes(content)

@@ -8,7 +8,7 @@ import pytest
 from composer_classify.fingerprints import Index, find, make_index, outer_voices, overhear
 from composer_classify.recognition import PIECES
 
-pytestmark = [pytest.mark.alone, pytest.mark.benchmark(group="ten seconds")]
+pytestmark = pytest.mark.benchmark(group="ten seconds")
 N = 30
 
 

@@ -2,7 +2,6 @@
 
 The alternative in the same run is what most do: a piano roll by `pretty_midi`, which is only the first step of an answer.
 """
-import os
 import subprocess
 import sys
 import warnings
@@ -12,15 +11,11 @@ import pytest
 
 from composer_classify.recognition import predict_files
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
-def paths(request, tmp_path_factory) -> list[str]:
-    "200 real files five times, or the sample a thousand times."
+def paths(contents, tmp_path_factory) -> list[str]:
+    "The files five times."
     folder = tmp_path_factory.mktemp("files")
-    real = os.environ.get("COMPOSER_CLASSIFY_ZIP")
-    contents = list(request.getfixturevalue("real_files").values()) if real else [request.getfixturevalue("prelude")] * 200
     for k, content in enumerate(contents * 5):
         (folder / f"{k:04d}.mid").write_bytes(content)
     return sorted(map(str, folder.iterdir()))
