@@ -76,7 +76,7 @@ lab: .venv/.dev ## JupyterLab on the notebooks
 # A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.
 SET ?= cpu
 ONLY ?= $(notdir $(basename $(wildcard runs/$(SET)/*.yaml)))
-report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedded) with the parameters in runs/SET: cpu, gpu or smoke; writes results/
+report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedded) with the parameters in runs/SET: cpu, gpu or smoke; writes results/ and the figures of the site
 	@[ -n "$(DATA)" ] || { echo "Say which data: make report DATA=path/to/zip-or-corpus (or DATA=embedded)" >&2; exit 2; }
 	@[ -e "$(DATA)" ] || [ "$(DATA)" = embedded ] || { echo "There is no $(DATA)" >&2; exit 2; }
 	@[ -d "runs/$(SET)" ] || { echo "There is no set of parameters runs/$(SET): use SET=cpu, SET=gpu or SET=smoke" >&2; exit 2; }
@@ -89,6 +89,7 @@ report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedd
 	  $(BIN)/papermill "nbs/$$name.ipynb" "$$out" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || { echo "$$name: failed; see $$out. The same command goes on from here" >&2; exit 1; }; \
 	  echo "$$state" > "$$out.done"; \
 	done
+	@[ "$(SET)" = smoke ] || { echo "The pages, with what was measured:" && $(BIN)/python tests/render.py pages && $(MAKE) --no-print-directory prepare; }
 
 clean: ## remove .venv and everything that was built
 	rm -rf .venv _docs _proc runs/out demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks

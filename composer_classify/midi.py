@@ -595,7 +595,7 @@ def plot_roll(
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(10, 3), layout="constrained")
+        _, ax = plt.subplots(figsize=(9, 3), layout="constrained")
     used = np.flatnonzero(roll.any(axis=1))
     low, high = (used[0] - 1, used[-1] + 2) if len(used) else (21, 109)
     ax.imshow(roll[low:high], aspect="auto", origin="lower", cmap="PuRd", interpolation="nearest", extent=(0, roll.shape[1] / fs, low - 0.5, high - 0.5))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['CHORDS', 'FEW', 'N_BINS', 'NGRAMS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers',
-           'plot_by_composer', 'plot_signatures', 'transpose', 'stretch', 'write_augmented', 'key_fit', 'note_features',
-           'feature_table', 'observations', 'ngram_counts', 'describe_piece', 'ngram_table', 'metadata', 'Chunks',
-           'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
+           'plot_by_composer', 'count_signatures', 'plot_signatures', 'transpose', 'stretch', 'write_augmented',
+           'key_fit', 'note_features', 'feature_table', 'observations', 'ngram_counts', 'describe_piece', 'ngram_table',
+           'metadata', 'Chunks', 'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -79,21 +79,26 @@ def plot_by_composer(
     return fig
 
 # %% ../nbs/02_preprocessing.ipynb #02-020
-def plot_signatures(
+def count_signatures(
     table: pd.DataFrame,  # As `features` gives
     column: str,          # `time_signatures` or `key_signatures`
-    most: int = 12,       # The commonest to draw
-    title: str = "",
-):
-    "How many files of each composer hold each time or key signature."
-    import matplotlib.pyplot as plt
-    import seaborn as sns
+    most: int = 12,       # The commonest to count
+) -> pd.DataFrame:
+    "How many files of each composer hold each time or key signature: a row a signature, a column a composer."
+    import pandas as pd
 
     each = table[["composer", column]].assign(signature=table[column].str.split()).explode("signature", ignore_index=True).dropna()
-    order = each["signature"].value_counts().index[:most]
-    fig, ax = plt.subplots(figsize=(9, 3.2), layout="constrained")
-    sns.countplot(each, x="signature", hue="composer", order=order, hue_order=sorted(table["composer"].unique()), palette="magma", ax=ax)
-    ax.set(xlabel=column.replace("_", " "), ylabel="files", title=title)
+    return pd.crosstab(each["signature"], each["composer"]).loc[each["signature"].value_counts().index[:most]]
+
+
+def plot_signatures(
+    counts: pd.DataFrame,  # As `count_signatures` gives
+    title: str = "",
+):
+    "A bar for each signature and composer."
+    ax = counts.plot.bar(figsize=(8, 3.2), colormap="magma", width=0.8, rot=0, xlabel="", ylabel="files", title=title)
+    ax.legend(frameon=False)
+    ax.figure.set_layout_engine("constrained")
     return ax
 
 # %% ../nbs/02_preprocessing.ipynb #02-028

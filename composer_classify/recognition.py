@@ -313,7 +313,7 @@ def plot_recognition(
 
     from composer_classify.midi import piano_roll, plot_roll
 
-    fig, axes = plt.subplot_mosaic([["roll", "ranking"], ["timeline", "ranking"]], figsize=(11, 4), height_ratios=[5, 1], width_ratios=[3, 1], layout="constrained")
+    fig, axes = plt.subplot_mosaic([["roll", "ranking"], ["timeline", "ranking"]], figsize=(8.5, 4), height_ratios=[5, 1], width_ratios=[3, 1], layout="constrained")
     names = list(dict.fromkeys([r["composer"] for r in answer.ranking] + [p["composer"] for p in answer.timeline]))
     color = {name: plt.get_cmap("magma")(0.2 + 0.65 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
     start = answer.timeline[0]["start_sec"] if answer.timeline else 0

@@ -2,8 +2,9 @@
 
 python tests/render.py readme   # nbs/index.ipynb -> README.md
 python tests/render.py site     # nbs/ -> _proc/, which quarto or smalldocs then turns into pages
+python tests/render.py pages    # run the notebooks in nbs/ (or those that are named), so that their outputs show what results/ holds
 """
-import base64, json, posixpath, re, shutil, sys
+import base64, json, os, posixpath, re, shutil, sys, time
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -73,5 +74,24 @@ def site():
         (proc/pages.get(p, p.name)).write_text(s, encoding="utf-8")
 
 
+def pages(*names):
+    "Run notebooks with the parameters that they have, and keep what they put out; warnings are not for readers."
+    import nbformat
+    from nbclient import NotebookClient
+
+    nbs = root/"nbs"
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # figures are outputs, not windows
+    for path in [nbs/f"{o}.ipynb" for o in names] or sorted(nbs.glob("*.ipynb")):
+        begin = time.monotonic()
+        nb = nbformat.read(path, as_version=4)
+        NotebookClient(nb, timeout=None, resources={"metadata": {"path": str(nbs)}}).execute()
+        for cell in nb.cells:
+            if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        new = path.with_suffix(".new")
+        nbformat.write(nb, new)
+        new.replace(path)
+        print(f"{path.name}: {time.monotonic() - begin:.0f} s", flush=True)
+
+
 if __name__ == "__main__":
-    {"readme": readme, "site": site}[sys.argv[1]]()
+    {"readme": readme, "site": site, "pages": pages}[sys.argv[1]](*sys.argv[2:])

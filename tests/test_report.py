@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,23 @@ def test_every_parameter_is_one_of_its_notebook(run):
 def test_the_sets_hold_the_same_notebooks():
     names = {folder: sorted(path.stem for path in (ROOT / "runs" / folder).glob("*.yaml")) for folder in ("cpu", "gpu", "smoke")}
     assert names["cpu"] == names["gpu"] == names["smoke"]
+
+
+def said(output: dict) -> str:
+    "The words of an output of a cell."
+    data = output.get("data", {})
+    return "".join(output.get("text") or data.get("text/markdown") or data.get("text/plain", ""))
+
+
+def test_the_pages_show_what_results_hold(tmp_path):
+    "What the front page, the story and the card put out is what they put out when they are run now."
+    names = ["index", "model_card", "what_leaked"]
+    for folder in ("nbs", "results", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("composer_classify", "_quarto.yml", "settings.ini"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, "tests/render.py", "pages", *names], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    for name in names:
+        there, now = (json.loads((folder / "nbs" / f"{name}.ipynb").read_text())["cells"] for folder in (ROOT, tmp_path))
+        shown = [[said(output) for cell in cells for output in cell.get("outputs", [])] for cells in (there, now)]
+        assert shown[0] == shown[1] and len(shown[0]) > 3
