@@ -96,7 +96,9 @@ def plot_signatures(
     title: str = "",
 ):
     "A bar for each signature and composer."
-    ax = counts.plot.bar(figsize=(8, 3.2), colormap="magma", width=0.8, rot=0, xlabel="", ylabel="files", title=title)
+    import seaborn as sns
+
+    ax = counts.plot.bar(figsize=(8, 3.2), color=sns.color_palette("magma", counts.shape[1]), width=0.8, rot=0, xlabel="", ylabel="files", title=title)
     ax.legend(frameon=False)
     ax.figure.set_layout_engine("constrained")
     return ax

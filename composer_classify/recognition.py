@@ -326,7 +326,7 @@ def plot_recognition(
     telling = answer.telling() if len(answer.timeline) > 1 else []
     for begin, end in telling:
         axes["timeline"].plot([begin - start, end - start], [0.5, 0.5], color="black", lw=3, solid_capstyle="butt", clip_on=False)
-    axes["timeline"].set(yticks=[], xlim=axes["roll"].get_xlim(), ylim=(-0.4, 0.5), xlabel="seconds" + f" (black: speaks most for {answer.composer})" * bool(telling), ylabel="sounds\nlike")
+    axes["timeline"].set(yticks=[], xlim=axes["roll"].get_xlim(), ylim=(-0.4, 0.5), xlabel="seconds" + f" (line on top: speaks most for {answer.composer})" * bool(telling), ylabel="sounds\nlike")
     axes["roll"].set_xlabel("")
     axes["ranking"].barh([r["composer"] for r in answer.ranking][::-1], [r["probability"] for r in answer.ranking][::-1], color=[color[r["composer"]] for r in answer.ranking][::-1])
     axes["ranking"].set(xlim=(0, 1), xlabel="probability")
