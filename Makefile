@@ -15,7 +15,7 @@ export TF_ENABLE_ONEDNN_OPTS ?= 1
 STATE := find nbs composer_classify README.md -type f ! -path '*/__pycache__/*' ! -path '*/.*' -exec cksum {} + 2>/dev/null | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install prepare test docs lab report clean
+.PHONY: help demo install prepare test docs lab hooks report clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -66,30 +66,26 @@ docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installe
 	$(BIN)/python tests/render.py site
 	@if command -v quarto >/dev/null; then cd _proc && quarto render --no-cache; \
 	elif [ -x $(BIN)/smalldocs ]; then $(BIN)/smalldocs render --quiet _proc; \
-	else echo "The site needs Quarto, or a Python from 3.11 on (for smalldocs): make clean docs PYTHON=python3.11" >&2; exit 1; fi
+	else echo "The site needs Quarto, or a Python from 3.11 on (for smalldocs): rm -r .venv; make docs PYTHON=python3.11" >&2; exit 1; fi
 	@rm -rf _docs && mv _proc/_docs _docs && echo "The site: _docs/index.html"
 
-lab: .venv/.dev ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab nbs/
+lab: .venv/.dev ## JupyterLab on the notebooks; LAB="--no-browser --port 8890" for more
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab nbs/ $(LAB)
 
-# runs/cpu/04_cnn.yaml holds the parameters of nbs/04_cnn.ipynb on a machine without a GPU. The kernel runs in nbs/, so DATA becomes absolute.
+# nbdev's hooks name its programs as if .venv were activated; git must find them without that.
+hooks: .venv/.dev ## once a clone: notebooks are cleaned when JupyterLab saves them, and merged cell by cell
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks
+	@git config --file .gitconfig merge.nbdev-merge.driver "'$(CURDIR)/$(BIN)/nbdev_merge' %O %A %B %P"
+	@printf '#!/bin/sh\n"%s"\n' "$(CURDIR)/$(BIN)/nbdev_trust" > .git/hooks/post-merge
+
+# runs/cpu/04_cnn.yaml holds the parameters of nbs/04_cnn.ipynb on a machine without a GPU. Afterwards every page is run once more, as the site shows what results/ holds.
 # A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.
 SET ?= cpu
-ONLY ?= $(notdir $(basename $(wildcard runs/$(SET)/*.yaml)))
-report: .venv/.dev ## run the notebooks on DATA=path/to/zip-or-corpus (or embedded) with the parameters in runs/SET: cpu, gpu or smoke; writes results/ and the figures of the site
-	@[ -n "$(DATA)" ] || { echo "Say which data: make report DATA=path/to/zip-or-corpus (or DATA=embedded)" >&2; exit 2; }
-	@[ -e "$(DATA)" ] || [ "$(DATA)" = embedded ] || { echo "There is no $(DATA)" >&2; exit 2; }
-	@[ -d "runs/$(SET)" ] || { echo "There is no set of parameters runs/$(SET): use SET=cpu, SET=gpu or SET=smoke" >&2; exit 2; }
-	@mkdir -p runs/out/$(SET)
-	@data="$(DATA)"; [ ! -e "$$data" ] || data=$$($(BIN)/python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$data"); \
-	for name in $(sort $(ONLY)); do run="runs/$(SET)/$$name.yaml"; out="runs/out/$(SET)/$$name.ipynb"; \
-	  state="$$(cat "nbs/$$name.ipynb" "$$run" composer_classify/*.py | cksum) $$data $${KERAS_BACKEND:-tensorflow}"; \
-	  if [ -e "$$out" ] && [ "$$(cat "$$out.done" 2>/dev/null)" = "$$state" ]; then echo "$$name: finished before"; continue; fi; \
-	  echo "$$name: begins at $$(date +%H:%M:%S)"; \
-	  $(BIN)/papermill "nbs/$$name.ipynb" "$$out" -f "$$run" -p corpus "$$data" --cwd nbs --log-output || { echo "$$name: failed; see $$out. The same command goes on from here" >&2; exit 1; }; \
-	  echo "$$state" > "$$out.done"; \
-	done
+report: export TF_CPP_MIN_LOG_LEVEL := 2
+report: export JUPYTER_PREFER_ENV_PATH := 1
+report: .venv/.dev ## run the notebooks on DATA=path/to/the/Kaggle/zip with the parameters in runs/SET: cpu, gpu or smoke (for DATA=embedded); writes results/ and the pages
+	@$(BIN)/python runs/report.py "$(SET)" "$(DATA)" $(ONLY)
 	@[ "$(SET)" = smoke ] || { echo "The pages, with what was measured:" && $(BIN)/python tests/render.py pages && $(MAKE) --no-print-directory prepare; }
 
-clean: ## remove .venv and everything that was built
-	rm -rf .venv _docs _proc runs/out demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks
+clean: ## remove .venv and everything that was built, but for what was trained (runs/out)
+	rm -rf .venv _docs _proc demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks

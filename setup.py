@@ -1,4 +1,5 @@
 """Packaging, all of it read from settings.ini (nbdev's own template needs pkg_resources, which setuptools no longer has)."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -15,6 +16,13 @@ def lines(key):
     return [o.strip() for o in cfg.get(key, "").splitlines() if o.strip()]
 
 
+def on_pypi(readme):
+    "The front page, with links and pictures that lead to the repository."
+    pages = f"{cfg['git_url']}/blob/{cfg['branch']}/"
+    s = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)([^)\s]+\))", rf"\1{cfg['git_url']}/raw/{cfg['branch']}/\2", readme)
+    return re.sub(r"((?<!!)\[[^\]\n]*\]\()(?![a-z]+:|#)([^)\s]+\))", rf"\1{pages}\2", s)
+
+
 suffix = "_requirements"
 readme = here/"README.md"
 
@@ -22,7 +30,7 @@ setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description=on_pypi(readme.read_text(encoding="utf-8")) if readme.exists() else "",
     long_description_content_type="text/markdown",
     author=cfg["author"],
     url=cfg["git_url"],

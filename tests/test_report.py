@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "out" / "smoke"
@@ -46,9 +47,15 @@ def test_a_report_is_written_though_it_is_killed_on_the_way():
     for result in results.values():
         assert {"measured", "parameters", "data_hash", "versions", "machine", "python", "date"} <= set(result) and "cores" in result["machine"]
     assert report("DATA=embedded").stdout.count("finished before") == len(NAMES)
+    (OUT / "results" / "collection.json").unlink()
+    with FileLock(OUT / "lock"):  # as another report that is running holds it
+        assert "Another report" in report("DATA=embedded").stderr
+    again = report("DATA=embedded", "ONLY=01_collection 06b_fingerprints").stdout  # what was lost is made again, and nothing else
+    assert re.findall(r"^(\S+): begins", again, re.M) == ["01_collection"] and "06b_fingerprints: finished before" in again
 
 
-@pytest.mark.parametrize("settings, sentence", [((), "Say which data"), (("DATA=nowhere.zip",), "There is no nowhere.zip"), (("DATA=embedded", "SET=tpu"), "There is no set of parameters runs/tpu")])
+@pytest.mark.parametrize("settings, sentence", [((), "Say which data"), (("DATA=nowhere.zip",), "There is no nowhere.zip"), (("DATA=embedded", "SET=tpu"), "There is no set of parameters runs/tpu"),
+    (("DATA=embedded", "SET=cpu"), "The set cpu is for the Kaggle collection"), (("DATA=embedded", "ONLY=03_lstm nope"), "There are no parameters for nope"), (("DATA=embedded", "KERAS_BACKEND=jaxx"), "use tensorflow, jax or torch")])
 def test_wrong_usage_gets_a_sentence(settings, sentence):
     done = report(*settings)
     assert done.returncode != 0 and sentence in done.stderr
