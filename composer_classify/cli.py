@@ -256,7 +256,7 @@ def main(
         _warn(f"{error.filename or 'the system'}: {error.strerror or error}")
         return 1
     except ModuleNotFoundError as error:
-        extra = {"gradio": "app", "music21": "embedded", "kagglehub": "kaggle"}.get(error.name.split(".")[0], "train")
+        extra = {"fastapi": "app", "gradio": "app", "music21": "embedded", "kagglehub": "kaggle"}.get(error.name.split(".")[0], "train")
         _warn(f"this command needs {error.name}: pip install 'composer_classify[{extra}]'")
         return 1
     except KeyboardInterrupt:

@@ -39,5 +39,7 @@ def test_it_answers_in_an_empty_environment(wheel, tmp_path):
     sample = ROOT / "composer_classify" / "samples" / "beethoven_woo59.mid"
     done = subprocess.run([str(python.parent / "composer-classify"), "predict", str(sample), "--plot", str(tmp_path / "p.png")], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Beethoven (Classical, 1770)" in done.stdout and "Elise" in done.stdout and (tmp_path / "p.png").exists()
+    page = subprocess.run([str(python.parent / "composer-classify"), "app"], cwd=tmp_path, capture_output=True, text=True)
+    assert page.returncode == 1 and "composer_classify[app]" in page.stderr
     installed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True).stdout
     assert "tensorflow" not in installed and "gradio" not in installed and "scikit-learn" not in installed
