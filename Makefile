@@ -70,7 +70,7 @@ docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installe
 	@rm -rf _docs && mv _proc/_docs _docs && echo "The site: _docs/index.html"
 
 lab: .venv/.dev ## JupyterLab on the notebooks; LAB="--no-browser --port 8890" for more
-	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab nbs/ $(LAB)
+	$(BIN)/jupyter lab nbs/ $(LAB)
 
 # nbdev's hooks name its programs as if .venv were activated; git must find them without that.
 hooks: .venv/.dev ## once a clone: notebooks are cleaned when JupyterLab saves them, and merged cell by cell
@@ -82,7 +82,6 @@ hooks: .venv/.dev ## once a clone: notebooks are cleaned when JupyterLab saves t
 # A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.
 SET ?= cpu
 report: export TF_CPP_MIN_LOG_LEVEL := 2
-report: export JUPYTER_PREFER_ENV_PATH := 1
 report: .venv/.dev ## run the notebooks on DATA=path/to/the/Kaggle/zip with the parameters in runs/SET: cpu, gpu or smoke (for DATA=embedded); writes results/ and the pages
 	@$(BIN)/python runs/report.py "$(SET)" "$(DATA)" $(ONLY)
 	@[ "$(SET)" = smoke ] || { echo "The pages, with what was measured:" && $(BIN)/python tests/render.py pages && $(MAKE) --no-print-directory prepare; }

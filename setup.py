@@ -18,9 +18,7 @@ def lines(key):
 
 def on_pypi(readme):
     "The front page, with links and pictures that lead to the repository."
-    pages = f"{cfg['git_url']}/blob/{cfg['branch']}/"
-    s = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)([^)\s]+\))", rf"\1{cfg['git_url']}/raw/{cfg['branch']}/\2", readme)
-    return re.sub(r"((?<!!)\[[^\]\n]*\]\()(?![a-z]+:|#)([^)\s]+\))", rf"\1{pages}\2", s)
+    return re.sub(r"(!?)(\[[^\]\n]*\]\()(?![a-z]+:|#)", lambda m: f"{m[0]}{cfg['git_url']}/{'raw' if m[1] else 'blob'}/{cfg['branch']}/", readme)
 
 
 suffix = "_requirements"

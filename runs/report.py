@@ -8,6 +8,8 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from composer_classify.collection import hash_source
+
 root = Path(__file__).resolve().parent.parent
 nbs, runs, library = root/"nbs", root/"runs", root/"composer_classify"
 gpu_seen = "import sys, keras; from composer_classify.collection import _accelerator; sys.exit(not _accelerator())"
@@ -22,12 +24,10 @@ def sources(name):
     return "\0".join("".join(cell["source"]) for cell in json.loads((nbs/f"{name}.ipynb").read_text(encoding="utf-8"))["cells"])
 
 
-def state(run, data, backend):
-    "All that decides what comes out of a run, but for the machine. Of a folder the names and sizes count."
-    files = [p for p in sorted(data.rglob("*")) if p.is_file()] if data.is_dir() else []
-    held = checksum(data) if data.is_file() else [(p.relative_to(data).as_posix(), p.stat().st_size) for p in files]
+def state(run, *given):
+    "All that decides what comes out of a run, but for the machine: what it is given, its parameters, and the code."
     code = checksum(run, root/"constraints.txt", *sorted(library.glob("*.py")), *sorted(library.glob("tables/*.csv")))
-    return hashlib.sha256(repr([sources(run.stem), code, str(data), held, backend]).encode()).hexdigest()
+    return hashlib.sha256(repr([sources(run.stem), code, *given]).encode()).hexdigest()
 
 
 def written(parameters, since):
@@ -46,7 +46,7 @@ def finished(done, now):
 
 def check(which, data, names, backend):
     "What can be known to go wrong before hours have passed, as a sentence; nothing if all is well."
-    sets = sorted(p.name for p in runs.iterdir() if any(p.glob("*.yaml")))
+    sets = sorted({p.parent.name for p in runs.glob("*/*.yaml")})
     known = sorted(p.stem for p in (runs/which).glob("*.yaml")) if which in sets else []
     if not known: return f"There is no set of parameters runs/{which}: use SET={', SET='.join(sets)}"
     if wrong := [name for name in names if name not in known]: return f"There are no parameters for {', '.join(wrong)} in runs/{which}: ONLY may hold {' '.join(known)}"
@@ -67,10 +67,11 @@ def report(which, data, names, backend):
     log.addFilter(lambda record: record.levelno >= logging.WARNING or "Ending Cell" not in record.getMessage())
     logging.basicConfig(level=logging.WARNING, handlers=[log])
     logging.getLogger("papermill").setLevel(logging.INFO)
-    begin, data = time.time(), Path(os.path.abspath(data)) if data != "embedded" else Path(data)
+    begin, held = time.time(), data
+    if data != "embedded": data, held = os.path.abspath(data), hash_source(data)  # notebooks run in nbs/
     for name in names or sorted(p.stem for p in (runs/which).glob("*.yaml")):
         run, copy = runs/which/f"{name}.yaml", out/f"{name}.ipynb"
-        done, now, parameters = copy.with_suffix(".done"), state(run, data, backend), yaml.safe_load(run.read_text(encoding="utf-8"))
+        done, now, parameters = copy.with_suffix(".done"), state(run, data, held, backend), yaml.safe_load(run.read_text(encoding="utf-8"))
         if finished(done, now):
             print(f"{name}: finished before", flush=True)
             continue
@@ -78,7 +79,7 @@ def report(which, data, names, backend):
         print(f"{name}: begins at {time.strftime('%H:%M:%S')}", flush=True)
         since = time.time()
         try:
-            papermill.execute_notebook(nbs/f"{name}.ipynb", copy, {**parameters, "corpus": str(data)}, cwd=nbs, log_output=True, progress_bar=False)
+            papermill.execute_notebook(nbs/f"{name}.ipynb", copy, {**parameters, "corpus": data}, cwd=nbs, log_output=True, progress_bar=False)
         except papermill.PapermillExecutionError as error:
             return f"{name}: failed in cell {error.cell_index + 1} with {error.ename}: {str(error.evalue).splitlines()[0] if error.evalue else ''}\nThe whole of it is in {copy.relative_to(root)}. What is finished is kept; once the cause is mended, the same command goes on."
         done.write_text(json.dumps(dict(state=now, written=written(parameters, since))))

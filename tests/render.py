@@ -96,17 +96,15 @@ def site():
 
 def pages(*names):
     "Run notebooks with the parameters that they have, and keep what they put out; warnings are not for readers."
-    import nbformat
-    from nbclient import NotebookClient
+    import nbformat, papermill
 
     nbs = root/"nbs"
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # figures are outputs, not windows
     for path in [nbs/f"{o}.ipynb" for o in names] or sorted(nbs.glob("*.ipynb")):
         begin = time.monotonic()
-        nb = nbformat.read(path, as_version=4)
-        NotebookClient(nb, timeout=None, resources={"metadata": {"path": str(nbs)}}).execute()
-        for cell in nb.cells:
-            if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        nb, done = nbformat.read(path, as_version=4), papermill.execute_notebook(path, None, cwd=nbs, progress_bar=False)
+        for cell, ran in zip(nb.cells, done.cells):
+            if cell.cell_type == "code": cell.outputs = [o for o in ran.outputs if o.get("name") != "stderr"]
         new = path.with_suffix(".new")
         nbformat.write(nb, new)
         new.replace(path)

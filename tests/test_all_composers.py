@@ -3,6 +3,7 @@
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -180,6 +181,14 @@ def test_a_pool_trusts_whoever_is_right():
     other = truth.copy()
     other[splits[0][1]] = rng.integers(4, size=100)
     assert (pool([good, chance], other, splits[:1])[0][splits[0][1]] == pooled[splits[0][1]]).all()  # a fold's own truth has no say in it
+
+
+def test_a_pool_that_has_learned_nothing_trusts_all_alike():
+    answers, nobody = np.full((2, 3, 4), 0.25), np.arange(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as of the mean of nothing
+        pooled, powers = pool(list(answers), np.zeros(3, int), [(nobody, np.arange(3))])
+    assert (powers == 1).all() and pooled == pytest.approx(answers[0])
 
 
 # ---------------------------------------------------------------- someone else, and the map

@@ -1,5 +1,6 @@
 """The site, built as `make docs` builds it, in a real browser: every page, every internal link, at the size of a desk and of a telephone."""
 import http.server
+import re
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def test_a_page_is_whole_and_readable(site, browser, name):
     assert wrong == []
     assert page.evaluate("[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src)") == []
     assert page.locator("h1").count() >= 1 and len(page.locator("main, body").first.inner_text()) > 500
+    assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
     text = page.content()
+    assert "VAR_POSITIONAL" not in text and not re.search(r"\[`\w+`\]\(", "".join(page.locator("pre").all_inner_texts()))
     assert str(ROOT) not in text and tempfile.gettempdir() + "/" not in text and "Traceback (most recent" not in text
     for width in (1280, 390):
         page.set_viewport_size(dict(width=width, height=844))

@@ -1,4 +1,5 @@
 """The wheel, built in isolation, holds the models, the tables and nothing else, and answers in an empty environment."""
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,9 @@ def test_it_holds_the_models_the_tables_and_nothing_else(wheel):
     assert all(name.startswith("composer_classify/") for name in names)
     assert kinds == {("", ".py"), ("weights", ".npz"), ("samples", ".mid"), ("tables", ".csv")}
     assert {Path(name).name for name in names if "/weights/" in name} == {"all.npz", "four.npz", "pieces.npz"}
+    front, = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
+    links = re.findall(r"\]\(([^)\s]+)\)", zipfile.ZipFile(wheel).read(front).decode())
+    assert len(links) > 10 and all(link.startswith(("https://", "#")) for link in links)  # PyPI has no files to lead to
     assert 20e6 < wheel.stat().st_size < 45e6
 
 
