@@ -9,12 +9,16 @@ import io
 import os
 import re
 import struct
-from dataclasses import dataclass
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from symusic import Score
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -22,14 +26,14 @@ if TYPE_CHECKING:
     import pretty_midi
 
 # %% auto #0
-__all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'CHANNELS', 'ROUNDING',
-           'NoteArray', 'MidiLoadError', 'Limits', 'load_midi', 'read_mido', 'piano_roll', 'plot_roll',
-           'to_pretty_midi', 'synthesize', 'audio']
+__all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'GHOST', 'CHANNELS',
+           'ROUNDING', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi', 'read_mido', 'keep_messages',
+           'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
 
 # %% ../nbs/00_midi.ipynb #00-006
 NOTE_DTYPE = np.dtype([
-    ("onset_sec", "f8"), ("duration_sec", "f4"),    # an onset late in a long piece needs the precision, a duration does not
-    ("onset_beat", "f8"), ("duration_beat", "f4"),  # a beat is a quarter note
+    ("onset_sec", "f8"), ("duration_sec", "f8"),    # so that the end of a long note falls into the right frame
+    ("onset_beat", "f8"), ("duration_beat", "f8"),  # a beat is a quarter note
     ("pitch", "u1"), ("velocity", "u1"), ("program", "u1"),
     ("track", "u2"),                                # one number for each (track, channel, program) of the file
     ("is_drum", "?"),
@@ -40,8 +44,10 @@ KEY_SIGNATURE_DTYPE = np.dtype([("onset_sec", "f8"), ("onset_beat", "f8"), ("fif
 PEDAL_DTYPE = np.dtype([("track", "u2"), ("onset_sec", "f8"), ("offset_sec", "f8")])
 
 # %% ../nbs/00_midi.ipynb #00-008
-_NO_EVENTS = dict(tempos=np.array([(0, 0, 120)], TEMPO_DTYPE), time_signatures=np.empty(0, TIME_SIGNATURE_DTYPE), key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE),
-                  pedals=np.empty(0, PEDAL_DTYPE), ticks_per_beat=480, repairs=())  # what MIDI takes for granted
+_NO_EVENTS = dict(  # what MIDI takes for granted
+    tempos=np.array([(0, 0, 120)], TEMPO_DTYPE), time_signatures=np.empty(0, TIME_SIGNATURE_DTYPE),
+    key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE), pedals=np.empty(0, PEDAL_DTYPE), ticks_per_beat=480, repairs=(), lost="")
+GHOST = 1e-4  # seconds: of a note that overlaps a stretch by less, nothing is heard in it (times are sums of floats)
 
 
 class NoteArray(np.ndarray):
@@ -52,6 +58,7 @@ class NoteArray(np.ndarray):
     pedals: np.ndarray           # `PEDAL_DTYPE`: from when to when a sustain pedal was down
     ticks_per_beat: int          # the file's resolution
     repairs: tuple[str, ...]     # what had to be put right to read the file; empty for a sound one
+    lost: str                    # what of the file could not be read; empty for a whole one
 
     def __new__(cls, notes: np.ndarray, **piece) -> NoteArray:
         self = np.asarray(notes, NOTE_DTYPE).view(cls)
@@ -83,13 +90,15 @@ class NoteArray(np.ndarray):
         start: float,            # Seconds
         duration: float = None,  # Seconds; to the end if not given
     ) -> NoteArray:
-        "What sounds in a stretch of time, cut to it and moved so that it begins at 0: notes, pedals, tempo and signatures. Raises `ValueError` for a negative duration."
+        """What sounds in a stretch of time, cut to it and moved so that it begins at 0: notes, pedals, tempo, signatures.
+        A note that overlaps it by less than `GHOST` is left out. Raises `ValueError` for a negative duration."""
         if duration is not None and duration < 0:
             raise ValueError(f"the duration must not be negative, and is {duration}")
         end = np.inf if duration is None else start + duration
         onset, offset = self["onset_sec"], self["onset_sec"] + self["duration_sec"]
-        inside = (onset < end) & (offset > start)
-        part, first_beat, last_beat = self[inside].copy(), self._beat(start), self._beat(end)
+        overlap = np.minimum(offset, end) - np.maximum(onset, start)
+        inside = (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)  # a note that short is heard where it is whole
+        part, first_beat, last_beat = self[inside].copy(), self.beat_at(start), self.beat_at(end)
         offset_beat = np.minimum(part["onset_beat"] + part["duration_beat"], last_beat)
         part["onset_beat"] = np.maximum(part["onset_beat"] - first_beat, 0)
         part["duration_beat"] = offset_beat - first_beat - part["onset_beat"]
@@ -103,7 +112,7 @@ class NoteArray(np.ndarray):
         part.pedals = pedals
         return part[np.lexsort((part["pitch"], part["onset_sec"]))]
 
-    def _beat(self, second: float) -> float:
+    def beat_at(self, second: float) -> float:
         "The beat that falls on a second, by the tempo map."
         tempo = self.tempos[max(np.searchsorted(self.tempos["onset_sec"], second, "right") - 1, 0)]
         return float(tempo["onset_beat"] + (second - tempo["onset_sec"]) * tempo["bpm"] / 60)
@@ -113,7 +122,8 @@ def _cut_events(events: np.ndarray, start: float, end: float, first_beat: float)
     "The tempo changes or signatures that hold between two times, moved so that these begin at 0."
     begin = max(np.searchsorted(events["onset_sec"], start, "right") - 1, 0)
     part = events[begin:np.searchsorted(events["onset_sec"], end, "left")].copy()
-    part["onset_sec"], part["onset_beat"] = np.maximum(part["onset_sec"] - start, 0), np.maximum(part["onset_beat"] - first_beat, 0)
+    part["onset_sec"] = np.maximum(part["onset_sec"] - start, 0)
+    part["onset_beat"] = np.maximum(part["onset_beat"] - first_beat, 0)
     return part
 
 # %% ../nbs/00_midi.ipynb #00-010
@@ -131,298 +141,627 @@ class MidiLoadError(ValueError):
 @dataclass(frozen=True)
 class Limits:
     "Bounds beyond which a file is refused."
-    max_bytes: int = 16 * 2**20    # of one MIDI file
-    max_rewritten: int = 2**20     # bytes of a file that must be rewritten to be read, which is slow
+    max_bytes: int = 16 * 2**20     # of one MIDI file
+    max_irregular: int = 4 * 2**20  # bytes of a file that must be read event by event, which is slow
     max_notes: int = 500_000
     max_seconds: float = 6 * 3600
 
 # %% ../nbs/00_midi.ipynb #00-014
-def _unwrap_riff(data: bytes, name: str) -> bytes:
-    "The MIDI stream inside a RIFF (`RMID`) envelope."
+def _unwrap_riff(data: bytes, name: str) -> tuple[bytes, list[str]]:
+    "The MIDI stream inside a RIFF (`RMID`) envelope, and what was repaired. Raises `MidiLoadError`."
     if data[8:12] != b"RMID":
         raise MidiLoadError(name, "is a RIFF file of another kind (sound or video?), not MIDI")
     at = 12
     while at + 8 <= len(data):
-        kind, size = data[at:at + 4], int.from_bytes(data[at + 4:at + 8], "little")
+        kind, begin = data[at:at + 4], at + 8
+        end = begin + int.from_bytes(data[at + 4:begin], "little")
         if kind == b"data":
-            if at + 8 + size > len(data):
-                raise MidiLoadError(name, "is cut off inside its RIFF envelope")
-            return data[at + 8:at + 8 + size]
-        at += 8 + size + size % 2
+            wrong = ["its RIFF envelope gives a wrong length"] if end > len(data) else []
+            return data[begin:end], ["taken out of its RIFF envelope", *wrong]
+        at = end + end % 2
     raise MidiLoadError(name, "is a RIFF envelope with no MIDI inside")
 
 # %% ../nbs/00_midi.ipynb #00-016
-def _split(data: bytes, name: str) -> tuple[int, int, list[bytes], list[str]]:
-    "Walk header and tracks. Returns format, time division, track chunks and repairs; raises if a part is missing."
+_PADDING = bytes(16)  # zeros behind a stream: what begins in its last byte may be looked at like the rest
+_END_OF_TRACK = b"\xff\x2f\x00"
+
+
+@dataclass
+class _Stream:
+    "A MIDI stream, and where its tracks lie."
+    data: bytes                    # with `_PADDING`
+    format: int
+    division: int                  # as in the header
+    announced: int                 # tracks, by the header
+    begin: list[int]               # of the events of each track
+    end: list[int]
+    whole: list[bool]              # whether each track has as many bytes as it claims
+    repairs: list[str]
+    wrong: int = 0                 # tracks whose length does not fit
+
+    @property
+    def octets(self) -> np.ndarray:
+        "The data, uint8."
+        return np.frombuffer(self.data, np.uint8)
+
+
+def _some(n: int, what: str) -> str:
+    "A number of things: `1 track`, `2 tracks`."
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _is_chunk(data: bytes, at: int) -> bool:
+    "Whether a chunk begins here: a track, or another kind (four letters and a length that fits)."
+    kind, length = data[at:at + 4], int.from_bytes(data[at + 4:at + 8], "big")
+    return kind == b"MTrk" or len(kind) == 4 and kind.isalnum() and at + 8 + length <= len(data)
+
+
+def _track_end(data: bytes, begin: int, claimed: int) -> int:
+    "Where a track ends: where it claims to, if a chunk, the end of the file or of the track confirms it; else before the next."
+    if claimed == len(data) or _is_chunk(data, claimed) or data[begin:claimed].endswith(_END_OF_TRACK):
+        return min(claimed, len(data))
+    following = data.find(b"MTrk", begin)
+    return len(data) if following < 0 else following
+
+
+def _split(data: bytes, name: str) -> _Stream:
+    "Header and tracks of data that begins with `MThd`. Raises `MidiLoadError` if there are none."
     if len(data) < 14:
         raise MidiLoadError(name, "is cut off inside its header")
-    size, format, n_tracks, division = struct.unpack(">IHHh", data[4:14])
-    if not 6 <= size <= len(data) - 8:
-        raise MidiLoadError(name, f"is cut off: its header claims {size:,} bytes and {len(data) - 8:,} are there")
+    size, format, announced, division = struct.unpack(">IHHh", data[4:14])
     if division == 0:
         raise MidiLoadError(name, "has a time division of zero, so its notes have no length")
     if format > 2:
         raise MidiLoadError(name, f"is of MIDI format {format}, which does not exist (0, 1 and 2 do)")
-    at, tracks, repairs = 8 + size, [], [f"a header of {size} bytes was read as one of 6"] if size > 6 else []
+    stream = _Stream(data + _PADDING, format, division, announced, [], [], [], [])
+    if size != 6:
+        stream.repairs.append(f"a header of {size:,} bytes was read as one of 6")
+    at = 8 + size if size > 6 and _is_chunk(data, 8 + size) else 14
     while at + 8 <= len(data):
-        kind, size = data[at:at + 4], int.from_bytes(data[at + 4:at + 8], "big")
-        if len(tracks) >= n_tracks and kind != b"MTrk":
+        begin, claimed = at + 8, at + 8 + int.from_bytes(data[at + 4:at + 8], "big")
+        if data[at:at + 4] == b"MTrk":
+            at = _track_end(data, begin, claimed)
+            stream.wrong += at != claimed
+            stream.begin.append(begin)
+            stream.end.append(at)
+            stream.whole.append(claimed <= len(data))
+        elif (following := claimed if _is_chunk(data, at) else data.find(b"MTrk", at)) >= 0:
+            at = following
+        else:
             break
-        if at + 8 + size > len(data):
-            raise MidiLoadError(name, f"is cut off: a chunk claims {size:,} bytes and {len(data) - at - 8:,} are there")
-        if kind == b"MTrk":
-            tracks.append(data[at:at + 8 + size])
-        at += 8 + size
-    if len(tracks) < max(n_tracks, 1):
-        raise MidiLoadError(name, f"is cut off: its header announces {n_tracks} tracks and {len(tracks)} are there")
-    if endless := sum(not track.endswith(b"\xff\x2f\x00") for track in tracks):
-        repairs.append(f"{endless} tracks without an end were read up to their last event")
-    if len(tracks) > n_tracks:
-        repairs.append(f"the header counts {n_tracks} tracks, the file holds {len(tracks)}: all were read")
+    found = len(stream.begin)
+    if found > announced:
+        stream.repairs.append(f"the header counts {_some(announced, 'track')}, the file holds {found:,}: all were read")
     if at < len(data):
-        repairs.append(f"{len(data) - at:,} bytes behind the last track were ignored")
-    return format, division, tracks, repairs
-
-
-def _join(format: int, division: int, tracks: list[bytes]) -> bytes:
-    "A MIDI stream of these track chunks."
-    return struct.pack(">4sIHHh", b"MThd", 6, format, len(tracks), division) + b"".join(tracks)
+        stream.repairs.append(f"{_some(len(data) - at, 'byte')} behind the last track ignored")
+    return stream
 
 # %% ../nbs/00_midi.ipynb #00-018
-_BAD_KEY = re.compile(rb"\xff\x59\x02(?:[\x08-\xf8].|.[^\x00\x01])", re.DOTALL)  # more than 7 sharps or flats, or neither major nor minor
+@dataclass
+class _Events:
+    "The events of all tracks in the order of the file; every column but the last has the shape `(n,)`."
+    tick: np.ndarray    # int64, from the beginning of the track
+    status: np.ndarray  # uint8: kind and channel of a message, also under running status; 240 or more for the rest
+    first: np.ndarray   # uint8: the data bytes of a message, 0 for one that is not there
+    second: np.ndarray  # uint8
+    track: np.ndarray   # int32
+    place: np.ndarray   # int64: where in the stream its status byte stands, or would stand
+    end: np.ndarray     # int64 of shape `(tracks,)`: the tick at which each track ends
+
+    @cached_property
+    def kind(self) -> np.ndarray:
+        "The upper half of the status byte, uint8: 9 for a stroke, 15 for what is no message of a channel."
+        return self.status >> 4
+
+    def channel(self, rows: np.ndarray) -> np.ndarray:
+        "Track and channel of some messages, as one number each, int64."
+        return self.track.take(rows).astype(np.int64) << 4 | self.status.take(rows) & 15
+
+    @cached_property
+    def metas(self) -> np.ndarray:
+        "Rows of meta events by time, those of one tick in the order of the file."
+        rows = np.flatnonzero(self.status == _META)
+        return rows.take(np.argsort(self.tick.take(rows), kind="stable"))
 
 
-def _parse_mido(data: bytes, name: str, limits: Limits) -> tuple[mido.MidiFile, list[str]]:
-    "A MIDI stream by mido, values out of range clipped, and what was changed."
-    import mido
-
-    if len(data) > limits.max_rewritten:
-        raise MidiLoadError(name, f"is out of the ordinary, and with {len(data):,} bytes too large to be rewritten (the limit is {limits.max_rewritten:,})")
-    data, n_keys = _BAD_KEY.subn(lambda match: b"\xff\x7f" + match[0][2:], data)  # to a private message: mido refuses a whole file for one
-    try:
-        midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    except Exception as error:  # mido raises whatever its parser trips over
-        raise MidiLoadError(name, f"holds events that make no sense ({str(error) or 'one is cut off'})") from error
-    return midi, [f"{n_keys} key signatures that do not exist were dropped"] if n_keys else []
+_SYSEX, _ESCAPE, _META = 0xF0, 0xF7, 0xFF
+_SIZE = np.full(256, 3)  # bytes of an event without its delta time, by the first of them
+_SIZE[:0x80] = _SIZE[0xC0:0xE0] = 2
+_SIZE[0xF0:] = 2**30     # a length follows, or it does not belong in a file
+_HAS_LENGTH = np.isin(np.arange(256), (_SYSEX, _ESCAPE, _META))
+_DOUBLINGS = 5           # 32 events in one step
 
 
-def _rewrite(data: bytes, name: str, limits: Limits) -> tuple[bytes, list[str]]:
-    "Rewrite an unusual MIDI stream as a plain one of format 1 in beats. Returns it and what was changed."
-    import mido
-
-    midi, repairs = _parse_mido(data, name, limits)
-    if midi.ticks_per_beat < 0:
-        midi.ticks_per_beat, second = _smpte(midi.ticks_per_beat, name)
-        midi.tracks = [_keep(track, lambda message: message.type != "set_tempo") for track in midi.tracks]
-        midi.tracks[0].insert(0, mido.MetaMessage("set_tempo", tempo=second))
-        repairs.append("SMPTE time division: one second was taken as one beat")
-    if midi.type == 2:
-        midi.tracks = [_in_sequence(midi.tracks)]
-        repairs.append("format 2: its patterns were put one after another")
-    midi.type = 1
-    midi.tracks = [mido.MidiTrack(_keep(track, lambda message: not message.is_realtime)) for track in midi.tracks]  # a file may hold no clock messages
-    out = io.BytesIO()
-    try:
-        midi.save(file=out)
-    except Exception as error:
-        raise MidiLoadError(name, f"holds events that make no sense ({error})") from error
-    return out.getvalue(), repairs
+def _numbers(octets: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Numbers of variable length, and where they end; one of more than four bytes ends with the data. int64 like `at`."
+    byte, end = octets.take(at), at + 1
+    more, value = np.flatnonzero(byte >= 0x80), byte.astype(np.int64)
+    value &= 0x7F
+    for _ in range(3):
+        if not len(more):
+            return value, end
+        byte = octets.take(end.take(more))
+        value[more] = value.take(more) << 7 | byte & 0x7F
+        end[more] += 1
+        more = more[byte >= 0x80]
+    end[more] = len(octets) - 1
+    return value, end
 
 
-def _smpte(division: int, name: str) -> tuple[int, int]:
-    "Ticks a beat and microseconds a beat that make one beat one second. The first byte of an SMPTE division is minus the frames a second, the second the ticks a frame."
+class _Workspace(threading.local):
+    "Memory that is used again, int64, one a thread: to ask the system for new pages would take longer than the work."
+
+    def __init__(self):
+        self.rows = np.empty((0, 0), np.int64)
+
+    def take(self, rows: int, n: int) -> np.ndarray:
+        "An array of shape `(rows, n)` with anything in it; a large one is not kept."
+        if n > 2**20:
+            return np.empty((rows, n), np.int64)
+        if n > self.rows.shape[1]:
+            self.rows = np.empty((rows, n + n // 4), np.int64)
+        return self.rows[:rows, :n]
+
+
+_workspace = _Workspace()
+
+
+def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where an event would end that begins at each byte, and where its status byte stands, both in `space`; the end of the data where
+    none can begin. `single` says that running status stands for messages with one data byte, not two."""
+    size, status, end = space
+    n = len(octets) - len(_PADDING)
+    high = octets >= 0x80
+    _SIZE.take(octets, out=size, mode="clip")
+    if single:
+        size[~high] = 1
+    told = np.flatnonzero(octets >= _SYSEX)
+    told = told[_HAS_LENGTH.take(octets.take(told)) & (told < n)]
+    length, data = _numbers(octets, told + 1 + (octets.take(told) == _META))
+    size[told] = data + length - told
+    status[:] = high
+    status += np.arange(1, len(status) + 1)
+    longer = np.flatnonzero(high[:n] & high[1:n + 1])
+    status[longer] += 1 + high[longer + 2]  # behind a delta time of four bytes at most
+    size.take(status, out=end, mode="clip")
+    end += status
+    np.minimum(end, n, out=end)
+    return end, status
+
+
+def _both(octets: np.ndarray, space: np.ndarray) -> np.ndarray:
+    "Ends as by `_following`, twice as many: even ones for running status with two data bytes, odd ones for one."
+    ends = np.empty((len(octets), 2), np.int64)
+    for single in (False, True):
+        end, status = _following(octets, single, space)
+        byte = octets.take(status, mode="clip")
+        ends[:, int(single)] = 2 * end + np.where((byte >= 0x80) & (byte < _SYSEX), _SIZE[byte] == 2, single)
+    return ends.ravel()
+
+
+def _starts(stream: _Stream, both: bool) -> tuple[np.ndarray, np.ndarray]:
+    "Where each event of a regular stream begins and ends, int64 of shape `(n,)` each."
+    octets = stream.octets
+    space = _workspace.take(_DOUBLINGS + 1, len(octets) << both)
+    space[0] = _both(octets, space[1:4, :len(octets)]) if both else _following(octets, False, space[1:4])[0]
+    for jump, further in zip(space, space[1:]):
+        jump.take(jump, out=further, mode="clip")  # 2, 4, 8 … events on
+    far, at, counts = memoryview(space[-1]), [], []
+    for begin, end in zip(stream.begin, stream.end):
+        place, end, before = begin << both, end << both, len(at)
+        while place < end:
+            at.append(place)
+            place = far[place]
+        counts.append(len(at) - before)
+    at = np.array(at, np.int64)
+    for jump in space[-2::-1]:
+        pairs = np.empty((len(at), 2), np.int64)
+        pairs[:, 0], pairs[:, 1] = at, jump.take(at)  # in between lies what is half as far
+        at = pairs.ravel()
+    stop = np.repeat(np.array(stream.end, np.int64) << both, np.array(counts, np.int64) << _DOUBLINGS)
+    at = at.take(np.flatnonzero(at < stop))
+    return at >> both, space[0].take(at) >> both
+
+# %% ../nbs/00_midi.ipynb #00-018b
+def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
+    """All events at once; `None` if anything is out of the ordinary or the events do not fill each track to its last byte.
+    `both` allows running status for messages with one data byte too, which takes twice as long."""
+    octets, (at, following) = stream.octets, _starts(stream, both)
+    delta, place = _numbers(octets, at)
+    status = octets.take(place)
+    ends = np.flatnonzero(status == _META)
+    ends = ends[octets[place[ends] + 1] == 0x2F]
+    if len(ends) != len(stream.end) or not len(ends) or ends[-1] != len(at) - 1 or (place[ends] + 3 != stream.end).any():
+        return None
+    size = np.diff(ends, prepend=-1)  # events of each track
+    explicit = status >= 0x80
+    if not explicit.all():
+        row = np.arange(len(status))
+        source = np.maximum.accumulate(np.where(explicit & (status < _SYSEX), row, -1))
+        running = np.flatnonzero(~explicit)
+        source, begin = source[running], np.repeat(ends - size + 1, size)[running]
+        if (source < begin).any():
+            return None
+        status[running] = status[source]
+        if not both and (_SIZE[status[running]] == 2).any():
+            return _read_regular(stream, both=True)
+    data = place + explicit
+    first, second = octets.take(data), octets.take(data + 1)
+    message = status < _SYSEX
+    pair = message & (status >> 5 != 0b110)  # program and channel pressure have one data byte
+    first *= message
+    second *= pair
+    if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place, following, np.flatnonzero(status == _SYSEX)):
+        return None
+    total = np.cumsum(delta)
+    begin = np.append(0, total[ends[:-1]])
+    track = np.repeat(np.arange(len(size), dtype=np.int32), size)
+    return _Events(total - np.repeat(begin, size), status, first, second, track, place, total[ends] - begin)
+
+
+def _is_plain_sysex(octets: np.ndarray, place: np.ndarray, end: np.ndarray, rows: np.ndarray) -> bool:
+    "Whether the messages in some rows hold 7-bit data and at most an F7 at the end: where they do not, their length may be wrong."
+    if not len(rows):
+        return True
+    high, end = np.append(0, np.cumsum(octets >= 0x80)), end[rows]
+    _, data = _numbers(octets, place[rows] + 1)
+    return not (high[end] - high[data] - ((octets[end - 1] == _ESCAPE) & (end > data))).any()
+
+# %% ../nbs/00_midi.ipynb #00-018c
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    "A number of variable length, and where it ends; one of more than four bytes ends with the data."
+    value = 0
+    for place in range(at, at + 4):
+        value = value << 7 | data[place] & 0x7F
+        if data[place] < 0x80:
+            return value, place + 1
+    return value, len(data)
+
+
+def _behind(data: bytes, status: int, place: int) -> int:
+    "Where an event ends that is not a message of a channel and has its status byte at a place."
+    if status >= 0xF8 and status != _META or status == 0xF6:
+        return place + 1  # clock and the like: nothing follows
+    if status in (0xF1, 0xF2, 0xF3):
+        return place + (3 if status == 0xF2 else 2)
+    if status in (0xF4, 0xF5):
+        return len(data)  # they do not exist
+    length, begin = _number(data, place + 1 + (status == _META))
+    end, close = begin + length, data.find(_ESCAPE, place)
+    if status == _SYSEX and not data[begin:end].removesuffix(b"\xf7").isascii() and data[place + 1:close].isascii():
+        return close + 1  # written without a length, as it would go through a cable
+    return end
+
+
+@dataclass
+class _Loss:
+    "Where reading a track had to end."
+    track: int
+    tick: int
+    cut: bool  # the file ends there; if not, what follows makes no sense
+
+
+class _Walk:
+    "Reads a stream event by event and forgives what real writers do."
+
+    def __init__(self, stream: _Stream):
+        self.stream, self.rows, self.repairs, self.losses, ends = stream, array("q"), Counter(), [], []
+        for track in range(len(stream.begin)):
+            ends.append(self._read(track))
+        tick, *small, place = np.array(self.rows).reshape(-1, 6).T
+        status, first, second, track = (column.astype(kind) for column, kind in zip(small, (np.uint8,) * 3 + (np.int32,)))
+        self.events = _Events(tick, status, first, second, track, place, np.array(ends, np.int64))
+        stream.repairs += [f"{_some(n, what)} {rest}" for (what, rest), n in self.repairs.items()]
+
+    def _read(self, track: int) -> int:
+        "Read the events of a track. Returns the tick at which it ends."
+        data, at, end = self.stream.data, self.stream.begin[track], self.stream.end[track]
+        tick = running = 0
+        closed = None  # where the track says it ends: place, tick and length of the rows
+        is_last = False
+        while at < end:
+            delta, place = _number(data, at)
+            status = data[place] if data[place] >= 0x80 else running
+            begin = place + (data[place] >= 0x80)
+            size = int(_SIZE[status]) - 1
+            following = begin + size if 0x80 <= status < _SYSEX else _behind(data, status, place) if status else end + 1
+            if following > end:
+                break
+            at, tick = following, tick + delta
+            is_last = data[place:place + 2] == _END_OF_TRACK[:2]
+            if status < _SYSEX:
+                running = status
+                self._add(tick, status, data[begin:following], track, place)
+            elif status == _META:
+                self.rows.extend((tick, status, 0, 0, track, place))
+            if is_last and closed is None:
+                closed, running = (at, tick, len(self.rows)), 0
+        return self._close(track, at, tick, closed, is_last)
+
+    def _add(self, tick: int, status: int, content: bytes, track: int, place: int) -> None:
+        "Note a message of a channel, its data bytes in their range."
+        if not content.isascii():
+            self.repairs["message", "with a value out of range clipped"] += 1
+        self.rows.extend((tick, status, min(content[0], 127), min(content[-1], 127) * (len(content) > 1), track, place))
+
+    def _close(self, track: int, at: int, tick: int, closed: tuple[int, int, int] | None, is_last: bool) -> int:
+        "Say how a track ended, and drop what stands behind its end and makes no sense. Returns the tick of its end."
+        end, whole = self.stream.end[track], self.stream.whole[track]
+        if at == end and (is_last or whole):
+            if closed is None:
+                self.repairs["track", "without an end read up to the last event"] += 1
+            elif closed[0] < end:
+                self.repairs["end-of-track event", "in the middle of a track passed over"] += 1
+            return tick
+        if closed and whole and not self._strikes(closed[2]):
+            self.repairs["byte", "behind the end of a track ignored"] += end - closed[0]
+            del self.rows[closed[2]:]
+            return closed[1]
+        self.losses.append(_Loss(track, tick, cut=end == len(self.stream.data) - len(_PADDING)))
+        return tick
+
+    def _strikes(self, row: int) -> bool:
+        "Whether a key is struck in the rows from one on."
+        status, velocity = self.rows[row + 1::6], self.rows[row + 3::6]
+        return any(kind >> 4 == 9 and loud for kind, loud in zip(status, velocity))
+
+# %% ../nbs/00_midi.ipynb #00-020
+class _Codes:
+    "Rows of events by what they concern, a number; finds the next one behind a row."
+
+    def __init__(self, of: np.ndarray, rows: np.ndarray, n: int):
+        self.n, self.bits = n, n.bit_length()
+        self.codes = np.append(np.sort(of << self.bits | rows), -1)
+
+    def behind(self, of: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        "For each row the next one that concerns the same; `n` if there is none."
+        found = self.codes[np.searchsorted(self.codes[:-1], of << self.bits | rows, "right")]
+        return np.where(found >> self.bits == of, found & (1 << self.bits) - 1, self.n)
+
+    def before(self, of: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        "For each row the last one up to it that concerns the same; -1 if there is none."
+        found = self.codes[np.searchsorted(self.codes[:-1], of << self.bits | rows, "right") - 1]
+        return np.where(found >> self.bits == of, found & (1 << self.bits) - 1, -1)
+
+
+def _releases(events: _Events, rows: np.ndarray, never: int) -> dict[int, int]:
+    "Strokes of one key and their releases, by rows in order; `never` for what is not released, itself for no length."
+    found, struck, spent = {}, [], (-1, 0)  # the tick of the last release, and how many more belong to what it ended
+    for row, tick in zip(rows.tolist(), events.tick[rows].tolist()):
+        if events.status[row] >> 4 == 9 and events.second[row]:
+            struck.append(row)
+        elif earlier := [stroke for stroke in struck if events.tick[stroke] < tick]:
+            found.update(dict.fromkeys(earlier, row))
+            struck, spent = struck[len(earlier):], (tick, len(earlier) - 1)
+        elif spent[0] == tick and spent[1]:
+            spent = (tick, spent[1] - 1)
+        else:
+            found.update(zip(struck, struck))
+            struck = []
+    return found | dict.fromkeys(struck, never)
+
+
+def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    "The event that strikes each note, and the tick at which the note ends; int64 of shape `(notes,)` each."
+    kind, n = events.kind, len(events.tick)
+    row = np.flatnonzero(kind >> 1 == 4)  # strokes and releases
+    status, velocity = events.status.take(row), events.second.take(row)
+    small = np.uint16 if len(events.end) <= 32 else np.int64  # short numbers are sorted faster
+    key = events.track.take(row).astype(small) << 11 | (status & 15).astype(small) << 7 | events.first.take(row)
+    order = np.argsort(key, kind="stable")
+    is_on = ((status > 0x8F) & (velocity > 0)).take(order)
+    row, key = np.append(row.take(order), n), np.append(key.take(order).astype(np.int64), -1)
+    struck = np.flatnonzero(is_on)
+    place = np.arange(len(is_on))
+    place[struck] = len(is_on)
+    place = np.minimum.accumulate(place[::-1])[::-1].take(struck)  # of the next release, if it is of the same key
+    on, own = row.take(struck), key.take(struck)
+    release = np.where(key.take(place) == own, row.take(place), n)
+    quiet = np.flatnonzero((kind == 11) & ((events.first == 120) | (events.first > 122)))  # All Notes Off and its kin
+    if len(quiet):
+        release = np.minimum(release, _Codes(events.channel(quiet), quiet, n).behind(own >> 7, on))
+    tick, onset = np.append(events.tick, -1), events.tick.take(on)
+    end = tick.take(release)
+    if (at_once := end == onset).any():
+        for each in np.unique(own[at_once]):  # the release behind a stroke may belong to an earlier one
+            rows = np.append(row[key == each], quiet[events.channel(quiet) == each >> 7])
+            found = _releases(events, np.sort(rows), n)
+            release[own == each] = [found[stroke] for stroke in on[own == each].tolist()]
+        end = tick.take(release)
+    if len(held := np.flatnonzero(release == n)):
+        repairs.append(f"{_some(len(held), 'note')} never released, held to the end of the track")
+        end[held] = events.end[events.track[on[held]]]
+    if (silent := end <= onset).any():
+        repairs.append(f"{_some(np.count_nonzero(silent), 'note')} without length dropped")
+        on, end = on[~silent], end[~silent]
+    return on, end
+
+# %% ../nbs/00_midi.ipynb #00-020b
+def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
+    """Track, channel and program of some events, as one number each, int64. The program is the last one set on the channel
+    in the same track, or else in another one."""
+    own, changes = events.channel(rows), np.flatnonzero(events.kind == 12)
+    if not len(changes):
+        return own << 7
+    theirs = events.channel(changes)
+    last = _Codes(theirs, changes, len(events.tick)).before(own, rows)
+    if len(lacking := np.flatnonzero(last < 0)):
+        order, channel = np.lexsort((changes, events.tick[changes])), own[lacking] & 15
+        for one in np.unique(channel):
+            mine, here = lacking[channel == one], changes[order][theirs[order] & 15 == one]
+            before = np.searchsorted(events.tick[here], events.tick[rows[mine]], "right")
+            last[mine] = np.append(-1, here)[before]
+    return own << 7 | np.where(last < 0, 0, events.first.take(last, mode="clip"))
+
+
+def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The different parts, in order, and for each note which of them it belongs to; quick where neighbours have one part."
+    begin = np.flatnonzero(part[1:] != part[:-1]) + 1
+    runs = part.take(np.append(0, begin)[:len(part)]).tolist()
+    parts = sorted(set(runs))
+    number = {part: n for n, part in enumerate(parts)}
+    lengths = np.diff(begin, prepend=0, append=len(part))
+    return np.array(parts, np.int64), np.repeat(np.array([number[run] for run in runs], np.int64), lengths[:len(runs)])
+
+# %% ../nbs/00_midi.ipynb #00-022
+@dataclass
+class _Clock:
+    "When each tick is."
+    beat: int                    # ticks a beat
+    ticks: np.ndarray            # of the tempo changes, the first 0
+    seconds: np.ndarray          # of the tempo changes
+    seconds_a_tick: np.ndarray   # from each tempo change on
+
+    def __call__(self, ticks: np.ndarray) -> np.ndarray:
+        "Ticks in seconds."
+        if len(self.ticks) == 1:
+            return ticks * self.seconds_a_tick[0]
+        at = np.searchsorted(self.ticks, ticks, "right") - 1
+        return self.seconds[at] + (ticks - self.ticks[at]) * self.seconds_a_tick[at]
+
+
+def _metas(stream: _Stream, events: _Events, kind: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    "Rows and contents of meta events of one kind, by time; uint8 of shape `(n, size)`."
+    octets, place = stream.octets, events.place.take(events.metas)
+    fits = np.flatnonzero((octets.take(place + 1) == kind) & (octets.take(place + 2) == size))
+    return events.metas[fits], octets[place[fits][:, None] + np.arange(3, 3 + size)]
+
+
+def _smpte(division: int, name: str) -> tuple[int, float]:
+    "Ticks and microseconds of a beat that lasts a second. An SMPTE division is minus the frames a second, then the ticks a frame."
     frames, ticks = 256 - (division >> 8 & 0xFF), division & 0xFF
     if frames not in (24, 25, 29, 30) or ticks == 0:
         raise MidiLoadError(name, f"has an SMPTE time division that does not exist ({frames} frames of {ticks} ticks)")
-    return (30 * ticks, 1_001_000) if frames == 29 else (frames * ticks, 1_000_000)  # 29 stands for 29.97
+    return (30 * ticks, 1_001_000.0) if frames == 29 else (frames * ticks, 1_000_000.0)  # 29 stands for 29.97
 
 
-def _keep(track: list, wanted) -> list:
-    "The messages of a track that are wanted; what is left out leaves its time to the next."
-    kept, waiting = [], 0
-    for message in track:
-        waiting += message.time
-        if wanted(message):
-            kept.append(message.copy(time=waiting))
-            waiting = 0
-    return kept
+def _clock(stream: _Stream, events: _Events, begin: np.ndarray, name: str) -> _Clock:
+    "The tempo map, from the ticks at which the tempo is 120 until told otherwise. A change holds for all tracks."
+    if stream.division < 0:
+        beat, second = _smpte(stream.division, name)
+        stream.repairs.append("SMPTE time division: one second was taken as one beat")
+        return _Clock(beat, np.zeros(1, np.int64), np.zeros(1), np.array([second / 1e6 / beat]))
+    rows, content = _metas(stream, events, 0x51, 3)
+    told = content @ np.array([65536.0, 256, 1])
+    if not told.all():
+        stream.repairs.append(f"{_some((told == 0).sum(), 'tempo change')} to no tempo at all dropped")
+        rows, told = rows[told > 0], told[told > 0]
+    ticks, micros = events.tick[rows], told
+    if len(begin) > 1 or not len(rows) or ticks[0] > 0:
+        track = np.append(np.arange(len(begin)), events.track[rows])
+        ticks, micros = np.append(begin, ticks), np.append(np.full(len(begin), 500_000.0), micros)
+        order = np.lexsort((track, ticks))
+        ticks, micros = ticks[order], micros[order]
+    if len(ticks) > 1:
+        last = np.append(ticks[1:] != ticks[:-1], True)  # of several at one tick
+        ticks, micros = ticks[last], micros[last]
+    seconds_a_tick = micros / (1e6 * stream.division)
+    seconds = np.append(0, np.cumsum((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1]))
+    return _Clock(stream.division, ticks, seconds, seconds_a_tick)
 
 
-def _in_sequence(tracks: list) -> list:
-    "The messages of several tracks one after another, each track beginning at the default tempo."
-    import mido
-
-    joined = [message for track in tracks for message in [mido.MetaMessage("set_tempo", tempo=500_000), *track]]
-    return _keep(joined, lambda message: message.type != "end_of_track")
-
-# %% ../nbs/00_midi.ipynb #00-020
-def _first_offs(group: np.ndarray, onset: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    "For each note the first offset in its group (track and pitch) behind its onset. Integers, shape `(n,)`, sorted by group and onset."
-    overlaps = (group[1:] == group[:-1]) & (onset[1:] < offset[:-1])
-    if not overlaps.any():
-        return offset
-    span = int(offset.max()) + 1  # a number for each pair of group and tick
-    offsets = np.sort(group * span + offset)
-    return offsets[np.searchsorted(offsets, group * span + onset, "right")] - group * span
-
-
-def _seconds(ticks: np.ndarray, tempo_ticks: np.ndarray, tempo_seconds: np.ndarray, seconds_a_tick: np.ndarray) -> np.ndarray:
-    "Ticks to seconds by the tempo map."
-    at = np.searchsorted(tempo_ticks, ticks, "right") - 1
-    return tempo_seconds[at] + (ticks - tempo_ticks[at]) * seconds_a_tick[at]
-
-# %% ../nbs/00_midi.ipynb #00-022
-def _number(track: bytes, at: int) -> tuple[int, int]:
-    "A number of variable length, and where it ends."
-    value = 0
-    while True:
-        byte, at = track[at], at + 1
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, at
-
-
-def _walk(track: bytes) -> tuple[list[tuple[int, int]], int]:
-    "Tempo changes of a track chunk as (tick, microseconds a beat) in the order of the file, and its length in ticks."
-    at, tick, status, running, changes = 8, 0, 0, 0, []
-    try:
-        while at < len(track):
-            delta, at = _number(track, at)
-            tick += delta
-            status = running
-            if track[at] >= 0x80:
-                status, at = track[at], at + 1
-            if status == 0xFF:
-                kind, (size, at) = track[at], _number(track, at + 1)
-                if kind == 0x51 and size == 3:
-                    changes.append((tick, int.from_bytes(track[at:at + 3], "big")))
-                at += size
-            elif status in (0xF0, 0xF7):
-                size, at = _number(track, at)
-                at += size
-            elif status < 0xF0:
-                running, at = status, at + (1 if status >> 4 in (0xC, 0xD) else 2)
-    except IndexError:  # the parser has read what there is; so have we
-        pass
-    return changes, tick
-
-
-def _may_wrap(data: bytes) -> bool:
-    "Whether the long delta times of a file, of three bytes and four, may add up to the 31 bits that ticks are counted in: a quick look, for files that need no walk."
-    octets = np.frombuffer(data, np.uint8)
-    high = octets >= 0x80
-    total = 0
-    for at, shift in ((np.flatnonzero(high[:-3] & high[1:-2] & high[2:-1] & ~high[3:]), 21), (np.flatnonzero(high[:-2] & high[1:-1] & ~high[2:]), 14)):
-        in_tempo = np.any([(octets[at - k] == 0x51) & (octets[at - k + 1] == 3) for k in (2, 3, 4)], axis=0)  # the end of a tempo and a shorter delta time
-        total += int((octets[at[~in_tempo]].astype(np.int64) - 0x7F << shift).sum())  # at most: the first byte, rounded up
-    return total >= 2**30  # shorter ones would take 130,000 events without a note among them to go unseen: a note at a negative tick gives it away
-
-
-def _tempo_changes(score: Score, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    "Tick and microseconds a beat of each tempo change, in the order of the file, shape `(n,)` each."
-    events = score.tempos.numpy()
-    ticks, micros = events["time"].astype(np.int64), events["mspq"].astype(float)
-    if len(ticks) > 16 and ((ticks[1:] == ticks[:-1]) & (micros[1:] != micros[:-1])).any():  # shorter lists symusic sorts in order
-        conductors = [track for track in _split(data, "")[2] if b"\xff\x51\x03" in track]
-        changes = sorted((change for track in conductors for change in _walk(track)[0]), key=lambda change: change[0])
-        ticks, micros = np.array(changes, np.int64).T
-    return ticks, micros.astype(float)
-
-
-def _tempo_map(ticks: np.ndarray, micros: np.ndarray, ticks_per_beat: int, repairs: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Ticks, seconds and seconds a tick of each tempo change, the first at tick 0."
-    if (micros <= 0).any():
-        repairs.append(f"{(micros <= 0).sum()} tempo changes to no tempo at all were dropped")
-        ticks, micros = ticks[micros > 0], micros[micros > 0]
-    if not len(ticks) or ticks[0] > 0:
-        ticks, micros = np.concatenate([[0], ticks]), np.concatenate([[500_000.0], micros])  # 120 beats a minute until told otherwise
-    last = np.append(ticks[1:] != ticks[:-1], True)
-    ticks, seconds_a_tick = ticks[last], micros[last] / 1e6 / ticks_per_beat
-    seconds = np.zeros(len(ticks))
-    np.cumsum((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1], out=seconds[1:])
-    return ticks, seconds, seconds_a_tick
+def clock(seconds: float) -> str:
+    "Minutes and seconds, as in 2:05."
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 # %% ../nbs/00_midi.ipynb #00-023
-def _columns(events: list, fields: tuple[str, ...]) -> tuple[np.ndarray, ...]:
-    "Columns of symusic's event lists, one list a track, joined; and the track of each row."
-    lengths = [len(e) for e in events]
-    parts = [e.numpy() for e, n in zip(events, lengths) if n]
-    tracks = np.repeat(np.arange(len(events)), lengths)
-    return *(np.concatenate([p[f] for p in parts] or [[]]).astype(np.int64) for f in fields), tracks
-
-
-def _table(dtype: np.dtype, *columns) -> np.ndarray:
+def _table(dtype: np.dtype, *columns: np.ndarray) -> np.ndarray:
     "A structured array of columns in the order of its fields."
     table = np.empty(len(columns[0]), dtype)
     for field, column in zip(dtype.names, columns):
         table[field] = column
     return table
 
-# %% ../nbs/00_midi.ipynb #00-024
-def _notes(score: Score, data: bytes, name: str, limits: Limits, repairs: list[str]) -> NoteArray:
-    "The note array of a parsed score."
-    if score.note_num() > limits.max_notes:
-        raise MidiLoadError(name, f"holds {score.note_num():,} notes, more than the limit of {limits.max_notes:,}")
-    tracks, beat = list(score.tracks), score.ticks_per_quarter
-    onset, length, pitch, velocity, track = _columns([t.notes for t in tracks], ("time", "duration", "pitch", "velocity"))
-    if min(onset.min(initial=0), length.min(initial=0)) < 0 or _may_wrap(data) and max(_walk(t)[1] for t in _split(data, name)[2]) >= 2**31:
-        raise MidiLoadError(name, "is longer than MIDI can count")
-    tempo_map = _tempo_map(*_tempo_changes(score, data), beat, repairs)
-    seconds = lambda ticks: _seconds(ticks, *tempo_map)
-    total = float(seconds((onset + length).max(initial=0)))
-    if total > limits.max_seconds:
-        raise MidiLoadError(name, f"lasts {total:,.0f} seconds, longer than the limit of {limits.max_seconds:,.0f}")
 
-    order = np.argsort((track * 128 + pitch) * 2**32 + onset)
-    order = order[length[order] > 0]
-    onset, length, pitch, velocity, track = (column[order] for column in (onset, length, pitch, velocity, track))
-    length = _first_offs(track * 128 + pitch, onset, onset + length) - onset
-    order = np.argsort((onset * 128 + pitch) * 2**16 + track)
-    onset, length, pitch, velocity, track = (column[order] for column in (onset, length, pitch, velocity, track))
-
-    onset_sec = seconds(onset)
-    duration_sec = seconds(onset + length) - onset_sec
-    if duration_sec.sum() > 128 * total:
-        raise MidiLoadError(name, "has more notes sounding at once than MIDI has keys")
-    programs, drums = np.array([t.program for t in tracks], np.uint8), np.array([t.is_drum for t in tracks], bool)
-    notes = _table(NOTE_DTYPE, onset_sec, duration_sec, onset / beat, length / beat, pitch, velocity, programs[track], track, drums[track])
-    return NoteArray(notes, **_piece(score, seconds, tempo_map, repairs), repairs=tuple(repairs))
-
-
-def _pedal_spans(controls: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Track, tick down and tick up of each stretch with the sustain pedal (control 64) down; one that is never lifted is left out."
-    tick, number, value, track = _columns(controls, ("time", "number", "value"))
-    pedal = np.flatnonzero(number == 64)
-    if not len(pedal):
-        return (pedal,) * 3
-    tick, track, is_down = tick[pedal], track[pedal], value[pedal] >= 64
-    before = np.append(False, is_down[:-1] & (track[1:] == track[:-1]))  # up at the beginning of a track
+def _pedals(events: _Events, parts: np.ndarray, time: _Clock) -> np.ndarray:
+    "When the sustain pedal (control 64) is down in each part of the notes; one that is never lifted is left out."
+    rows = np.flatnonzero((events.kind == 11) & (events.first == 64))
+    if not len(rows) or not len(parts):
+        return np.empty(0, PEDAL_DTYPE)
+    part = _parts(events, rows)
+    track = np.minimum(np.searchsorted(parts, part), len(parts) - 1)
+    known = parts[track] == part
+    order = np.lexsort((rows[known], track[known]))
+    rows, track = rows[known][order], track[known][order]
+    is_down = events.second[rows] >= 64
+    before = np.append(False, is_down[:-1] & (track[1:] == track[:-1]))[:len(rows)]  # up at the beginning
     moved = np.flatnonzero(is_down != before)
     pressed = np.flatnonzero(is_down[moved])
     pressed = pressed[pressed + 1 < len(moved)]
     down, up = moved[pressed], moved[pressed + 1]
     paired = track[down] == track[up]
-    return track[down][paired], tick[down][paired], tick[up][paired]
+    down, up = down[paired], up[paired]
+    return _table(PEDAL_DTYPE, track[down], time(events.tick[rows[down]]), time(events.tick[rows[up]]))
 
 
-def _piece(score: Score, seconds, tempo_map: tuple, repairs: list[str]) -> dict:
-    "What holds for the whole piece, as the attributes of a `NoteArray`."
-    beat, tempo_ticks = score.ticks_per_quarter, tempo_map[0]
-    meters = [m for m in score.time_signatures if m.numerator > 0 and m.denominator > 0]
-    keys = [k for k in score.key_signatures if abs(k.key) <= 7 and k.tonality in (0, 1)]
-    if len(meters) < len(score.time_signatures):
-        repairs.append(f"{len(score.time_signatures) - len(meters)} time signatures that do not exist were dropped")
-    if len(keys) < len(score.key_signatures):
-        repairs.append(f"{len(score.key_signatures) - len(keys)} key signatures that do not exist were dropped")
-    meter_ticks, key_ticks = (np.array([e.time for e in events], np.int64) for events in (meters, keys))
-    track, down, up = _pedal_spans([t.controls for t in score.tracks])
-    return dict(
-        tempos=_table(TEMPO_DTYPE, tempo_map[1], tempo_ticks / beat, 60 / (tempo_map[2] * beat)),
-        time_signatures=_table(TIME_SIGNATURE_DTYPE, seconds(meter_ticks), meter_ticks / beat, [m.numerator for m in meters], [m.denominator for m in meters]),
-        key_signatures=_table(KEY_SIGNATURE_DTYPE, seconds(key_ticks), key_ticks / beat, [k.key for k in keys], [k.tonality for k in keys]),
-        pedals=_table(PEDAL_DTYPE, track, seconds(down), seconds(up)),
-        ticks_per_beat=beat,
-    )
+def _signatures(stream: _Stream, events: _Events, time: _Clock) -> dict[str, np.ndarray]:
+    "Time and key signatures; those that do not exist are dropped, and told of."
+    found = {}
+    for name, kind, size, dtype in (("time", 0x58, 4, TIME_SIGNATURE_DTYPE), ("key", 0x59, 2, KEY_SIGNATURE_DTYPE)):
+        rows, content = _metas(stream, events, kind, size)
+        first, second = content[:, 0], content[:, 1].astype(np.int64)
+        if kind == 0x58:
+            exists, values = (first > 0) & (second < 8), (first, 1 << np.minimum(second, 7))
+        else:
+            exists, values = (np.abs(first.view(np.int8).astype(int)) <= 7) & (second < 2), (first.view(np.int8), second)
+        if not exists.all():
+            stream.repairs.append(f"{_some((~exists).sum(), f'{name} signature')} that do not exist dropped")
+        tick = events.tick[rows]
+        found[f"{name}_signatures"] = _table(dtype, time(tick), tick / time.beat, *values)[exists]
+    return found
+
+# %% ../nbs/00_midi.ipynb #00-024
+def _lost(stream: _Stream, losses: list[_Loss], seconds: np.ndarray) -> str:
+    "What a stream lacks, in words; empty if it is whole. `seconds` says when each loss begins."
+    found, parts = len(stream.begin), []
+    for loss, second in list(zip(losses, seconds))[:2]:
+        what = f"cut off at {clock(second)}" if loss.cut else f"makes no sense from {clock(second)} on"
+        parts.append(what + (f" in track {loss.track + 1:,} of {max(found, stream.announced):,}" if found > 1 else ""))
+    if len(losses) > 2:
+        parts.append(f"{_some(len(losses) - 2, 'other track')} likewise")
+    if found < max(stream.announced, 1):
+        parts.append(f"cut off: the header announces {_some(stream.announced, 'track')}, {found:,} found")
+    return "; ".join(parts)
+
+
+def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, limits: Limits) -> NoteArray:
+    "The note array of the events of a stream. Raises `MidiLoadError` beyond the limits."
+    n_struck = np.count_nonzero((events.kind == 9) & (events.second > 0))
+    if n_struck > limits.max_notes:
+        raise MidiLoadError(name, f"holds {n_struck:,} notes, more than the limit of {limits.max_notes:,}")
+    begin = np.zeros(1, np.int64)  # of each pattern
+    if stream.format == 2 and len(stream.begin) > 1:
+        stream.repairs.append("format 2: its patterns were put one after another")
+        begin = np.cumsum(np.append(0, events.end))[:-1]
+        events = replace(events, tick=events.tick + begin[events.track], end=events.end + begin)
+    if events.end.max(initial=0) >= 2**31:
+        raise MidiLoadError(name, "is longer than MIDI can count")
+    time = _clock(stream, events, begin, name)
+    row, end = _pair(events, stream.repairs)
+    total = float(time(end.max(initial=0)))
+    if total > limits.max_seconds:
+        raise MidiLoadError(name, f"lasts {total:,.0f} seconds, longer than the limit of {limits.max_seconds:,.0f}")
+    part = _parts(events, row)
+    parts, track = _number_parts(part)
+    if len(parts) > 2**16:
+        raise MidiLoadError(name, f"holds {len(parts):,} parts, more than the limit of {2**16:,}")
+    code = (events.tick.take(row) << 7 | events.first.take(row)) << 23  # by onset, then pitch; 2**23 events are more than fit
+    order = np.sort(code | np.arange(len(row))) & 2**23 - 1
+    row, end, part, track = (column.take(order) for column in (row, end, part, track))
+    onset = events.tick.take(row)
+    seconds = time(onset)
+    notes = _table(
+        NOTE_DTYPE, seconds, time(end) - seconds, onset / time.beat, (end - onset) / time.beat,
+        events.first.take(row), events.second.take(row), part & 127, track, part >> 7 & 15 == 9)
+    tempos = _table(TEMPO_DTYPE, time.seconds, time.ticks / time.beat, 60 / (time.seconds_a_tick * time.beat))
+    signatures, pedals = _signatures(stream, events, time), _pedals(events, parts, time)
+    lost = _lost(stream, losses, time(np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses])))
+    if lost:
+        stream.repairs.append(lost)
+    elif stream.wrong:
+        stream.repairs.append(f"{_some(stream.wrong, 'track')} with a wrong length read up to the next track or the end")
+    repairs = tuple(stream.repairs)
+    return NoteArray(notes, tempos=tempos, pedals=pedals, ticks_per_beat=time.beat, repairs=repairs, lost=lost, **signatures)
 
 # %% ../nbs/00_midi.ipynb #00-026
 def _read(path: Path, limits: Limits) -> bytes:
@@ -434,10 +773,12 @@ def _read(path: Path, limits: Limits) -> bytes:
             raise MidiLoadError(str(path), "is not a regular file" if path.exists() else "does not exist")
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
-    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+    except OSError as error:
+        raise MidiLoadError(str(path), f"cannot be opened ({error.strerror or 'the system does not say why'})") from error
+    except ValueError as error:
         if isinstance(error, MidiLoadError):
             raise
-        raise MidiLoadError(str(path), f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+        raise MidiLoadError(str(path), "has a name that no file can have") from error
 
 
 def _explain(data: bytes) -> str:
@@ -451,8 +792,8 @@ def _explain(data: bytes) -> str:
     return "is not MIDI (it does not begin with 'MThd')"
 
 # %% ../nbs/00_midi.ipynb #00-027
-def _stream(source: str | os.PathLike | bytes, name: str | None, limits: Limits) -> tuple[bytes, str, list[str]]:
-    "A MIDI stream that is all there, what to call it, and what was repaired."
+def _open(source: str | os.PathLike | bytes, name: str | None, limits: Limits) -> tuple[_Stream, str]:
+    "The stream of a file and what to call it. Raises `MidiLoadError`."
     if not isinstance(source, (bytes, bytearray)):
         name = str(source) if name is None else name
         source = _read(Path(source), limits)
@@ -460,41 +801,32 @@ def _stream(source: str | os.PathLike | bytes, name: str | None, limits: Limits)
     if len(data) > limits.max_bytes:
         raise MidiLoadError(name, f"is larger than the limit of {limits.max_bytes:,} bytes")
     if data[:4] == b"RIFF":
-        data = _unwrap_riff(data, name)
-        repairs.append("taken out of its RIFF envelope")
+        data, repairs = _unwrap_riff(data, name)
     if data[:4] != b"MThd":
         raise MidiLoadError(name, _explain(data))
-    format, division, tracks, chunk_repairs = _split(data, name)
-    if chunk_repairs:
-        data = _join(format, division, tracks)
-    return data, name, repairs + chunk_repairs
+    stream = _split(data, name)
+    stream.repairs[:0] = repairs
+    return stream, name
 
 
 def load_midi(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
     name: str = None,                   # What to call it in messages; the path if not given
     limits: Limits = Limits(),          # Bounds beyond which a file is refused
+    incomplete: bool = False,           # Return what can be read of a file that is cut off or damaged; see `NoteArray.lost`
 ) -> NoteArray:
-    "Read one MIDI file completely: notes, tempo, key and time signatures. Raises `MidiLoadError` if it cannot be."
-    data, name, repairs = _stream(source, name, limits)
-    format, n_tracks, division = struct.unpack(">HHh", data[8:14])
-    if division < 0 or (format == 2 and n_tracks > 1):
-        data, changes = _rewrite(data, name, limits)
-        repairs += changes
-    return _notes(_parse(data, name, repairs), data, name, limits, repairs)
-
-
-def _parse(data: bytes, name: str, repairs: list[str]) -> Score:
-    "A plain MIDI stream by symusic, if need be with values clipped."
-    try:
-        return Score.from_midi(data)
-    except Exception:  # symusic raises several kinds
-        try:
-            score = Score.from_midi(data, sanitize_data=True)
-        except Exception as error:
-            raise MidiLoadError(name, f"holds events that make no sense ({str(error).removeprefix('MiniMidi: ')})") from error
-        repairs.append("values out of range were clipped")
-        return score
+    "Read one MIDI file: notes, tempo, key and time signatures. Raises `MidiLoadError` if it cannot be read, or only in part."
+    stream, name = _open(source, name, limits)
+    events, losses = _read_regular(stream), []
+    if events is None:
+        if len(stream.data) > limits.max_irregular:
+            raise MidiLoadError(name, f"is irregular, and larger than the limit of {limits.max_irregular:,} bytes for such a file")
+        walk = _Walk(stream)
+        events, losses = walk.events, walk.losses
+    notes = _notes(stream, events, losses, name, limits)
+    if notes.lost and not (incomplete and len(notes)):
+        raise MidiLoadError(name, f"is incomplete: {notes.lost}")
+    return notes
 
 
 def read_mido(
@@ -502,51 +834,92 @@ def read_mido(
     name: str = None,                   # What to call it in messages; the path if not given
     limits: Limits = Limits(),          # Bounds beyond which a file is refused
 ) -> mido.MidiFile:
-    "All messages of a file by mido, for what needs more than notes. A hundred times slower; repairs and refuses what `load_midi` does."
-    data, name, _ = _stream(source, name, limits)
-    return _parse_mido(data, name, limits)[0]
+    "All messages of a file by mido, for what needs more than notes. A hundred times slower. Raises `MidiLoadError`."
+    import mido
+
+    stream, name = _open(source, name, limits)
+    tracks = [stream.data[begin:end] for begin, end in zip(stream.begin, stream.end)]
+    header = struct.pack(">4sIHHh", b"MThd", 6, stream.format, len(tracks), stream.division)
+    data = header + b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in tracks)
+    data = _BAD_KEY.sub(lambda match: b"\xff\x7f" + match[0][2:], data)  # mido refuses a whole file for one
+    try:
+        return mido.MidiFile(file=io.BytesIO(data), clip=True)
+    except Exception as error:  # mido raises whatever its parser trips over
+        raise MidiLoadError(name, "holds messages that mido cannot read") from error
+
+
+_BAD_KEY = re.compile(rb"\xff\x59\x02(?:[\x08-\xf8].|.[^\x00\x01])", re.DOTALL)  # more than 7 sharps or flats, or neither major nor minor
+
+
+def keep_messages(track: list, wanted: Callable[[object], bool]) -> list:
+    "The messages of a mido track that are wanted; what is left out leaves its time to the next."
+    kept, waiting = [], 0
+    for message in track:
+        waiting += message.time
+        if wanted(message):
+            kept.append(message.copy(time=waiting))
+            waiting = 0
+    return kept
 
 # %% ../nbs/00_midi.ipynb #00-041
 CHANNELS = ("binary", "velocity", "instrumentation", "timing")
 ROUNDING = 1e-3  # frames: an onset this close before the edge of a frame lies on it (times are sums of floats)
 
 
-def _frames(seconds: np.ndarray, fs: float) -> np.ndarray:
-    "The frame that each time falls into."
+def frames_of(seconds: np.ndarray, fs: float) -> np.ndarray:
+    "The frame that each time falls into, int64."
     return np.floor(seconds * fs + ROUNDING).astype(np.int64)
 
 
-def _cells(rows: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int) -> np.ndarray:
-    "Flat indices of the cells `start <= frame < end` of each row of an array with `n_frames` columns."
-    start, end = np.maximum(start, 0), np.minimum(end, n_frames)
-    lengths = np.maximum(end - start, 0)
+def cells_of(rows: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int) -> np.ndarray:
+    "Flat indices of the cells `start <= frame < end` of each row in an array with `n_frames` columns, int64."
+    begin = np.maximum(start, 0)
+    lengths = np.maximum(np.minimum(end, n_frames) - begin, 0)
+    begin = rows * n_frames + begin
+    if lengths.sum() > _MANY:
+        begin, lengths = _without_overlaps(begin, lengths)
     ends = np.cumsum(lengths)
-    return np.repeat(rows * n_frames + start - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    return np.repeat(begin - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+_MANY = 1 << 22  # cells; a hostile file may hold a key down a thousand times at once, and each would be painted
+
+
+def _without_overlaps(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Where intervals begin and their lengths, so that together they cover what the given ones cover, each place once."
+    order = np.argsort(begin, kind="stable")
+    begin, end = begin[order], (begin + lengths)[order]
+    begin = np.maximum(begin, np.append(0, np.maximum.accumulate(end)[:-1]))
+    return begin, np.maximum(end - begin, 0)
 
 # %% ../nbs/00_midi.ipynb #00-043
 def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndarray, fs: float) -> np.ndarray:
     "The frames in which notes end when a pedal holds them."
     end = end.copy()
     for track in np.unique(pedals["track"]):
-        down, up = (_frames(np.sort(pedals[field][pedals["track"] == track]), fs) for field in ("onset_sec", "offset_sec"))
+        down, up = (frames_of(np.sort(pedals[field][pedals["track"] == track]), fs) for field in ("onset_sec", "offset_sec"))
         mine = (notes["track"] == track) & (end > start)
         pedal = np.searchsorted(down, end[mine], "left") - 1  # the last one pressed before the key is let go
         end[mine] = np.where(pedal >= 0, np.maximum(end[mine], up[pedal]), end[mine])
     return end
 
 # %% ../nbs/00_midi.ipynb #00-045
-def _velocity_roll(notes: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int, pedals: np.ndarray | None, fs: float) -> np.ndarray:
+def _velocity_roll(
+    notes: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int, pedals: np.ndarray | None, fs: float,
+) -> np.ndarray:
     "The channel `velocity`, float32 of shape `(128, n_frames)`."
-    def paint(mine):
-        first, last = np.clip(start[mine], 0, n_frames), np.clip(end[mine], 0, n_frames)
-        loudness = np.repeat(notes["velocity"][mine] / 127, np.maximum(last - first, 0))
-        return np.bincount(_cells(notes["pitch"][mine].astype(np.int64), first, last, n_frames), loudness, 128 * n_frames).reshape(128, n_frames)
+    row, size = notes["pitch"].astype(np.int64) * (n_frames + 1), 128 * (n_frames + 1)
+    begin, end = row + np.clip(start, 0, n_frames), row + np.clip(np.maximum(start, end), 0, n_frames)
+
+    def paint(mine: np.ndarray) -> np.ndarray:
+        louder, softer = (np.bincount(place[mine], notes["velocity"][mine], size) for place in (begin, end))
+        return np.cumsum((louder - softer).reshape(128, n_frames + 1), axis=1)[:, :-1] / 127
 
     pedals = np.empty(0, PEDAL_DTYPE) if pedals is None else pedals
     roll = paint(~np.isin(notes["track"], pedals["track"]))
     for track in np.unique(pedals["track"]):
         voice, mine = paint(notes["track"] == track), pedals[pedals["track"] == track]
-        for down, up in zip(_frames(mine["onset_sec"], fs), _frames(mine["offset_sec"], fs)):
+        for down, up in zip(frames_of(mine["onset_sec"], fs), frames_of(mine["offset_sec"], fs)):
             voice[:, down:up] = np.maximum.accumulate(voice[:, down:up], axis=1)
         roll = roll + voice
     return roll.astype(np.float32)
@@ -565,7 +938,7 @@ def piano_roll(
         return np.stack([piano_roll(notes, fs, channel, n_frames, pedals) for channel in channels], axis=-1).astype(np.float32)
     if channels not in CHANNELS:
         raise ValueError(f"unknown channel {channels!r}: use one of {', '.join(CHANNELS)}")
-    start, end = _frames(notes["onset_sec"], fs), _frames(notes["onset_sec"] + notes["duration_sec"], fs)
+    start, end = frames_of(notes["onset_sec"], fs), frames_of(notes["onset_sec"] + notes["duration_sec"], fs)
     if channels != "timing":
         end = np.where(notes["is_drum"], start, end)  # a drum has no pitch
     released = end
@@ -573,7 +946,7 @@ def piano_roll(
         end = _held(notes, start, end, pedals, fs)
     n_frames = int(end.max(initial=0)) if n_frames is None else n_frames
     size, pitch = 128 * n_frames, notes["pitch"].astype(np.int64)
-    cells = lambda rows: _cells(rows, start, end, n_frames)
+    cells = lambda rows: cells_of(rows, start, end, n_frames)
     if channels == "velocity":
         return _velocity_roll(notes, start, released, n_frames, pedals, fs)
     elif channels == "instrumentation":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .midi import NOTE_DTYPE, _cells, _frames, _keep, read_mido
+from .midi import NOTE_DTYPE, cells_of, frames_of, keep_messages, read_mido
 from .works import TOGETHER
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _transpose_track(track: list, semitones: int) -> int:
     pitched = lambda message: message.type in ("note_on", "note_off", "polytouch") and message.channel != 9
     leaves = lambda message: pitched(message) and not 0 <= message.note + semitones < 128
     dropped = sum(message.type == "note_on" and message.velocity > 0 and leaves(message) for message in track)
-    track[:] = [message.copy(note=message.note + semitones) if pitched(message) else message for message in _keep(track, lambda message: not leaves(message))]
+    track[:] = [message.copy(note=message.note + semitones) if pitched(message) else message for message in keep_messages(track, lambda message: not leaves(message))]
     return dropped
 
 # %% ../nbs/02_preprocessing.ipynb #02-035
@@ -547,11 +547,11 @@ class Chunks(_Parts):
     @property
     def padding(self) -> np.ndarray:
         "How many frames of each chunk are silence added at the end, int64 of shape `(chunks,)`."
-        return np.maximum(_frames(self.start, self.fs) + self.n_frames - self._frames_of_files[self.file], 0)
+        return np.maximum(frames_of(self.start, self.fs) + self.n_frames - self._frames_of_files[self.file], 0)
 
     @cached_property
     def _frames_of_files(self) -> np.ndarray:
-        return _frames(self.corpus.files["duration_sec"].to_numpy(), self.fs)
+        return frames_of(self.corpus.files["duration_sec"].to_numpy(), self.fs)
 
     @cached_property
     def _longest(self) -> np.ndarray:
@@ -600,7 +600,7 @@ def paint(
     n = len(parts)
     each = np.repeat(np.arange(n), [len(part) for part in parts])
     notes = np.concatenate([np.empty(0, NOTE_DTYPE), *parts])
-    begin = _frames(np.asarray(starts), fs)[each]
+    begin = frames_of(np.asarray(starts), fs)[each]
     per_note = lambda values: np.broadcast_to(values, n)[each]
     seconds, faster = notes["onset_sec"], per_note(tempo)
     if np.any(faster != 1):
@@ -610,9 +610,9 @@ def paint(
         onset, offset = seconds, seconds + notes["duration_sec"]
     pitch = notes["pitch"].astype(np.int64) + per_note(semitones)
     heard = ~notes["is_drum"] & (pitch >= 0) & (pitch < 128)
-    start, end = _frames(onset, fs) - begin, np.where(heard, _frames(offset, fs) - begin, -1)
+    start, end = frames_of(onset, fs) - begin, np.where(heard, frames_of(offset, fs) - begin, -1)
     rolls = np.zeros(n * 128 * n_frames, np.float32)
-    rolls[_cells(each * 128 + np.where(heard, pitch, 0), start, end, n_frames)] = 1
+    rolls[cells_of(each * 128 + np.where(heard, pitch, 0), start, end, n_frames)] = 1
     return rolls.reshape(n, 128, n_frames, 1)
 
 # %% ../nbs/02_preprocessing.ipynb #02-070

@@ -236,7 +236,7 @@ def cut_out(
     if not start and duration is None:
         return notes
     part = notes.between(start, duration)
-    part["onset_beat"] += notes._beat(start) % 1  # what begins on a beat still does: it matters for how notes are counted
+    part["onset_beat"] += notes.beat_at(start) % 1  # what begins on a beat still does: it matters for how notes are counted
     return part
 
 
