@@ -310,10 +310,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
-    def exit(self, status: int = 0, message: str = None) -> NoReturn:
-        with _output():  # the help, which was printed before
-            pass
-        super().exit(status, message)
+    def _print_message(self, message: str, file: TextIO = None) -> None:
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        with _output():
+            file.write(message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -382,6 +384,7 @@ def main(
     "The command line. Returns the exit status; exits with 2 for wrong usage, with 143 when it is ended by `kill`."
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on how it was built are no answer
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # trains twice as fast on processors for which TensorFlow leaves it off
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what joblib's helper clears up behind processes that were ended
     _mend_streams()
     try:
         with _ends_tidily():

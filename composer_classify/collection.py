@@ -169,6 +169,8 @@ def _why(error: Exception) -> str:
     "Why an archive or a file cannot be read, in words of our own."
     if isinstance(error, NotImplementedError):
         return "it is compressed in an unknown way"
+    if type(error) is RuntimeError:  # no library says that of a damaged file
+        return "the program failed over it; please report this"
     return getattr(error, "strerror", None) or "its bytes make no sense"
 
 

@@ -5,6 +5,7 @@
 # %% ../nbs/00b_system.ipynb #00b-003
 from __future__ import annotations
 
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -93,6 +94,8 @@ def _signals_held() -> Iterator[None]:
     mine = threading.current_thread() is threading.main_thread() and hasattr(signal, "pthread_sigmask")
     held = (signal.SIGINT, signal.SIGTERM) if mine else ()
     heard = []
+    if mine:  # started later, this helper of Python would unblock Ctrl-C again
+        multiprocessing.resource_tracker.ensure_running()
     before = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in held}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if mine else None
     try:
@@ -104,6 +107,22 @@ def _signals_held() -> Iterator[None]:
             signal.signal(number, handler)
     for number in heard:
         signal.raise_signal(number)
+
+
+@contextmanager
+def _loky_ends_quietly() -> Iterator[None]:
+    "While processes work: when they are ended early, a thread of loky may look for a job that is there no more, and would say so at length."
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
+            before(args)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _numbered(work: Callable, number: int, job: tuple) -> tuple[int, object]:
@@ -120,6 +139,7 @@ def _spread(work: Callable, jobs: dict[int, tuple], n_jobs: int) -> Iterator[tup
             done.close()
 
     with ExitStack() as stack:
+        stack.enter_context(_loky_ends_quietly())
         with _signals_held():
             tasks = (delayed(_numbered)(work, number, job) for number, job in jobs.items())
             done = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(tasks)
