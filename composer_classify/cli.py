@@ -59,7 +59,7 @@ def _warn(sentence: str) -> None:
 
 @contextlib.contextmanager
 def _output() -> Iterator[None]:
-    "For what is printed: it is written at once. Raises `BrokenPipeError` if the reader has gone, `ValueError` if it cannot be written."
+    "What is printed is written at once. Raises `BrokenPipeError` if nobody reads it, `ValueError` if it cannot be."
     try:
         yield
         sys.stdout.flush()
@@ -96,7 +96,7 @@ def _find_files(names: list[str]) -> tuple[list[str], dict[str, str]]:
             found.append(name)
             continue
         closed: list[OSError] = []
-        below = [file for file in walk_files(name, closed) if os.path.splitext(file)[1].lower() in MIDI_SUFFIXES]
+        below = [file for file in walk_files(name, closed) if Path(file).suffix.lower() in MIDI_SUFFIXES]
         shut = {error.filename: f"the folder cannot be opened ({error.strerror})" for error in closed}
         if not below and not shut:
             shut = {name: "holds no MIDI files"}
@@ -132,7 +132,8 @@ def _predict(args: argparse.Namespace) -> int:
     if quick:
         _warn(f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower")
     answers, first = [], None
-    with contextlib.closing(predict_files(files, args.model, args.start, args.duration, args.top, quick, given)) as found:
+    found = predict_files(files, args.model, args.start, args.duration, args.top, quick, given)
+    with contextlib.closing(found):
         for path, answer in zip(files, found):
             answer = replace(answer, file=decoded(path), error=unread.get(path, answer.error))
             answers.append(answer)
@@ -154,7 +155,8 @@ def _check_picture(path: Path) -> None:
     _quiet_matplotlib()
     from matplotlib.backend_bases import FigureCanvasBase
 
-    if not path.is_dir() and path.suffix[1:].lower() not in (known := FigureCanvasBase.get_supported_filetypes()):
+    known = FigureCanvasBase.get_supported_filetypes()
+    if not path.is_dir() and path.suffix[1:].lower() not in known:
         raise ValueError(f"{path}: is no name for a picture; end it in .png, or one of {', '.join(sorted(known))}")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent} to write it to")
@@ -384,7 +386,7 @@ def main(
     "The command line. Returns the exit status; exits with 2 for wrong usage, with 143 when it is ended by `kill`."
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on how it was built are no answer
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # trains twice as fast on processors for which TensorFlow leaves it off
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what joblib's helper clears up behind processes that were ended
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # joblib clears up behind ended processes
     _mend_streams()
     try:
         with _ends_tidily():

@@ -266,7 +266,8 @@ def _folder_members(source: str) -> Iterator[Member]:
             continue
         if not path.is_file():
             if path.suffix.lower() in MIDI_SUFFIXES:
-                yield Member(name, source, parts, "it is no file but a pipe or the like" if path.exists() else "it is a link that leads nowhere")
+                reason = "it is no file but a pipe or the like" if path.exists() else "it is a link that leads nowhere"
+                yield Member(name, source, parts, reason)
         elif path.suffix.lower() != ".zip":
             yield Member(name, source, parts)
         else:
@@ -281,7 +282,8 @@ def _zip_members(path: Path, member: Member) -> Iterator[Member]:
     try:
         yield from (replace(m, name=f"{member.name}/{m.name}", nested=True) for m in _archive_members(str(path)))
     except CollectionError:
-        yield replace(member, refused=f"it is an archive that would unpack to more than {MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files")
+        most = f"{MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files"
+        yield replace(member, refused=f"it is an archive that would unpack to more than {most}")
     except _ARCHIVE_ERRORS as error:
         yield replace(member, refused=f"it is a damaged archive ({_why(error)})")
 
@@ -317,7 +319,7 @@ LAYOUT = 3  # raised whenever the same source makes another corpus than before
 
 def _read_manifest(folder: Path, columns: list[str] = None) -> pd.DataFrame:
     "The manifest of a corpus folder. Raises `OSError` or `ValueError` if there is none that can be read."
-    with open(folder / "manifest.parquet", "rb") as file:  # opened here: pyarrow refuses folders whose names are no UTF-8
+    with open(folder / "manifest.parquet", "rb") as file:  # pyarrow refuses names that are no UTF-8
         return pd.read_parquet(file, columns=columns)
 
 
@@ -454,7 +456,9 @@ def _facts(notes: np.ndarray) -> dict:
     )
 
 # %% ../nbs/01_collection.ipynb #01-031
-def _read_alone(member: Member, composer: str | None, title: str, opened: dict) -> tuple[dict, np.ndarray, bytes] | None:
+def _read_alone(
+    member: Member, composer: str | None, title: str, opened: dict,
+) -> tuple[dict, np.ndarray, bytes] | None:
     "As `_read_member`; an error that nobody thought of costs this file and no other."
     try:
         return _read_member(member, composer, title, opened)
@@ -492,13 +496,16 @@ def _outlives(member: Member, composer: str | None, title: str) -> bool:
     return True
 
 
-def _collect_without(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int, n_jobs: int) -> None:
+def _collect_without(
+    members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int, n_jobs: int,
+) -> None:
     "Collect a shard over which processes ended: the files that did it are refused."
     survived = dict(in_processes(_outlives, [(member, *label) for member, label in zip(members, labels)], n_jobs))
     refused = "the program that read it came to an end"
     members = [replace(member, refused=refused) if survived[i] is DIED else member for i, member in enumerate(members)]
     if dict(in_processes(_collect_shard, [(members, labels, staging, number)], n_jobs))[0] is DIED:
-        raise CollectionError(f"{members[0].source}: the programs that read it come to an end again and again; is there enough memory?")
+        source = members[0].source
+        raise CollectionError(f"{source}: the programs that read it come to an end again and again; is there enough memory?")
 
 
 def _collect_shards(shards: list[tuple], n_jobs: int) -> None:
@@ -651,7 +658,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
 
 # %% ../nbs/01_collection.ipynb #01-041
 def cache_folder() -> Path:
-    "Where converted and downloaded data is kept: `COMPOSER_CLASSIFY_CACHE`, or a folder in the user's cache, or for temporary files where that cannot be written."
+    "Where data is kept: `COMPOSER_CLASSIFY_CACHE`, or the user's cache, or, where that cannot be written, a temporary folder."
     if chosen := os.environ.get("COMPOSER_CLASSIFY_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -863,9 +870,11 @@ def _fetch_embedded(n_jobs: int) -> Path:
     with _one_at_a_time(folder):
         missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
         done = in_processes(_convert_embedded, [(composer, name, folder) for composer, name in missing], n_jobs)
-        for number, result in tqdm(done, total=len(missing), desc="converting embedded scores", disable=None if missing else True):
+        hidden = None if missing else True
+        for number, result in tqdm(done, total=len(missing), desc="converting embedded scores", disable=hidden):
             if result is DIED:
-                raise CollectionError(f"embedded: the program that converts {missing[number][1]} came to an end; is there enough memory?")
+                name = missing[number][1]
+                raise CollectionError(f"embedded: the program that converts {name} came to an end; is there enough memory?")
     return folder
 
 # %% ../nbs/01_collection.ipynb #01-049

@@ -277,7 +277,7 @@ def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: 
 
 
 def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> NoteArray | Recognition:
-    "What the function finds, or an answer that says why there is none, also for an error that nobody thought of. Raises `ModelError`."
+    "What the function finds, or an answer that says why there is none, whatever the error. Raises `ModelError`."
     try:
         return found()
     except ModelError:
@@ -318,8 +318,9 @@ def predict_files(
     else:
         _loaded(model)  # a model that cannot be loaded is told of here
         done = in_processes(task, [(batch,) for batch in batches], n_jobs)
-    answered = ((number, _answer_alone(task, batches[number], n_jobs) if answers is DIED else answers) for number, answers in done)
-    for answers in _in_order(answered):
+    alone = lambda number: _answer_alone(task, batches[number], n_jobs)
+    whole = ((number, alone(number) if answers is DIED else answers) for number, answers in done)
+    for answers in _in_order(whole):
         yield from answers
 
 
