@@ -1,4 +1,4 @@
-"""What a terminal and a file system do to a program: streams that are closed or full, odd names, links, signals, processes that die."""
+"""What a terminal and a file system do to a program: closed or full streams, odd names, links, signals, dead workers."""
 
 import json
 import os
@@ -103,7 +103,8 @@ def test_standard_input_that_is_closed(folder):
 
 def test_no_streams_at_all(folder):
     "As under pythonw."
-    code = "import sys; sys.stdin = sys.stdout = sys.stderr = None; from composer_classify.cli import main; sys.exit(main(['predict', '-', 'a.mid', '--plot', 'p.png']))"
+    ask = "sys.exit(main(['predict', '-', 'a.mid', '--plot', 'p.png']))"
+    code = f"import sys; sys.stdin = sys.stdout = sys.stderr = None; from composer_classify.cli import main; {ask}"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -171,7 +172,8 @@ def test_a_corpus_is_the_same_in_a_locale_without_unicode(tmp_path):
     done = run("collect", tmp_path / "all", tmp_path / "other", "--json", LC_ALL="C", PYTHONUTF8="0")
     assert done.returncode == 0 and json.loads(done.stdout)["by_composer"] == {"Dvořák": 1}, done.stderr
     before = Corpus.open(tmp_path / "other")
-    assert before.files["path"].tolist() == ["Dvořák/é.mid"] and (tmp_path / "other" / "Dvořák" / "é.mid").is_file()
+    assert before.files["path"].tolist() == ["Dvořák/é.mid"]
+    assert (tmp_path / "other" / "Dvořák" / "é.mid").is_file()
     assert collect(tmp_path / "all", tmp_path / "other").files["path"].tolist() == ["Dvořák/é.mid"]
 
 
@@ -444,7 +446,7 @@ def write_many(folder: Path) -> Path:
 
 
 def end_when(ready: Callable[[psutil.Process], bool], number: int, folder: Path, *arguments: str) -> tuple[int, str]:
-    "Send a signal to a command and all its processes, as a terminal does, once something holds. Exit status and what it said; its processes must be gone."
+    "Send a signal to a command and its processes, as a terminal does. Exit status and what it said; all must be gone."
     out = folder / "out"
     with open(out, "w") as stdout:
         command = subprocess.Popen(
@@ -493,7 +495,10 @@ def test_predict_is_ended(tmp_path, moment, number):
     )
 
 
-SAID_MANY = "composer-classify: 300 files, so only their composers; --json names the pieces and passages too, ten times slower\n"
+SAID_MANY = (
+    "composer-classify: 300 files, so only their composers; "
+    "--json names the pieces and passages too, ten times slower\n"
+)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -524,7 +529,8 @@ HOOK = """
 import multiprocessing, os, signal, sys
 
 def watch(event, args):
-    if event == "open" and isinstance(args[0], (str, os.PathLike)) and multiprocessing.current_process().name.startswith(os.environ["WHERE"]):
+    here = multiprocessing.current_process().name.startswith(os.environ["WHERE"])
+    if event == "open" and here and isinstance(args[0], (str, os.PathLike)):
         name = os.path.basename(os.fspath(args[0]))
         if name == "deadly.mid":
             os.kill(os.getpid(), signal.SIGKILL)
