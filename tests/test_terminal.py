@@ -1,4 +1,4 @@
-"""What a terminal and a file system do to a program: closed or full streams, odd names, links, signals, dead workers."""
+"""What a terminal and a file system do to a program: closed or full streams, odd names, links, signals, deaths."""
 
 import json
 import os
