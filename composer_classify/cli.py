@@ -6,87 +6,193 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from .system import MIDI_SUFFIXES, _try_to_write, _write, decoded, printable, walk_files
 
 if TYPE_CHECKING:
     from composer_classify.collection import Corpus
+    from composer_classify.recognition import Recognition
 
 # %% auto #0
 __all__ = ['STDIN', 'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
+def _mend_streams() -> None:
+    "Give the process standard streams where it has none, and let none fail for a character that it lacks."
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file to be opened would get this number, and what is printed would end in it
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        if hasattr(getattr(sys, name), "reconfigure"):  # a notebook's stream has none
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _silence(stream: TextIO) -> None:
+    "Let what could not be written vanish: Python would try again at the end, and complain."
+    with contextlib.suppress(OSError, ValueError):  # a notebook's stream is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _warn(sentence: str) -> None:
-    print(f"composer-classify: {sentence}", file=sys.stderr)
+    "One line on standard error. Where that cannot be written, the answers are given all the same."
+    try:
+        print(f"composer-classify: {printable(sentence)}", file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
 
 
-def _print_json(data) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    "What is printed is written at once. Raises `BrokenPipeError` if nobody reads it, `ValueError` if it cannot be."
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        raise
+    except OSError as error:
+        _silence(sys.stdout)
+        raise ValueError(f"standard output: cannot be written ({error.strerror})") from error
+
+
+def _print(line: str = "") -> None:
+    "One line on standard output."
+    with _output():
+        print(printable(line))
+
+
+def _print_json(data: object) -> None:
+    "Data as JSON: in UTF-8 as it is, for any other encoding in ASCII with escapes."
+    utf8 = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
+    unseen = {code: f"\\u{code:04x}" for code in (0x7F, *range(0x80, 0xA0))}  # JSON allows them; a terminal obeys them
+    with _output():
+        print(json.dumps(data, indent=2, ensure_ascii=not utf8).translate(unseen))
 
 # %% ../nbs/09_cli.ipynb #09-007
-def _files(names: list[str]) -> list[str]:
-    "The files, and in place of a folder all MIDI files below it."
-    found = []
+STDIN = "-"
+
+
+def _find_files(names: list[str]) -> tuple[list[str], dict[str, str]]:
+    "The files, in place of a folder all MIDI files below it; and what cannot be read, with the reason."
+    found, unread = [], {}
     for name in names:
         if not os.path.isdir(name):
             found.append(name)
             continue
-        from composer_classify.collection import MIDI_SUFFIXES
+        closed: list[OSError] = []
+        below = [file for file in walk_files(name, closed) if Path(file).suffix.lower() in MIDI_SUFFIXES]
+        shut = {error.filename: f"the folder cannot be opened ({error.strerror})" for error in closed}
+        if not below and not shut:
+            shut = {name: "holds no MIDI files"}
+        found += [*sorted(below), *shut]
+        unread |= shut
+    return found, unread
 
-        closed = []  # folders that may not be read are named like files that cannot be
-        below = sorted(os.path.join(folder, file) for folder, _, files in os.walk(name, onerror=lambda error: closed.append(error.filename)) for file in files)
-        found += [file for file in below if os.path.splitext(file)[1].lower() in MIDI_SUFFIXES] + closed or [name]
-    return found
 
+def _read_stdin(unread: dict[str, str]) -> bytes:
+    "What comes by standard input; nothing, and the reason among what is unread, if that is closed."
+    from composer_classify.midi import Limits
 
-STDIN = "-"
+    try:
+        if sys.stdin is not None:
+            return sys.stdin.buffer.read(Limits.max_bytes + 1)
+        unread[STDIN] = "standard input is closed"
+    except OSError as error:
+        unread[STDIN] = f"standard input cannot be read ({error.strerror})"
+    return b""
 
 
 def _predict(args: argparse.Namespace) -> int:
     "Answer each file; name each that cannot be answered."
-    from composer_classify.midi import Limits
-    from composer_classify.recognition import FEW, listen, plot_recognition, predict_files
+    from composer_classify.recognition import FEW, predict_files
 
-    files, answers = _files(args.files), []
-    given = {STDIN: sys.stdin.buffer.read(Limits.max_bytes + 1)} if STDIN in files else {}
+    if args.plot is not None:
+        _check_picture(Path(args.plot))
+    files, unread = _find_files(args.files)
+    given = dict.fromkeys(unread, b"")
+    if STDIN in files:
+        given[STDIN] = _read_stdin(unread)
     quick = len(files) > FEW and not (args.json or args.plot)
     if quick:
         _warn(f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower")
-    for answer in predict_files(files, args.model, args.start, args.duration, args.top, quick, given):
-        answers.append(answer)
-        if answer.error:
-            _warn(f"{answer.file}: {answer.error}")
-        elif not args.json:
-            _print_answer(answer)
+    answers, first = [], None
+    found = predict_files(files, args.model, args.start, args.duration, args.top, quick, given)
+    with contextlib.closing(found):
+        for path, answer in zip(files, found):
+            answer = replace(answer, file=decoded(path), error=unread.get(path, answer.error))
+            answers.append(answer)
+            if answer.error:
+                _warn(f"{answer.file}: {answer.error}")
+                continue
+            first = first or (path, answer)
+            if not args.json:
+                _print_answer(answer)
     if args.json:
         _print_json([answer.to_dict() for answer in answers])
-    answered = [a for a in answers if not a.error]
-    if args.plot and answered:
-        name = answered[0].file
-        figure = plot_recognition(listen(given.get(name, name), name, args.start, args.duration), answered[0])
-        try:
-            figure.savefig(args.plot, dpi=150)
-        except (OSError, ValueError) as error:
-            _warn(f"{args.plot}: cannot be written ({error})")
-            return 1
-    return 0 if len(answered) == len(answers) else 1
+    if args.plot is not None and first:
+        _save_picture(args, given, *first)
+    return int(any(answer.error for answer in answers))
 
 
-def _print_answer(answer) -> None:
+def _check_picture(path: Path) -> None:
+    "Find out now, not after all files, that a picture cannot be written. Raises `ValueError` or `OSError`."
+    _quiet_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if not path.is_dir() and path.suffix[1:].lower() not in known:
+        raise ValueError(f"{path}: is no name for a picture; end it in .png, or one of {', '.join(sorted(known))}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent} to write it to")
+    _try_to_write(path, "answer.png")
+
+
+def _quiet_matplotlib() -> None:
+    "What Matplotlib has to say about its folders, fonts and missing characters is no answer."
+    import logging
+    import warnings
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", r"Glyph \d+")
+
+
+def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, answer: Recognition) -> None:
+    "Write the picture of an answer. Raises `OSError`."
+    from composer_classify.recognition import listen, plot_recognition
+
+    path = Path(args.plot)
+    figure = plot_recognition(listen(given.get(name, name), name, args.start, args.duration), answer)
+    _write(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
+
+
+def _print_answer(answer: Recognition) -> None:
     "A few lines for a person."
     from composer_classify.all_composers import introduce
     from composer_classify.recognition import clock
 
-    print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
+    _print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
     if answer.ranking[1:]:
-        print("    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
+        _print("    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
     if len(answer.timeline) > 1 and (telling := answer.telling()):
-        print(f"    sounds most like {answer.composer} from " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling))
+        _print(f"    sounds most like {answer.composer} from " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling))
     if answer.piece:
-        print(f"    the piece: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}")
+        _print(f"    the piece: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}")
 
 # %% ../nbs/09_cli.ipynb #09-009
 def _collect(args: argparse.Namespace) -> int:
@@ -104,11 +210,13 @@ def _collect(args: argparse.Namespace) -> int:
         _print_json(found)
     else:
         if len(corpus.files):
-            print(summary(corpus).head(20).to_string())
-        print(f"\n{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['nested']} in archives inside), {found['duplicates']} repeated; "
+            for line in summary(corpus).head(20).to_string().split("\n"):
+                _print(line)
+        _print()
+        _print(f"{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['nested']} in archives inside), {found['duplicates']} repeated; "
               f"{len(corpus.files):,} files of {corpus.files['work_id'].nunique():,} works by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s")
         if len(shared := duplicates(corpus)):
-            print(f"{shared['work_id'].nunique():,} works lie in several files, {shared.loc[shared['composers'] > 1, 'work_id'].nunique()} of them under several composers: see {os.path.join(args.dest, 'duplicates.csv')}")
+            _print(f"{shared['work_id'].nunique():,} works lie in several files, {shared.loc[shared['composers'] > 1, 'work_id'].nunique()} of them under several composers: see {os.path.join(args.dest, 'duplicates.csv')}")
     return 1 if len(left_out) else 0
 
 # %% ../nbs/09_cli.ipynb #09-011
@@ -146,7 +254,7 @@ def _train(args: argparse.Namespace) -> int:
     corpus, status = _part(args, folds=5)
     about = _model(args.model).train(corpus, args.out)
     score, (low, high) = about["score"], about["ci95"]["macro_f1"]
-    print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_trained']} files; on {about['n_test_files']} files of unseen works "
+    _print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_trained']} files; on {about['n_test_files']} files of unseen works "
           f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})")
     return status
 
@@ -159,15 +267,16 @@ def _evaluate(args: argparse.Namespace) -> int:
         _print_json(result)
         return status
     measures = dict(accuracy="accuracy", balanced_accuracy="balanced", macro_f1="macro-F1", top5="top 5")
-    print(f"{result['n_files']} files, {result['n_works']} works, {len(result['per_composer'])} composers, {args.folds} folds by work\n")
-    print(f"{'':16}" + "".join(f"{name:>16}" for name in measures.values()))
-    print(f"{args.model:16}" + "".join(f"{result[m]:>16.3f}" for m in measures))
-    print(f"{'  95%':16}" + "".join(f"{'%.3f to %.3f' % result['ci95'][m]:>16}" for m in measures))
+    _print(f"{result['n_files']} files, {result['n_works']} works, {len(result['per_composer'])} composers, {args.folds} folds by work")
+    _print()
+    _print(f"{'':16}" + "".join(f"{name:>16}" for name in measures.values()))
+    _print(f"{args.model:16}" + "".join(f"{result[m]:>16.3f}" for m in measures))
+    _print(f"{'  95%':16}" + "".join(f"{'%.3f to %.3f' % result['ci95'][m]:>16}" for m in measures))
     for name, baseline in result["baselines"].items():
-        print(f"{name:16}" + "".join(f"{baseline[m]:>16.3f}" for m in measures))
-    print()
+        _print(f"{name:16}" + "".join(f"{baseline[m]:>16.3f}" for m in measures))
+    _print()
     for composer, row in result["per_composer"].items():
-        print(f"  {composer:20} F1 {row['f1']:.2f} ({row['f1_ci95'][0]:.2f} to {row['f1_ci95'][1]:.2f})  recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files, {row['works']} works)")
+        _print(f"  {composer:20} F1 {row['f1']:.2f} ({row['f1_ci95'][0]:.2f} to {row['f1_ci95'][1]:.2f})  recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files, {row['works']} works)")
     return status
 
 # %% ../nbs/09_cli.ipynb #09-013
@@ -190,8 +299,29 @@ def _number(least: float, kind=float, above: bool = False, most: float = 1e9):
     return parse
 
 
+def _name(text: str) -> str:
+    "An argument type: a name that is not empty, as that of a variable which was never set."
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+class _Parser(argparse.ArgumentParser):
+    "A parser whose messages are safe to show, and whose help may meet a full disk."
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+    def _print_message(self, message: str, file: TextIO = None) -> None:
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        with _output():
+            file.write(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("composer-classify", description="Who composed this MIDI file?")
+    parser = _Parser("composer-classify", description="Who composed this MIDI file?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, help):
@@ -200,32 +330,32 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("collect", _collect, "make a corpus from a zip, a folder of composer folders, 'embedded' or 'kaggle'")
-    command.add_argument("source")
-    command.add_argument("dest")
+    command.add_argument("source", type=_name)
+    command.add_argument("dest", type=_name)
     command.add_argument("--jobs", type=_number(1, int), default=-1, metavar="N", help="processes (default: all cores)")
     command.add_argument("--no-corrections", action="store_true", help="leave every label as it was found, also those that are known to be wrong")
     command.add_argument("--json", action="store_true")
 
     def about_models(command, *models):
-        command.add_argument("corpus")
-        command.add_argument("--composers", metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
+        command.add_argument("corpus", type=_name)
+        command.add_argument("--composers", type=_name, metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
         command.add_argument("--model", choices=models, default="best", help="best: likeness to known pieces, without a network for doubtful cases, a minute for a thousand files; networks take longer (default: best)")
         return command
 
     command = about_models(add("train", _train, "train a model on a corpus"), "best", "cnn", "lstm")
-    command.add_argument("--out", required=True, metavar="MODEL", help="file to write: .npz for the best model; .onnx for a network, or .keras to go on with it in Python")
+    command.add_argument("--out", required=True, type=_name, metavar="MODEL", help="file to write: .npz for the best model; .onnx for a network, or .keras to go on with it in Python")
 
     command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), "best", "cnn", "lstm", "trees")
     command.add_argument("--folds", type=_number(2, int), default=5, metavar="N")
     command.add_argument("--json", action="store_true")
 
     command = add("predict", _predict, "name the composer of MIDI files")
-    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI files, folders of them, or - for standard input")
-    command.add_argument("--model", default="all", metavar="MODEL", help="all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; or a file that train wrote")
+    command.add_argument("files", nargs="+", type=_name, metavar="FILE", help="MIDI files, folders of them, or - for standard input")
+    command.add_argument("--model", default="all", type=_name, metavar="MODEL", help="all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; or a file that train wrote")
     command.add_argument("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening")
     command.add_argument("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen")
     command.add_argument("--top", type=_number(1, int), default=5, metavar="K", help="composers to list")
-    command.add_argument("--plot", metavar="OUT.png", help="save a picture of the first answer")
+    command.add_argument("--plot", type=_name, metavar="OUT.png", help="save a picture of the first answer")
     command.add_argument("--json", action="store_true")
 
     command = add("app", _app, "serve the web page")
@@ -234,26 +364,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextlib.contextmanager
+def _ends_tidily() -> Iterator[None]:
+    "While a command runs, `kill` ends it as Ctrl-C does: processes are ended, and nothing half written is left."
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the first thread hears signals
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(
     argv: list[str] = None,  # Arguments; those of the process if not given
 ) -> int:
-    "The command line. Returns the exit status; exits with 2 for wrong usage."
-    args = _parser().parse_args(argv)
+    "The command line. Returns the exit status; exits with 2 for wrong usage, with 143 when it is ended by `kill`."
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on how it was built are no answer
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # trains twice as fast on processors for which TensorFlow leaves it off
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's stream has none
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not cost the answer
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # joblib clears up behind ended processes
+    _mend_streams()
     try:
-        return args.run(args)
+        with _ends_tidily():
+            args = _parser().parse_args(argv)
+            return args.run(args)
     except ValueError as error:  # all our own errors are ValueErrors with one sentence
         _warn(str(error))
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as in `… | head`
-        sys.stderr.close()
         return 0
     except OSError as error:
         _warn(f"{error.filename or 'the system'}: {error.strerror or error}")
+        return 1
+    except MemoryError:
+        _warn("this needs more memory than there is")
         return 1
     except ModuleNotFoundError as error:
         extra = {"fastapi": "app", "gradio": "app", "music21": "embedded", "kagglehub": "kaggle"}.get(error.name.split(".")[0], "train")

@@ -17,6 +17,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 import time
 import unicodedata
 import urllib.error
@@ -30,18 +31,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
+from .system import DIED, MIDI_SUFFIXES, _try_to_write, _write, in_processes, walk_files
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['SPELLINGS', 'WELL_KNOWN', 'WRAPPERS', 'MIDI_SUFFIXES', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH',
-           'LAYOUT', 'STAGING', 'SHARD', 'AUGMENTED', 'CORRECTIONS', 'EMBEDDED', 'KAGGLE_SET', 'composer_name',
-           'categorise', 'CollectionError', 'ComposerNotFoundError', 'match_composers', 'Member', 'list_members',
-           'Corpus', 'validate', 'read_corrections', 'cache_folder', 'hash_source', 'collect', 'open_corpus', 'summary',
-           'counts', 'record']
+__all__ = ['SPELLINGS', 'WELL_KNOWN', 'WRAPPERS', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH', 'LAYOUT', 'STAGING',
+           'SHARD', 'AUGMENTED', 'CORRECTIONS', 'EMBEDDED', 'KAGGLE_SET', 'composer_name', 'categorise',
+           'CollectionError', 'ComposerNotFoundError', 'match_composers', 'Member', 'list_members', 'Corpus',
+           'validate', 'read_corrections', 'cache_folder', 'hash_source', 'collect', 'open_corpus', 'summary', 'counts',
+           'record']
 
 # %% ../nbs/01_collection.ipynb #01-007
 SPELLINGS = {
@@ -79,9 +80,6 @@ def composer_name(
     return _SPELLINGS.get(_fold(found), found)
 
 # %% ../nbs/01_collection.ipynb #01-011
-MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
-
-
 def _title(file_name: str) -> str:
     "A file name without its ending, if that is one of MIDI's."
     stem, suffix = os.path.splitext(file_name)
@@ -167,6 +165,15 @@ class Member:
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, OSError, EOFError, RuntimeError, ValueError)  # what zipfile raises for damage
 
 
+def _why(error: Exception) -> str:
+    "Why an archive or a file cannot be read, in words of our own."
+    if isinstance(error, NotImplementedError):
+        return "it is compressed in an unknown way"
+    if type(error) is RuntimeError:  # no library says that of a damaged file
+        return "the program failed over it; please report this"
+    return getattr(error, "strerror", None) or "its bytes make no sense"
+
+
 def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile.ZipFile:
     "A zip file on disk, or an archive inside it."
     if (source, inside) not in opened:
@@ -245,32 +252,40 @@ def _archive_members(source: str, inside: tuple[int, ...] = (), prefix: str = ""
             except CollectionError:
                 raise
             except _ARCHIVE_ERRORS as error:
-                yield replace(member, refused=f"it is a damaged archive ({error})")
+                yield replace(member, refused=f"it is a damaged archive ({_why(error)})")
 
 
 def _folder_members(source: str) -> Iterator[Member]:
     "All files below a folder, and those in zip archives there."
-    unreadable: list[OSError] = []
-    for folder, folders, files in os.walk(source, onerror=unreadable.append):
-        folders.sort()
-        for file in sorted(files):
-            path = Path(folder, file)
-            parts = path.relative_to(source).parts
-            name = _clean_name("/".join(parts))
-            if _is_noise(name) or not path.is_file():  # nor a broken link, a pipe or a device
-                continue
-            if path.suffix.lower() != ".zip":
-                yield Member(name, source, parts)
-                continue
-            try:
-                yield from (replace(m, name=f"{name}/{m.name}", nested=True) for m in _archive_members(str(path)))
-            except CollectionError as error:
-                yield Member(name, source, parts, f"it is an archive that would unpack too much ({error})")
-            except _ARCHIVE_ERRORS as error:
-                yield Member(name, source, parts, f"it is a damaged archive ({error})")
-    for error in unreadable:
+    closed: list[OSError] = []
+    for file in walk_files(source, closed):
+        path = Path(file)
+        parts = path.relative_to(source).parts
+        name = _clean_name("/".join(parts))
+        if _is_noise(name):
+            continue
+        if not path.is_file():
+            if path.suffix.lower() in MIDI_SUFFIXES:
+                reason = "it is no file but a pipe or the like" if path.exists() else "it is a link that leads nowhere"
+                yield Member(name, source, parts, reason)
+        elif path.suffix.lower() != ".zip":
+            yield Member(name, source, parts)
+        else:
+            yield from _zip_members(path, Member(name, source, parts))
+    for error in closed:
         parts = Path(error.filename).relative_to(source).parts
         yield Member(_clean_name("/".join(parts)), source, parts, f"the folder cannot be opened ({error.strerror})")
+
+
+def _zip_members(path: Path, member: Member) -> Iterator[Member]:
+    "The files in a zip archive of a folder, or the archive itself as one that cannot be read."
+    try:
+        yield from (replace(m, name=f"{member.name}/{m.name}", nested=True) for m in _archive_members(str(path)))
+    except CollectionError:
+        most = f"{MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files"
+        yield replace(member, refused=f"it is an archive that would unpack to more than {most}")
+    except _ARCHIVE_ERRORS as error:
+        yield replace(member, refused=f"it is a damaged archive ({_why(error)})")
 
 # %% ../nbs/01_collection.ipynb #01-021
 def _must_exist(source: Path) -> None:
@@ -296,10 +311,21 @@ def list_members(
     except CollectionError:
         raise
     except _ARCHIVE_ERRORS as error:
-        raise CollectionError(f"{source}: is a damaged zip archive ({error})") from error
+        raise CollectionError(f"{source}: is a damaged zip archive ({_why(error)})") from error
 
 # %% ../nbs/01_collection.ipynb #01-026
 LAYOUT = 3  # raised whenever the same source makes another corpus than before
+
+
+def _read_manifest(folder: Path, columns: list[str] = None) -> pd.DataFrame:
+    "The manifest of a corpus folder. Raises `OSError` or `ValueError` if there is none that can be read."
+    with open(folder / "manifest.parquet", "rb") as file:  # pyarrow refuses names that are no UTF-8
+        return pd.read_parquet(file, columns=columns)
+
+
+def _on_disk(path: str) -> str:
+    "A path of the manifest as the system names it: in UTF-8, whatever the locale."
+    return os.fsdecode(path.encode())
 
 
 @dataclass(frozen=True)
@@ -317,9 +343,9 @@ class Corpus:
         if not (path / "manifest.parquet").is_file():
             raise CollectionError(f"{path}: is not a corpus (no manifest.parquet); make one with `composer-classify collect SOURCE {path}`")
         try:
-            corpus = cls(path, pd.read_parquet(path / "manifest.parquet"), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r"))
+            corpus = cls(path, _read_manifest(path), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r"))
         except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{path}: is a damaged corpus ({error}); collect it again") from error
+            raise CollectionError(f"{path}: is a damaged corpus (a file of it cannot be read); collect it again") from error
         if corpus.store.dtype != NOTE_DTYPE or corpus.offsets.shape != (len(corpus.manifest), 2) or corpus.offsets.max(initial=0) > len(corpus.store) or "data_hash" not in corpus.manifest.attrs:
             raise CollectionError(f"{path}: is a damaged corpus (its files do not fit together); collect it again")
         if not corpus.manifest.attrs.get("recipe", "").startswith(f"{LAYOUT}/"):
@@ -365,7 +391,7 @@ def validate(corpus: Corpus) -> tuple[list[str], list[str]]:
     "Paths of the corpus that are missing, and those whose checksum differs."
     missing, changed = [], []
     for row in corpus.files.itertuples():
-        path = corpus.path / row.path
+        path = corpus.path / _on_disk(row.path)
         if not path.is_file():
             missing.append(row.path)
         elif _sha256(path.read_bytes()) != row.sha256:
@@ -404,7 +430,7 @@ def _read_member(member: Member, composer: str | None, title: str, opened: dict)
     except MidiLoadError as error:
         return ({**row, "error": error.reason}, nothing, b"") if named else None
     except _ARCHIVE_ERRORS as error:
-        return {**row, "error": f"cannot be read ({error})"}, nothing, b""
+        return {**row, "error": f"cannot be read ({_why(error)})"}, nothing, b""
     row |= dict(sha256=_sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), work_id=_work_key(notes), **_facts(notes))
     if not len(notes):
         return {**row, "error": "holds no notes"}, nothing, b""
@@ -430,26 +456,17 @@ def _facts(notes: np.ndarray) -> dict:
     )
 
 # %% ../nbs/01_collection.ipynb #01-031
-def _write(path: Path, write) -> None:
-    "Write a file all at once: under another name first, then moved."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def _read_alone(
+    member: Member, composer: str | None, title: str, opened: dict,
+) -> tuple[dict, np.ndarray, bytes] | None:
+    "As `_read_member`; an error that nobody thought of costs this file and no other."
     try:
-        with open(partial, "wb") as file:
-            write(file)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _try_to_write(path: Path, example: str) -> None:
-    "Find out now, not after an hour of work, that a file cannot be written. Raises `ValueError` for a folder, `OSError` for the rest."
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name a file to write, as in {path / example}")
-    if not path.exists():
-        _write(path, lambda file: None)
-        path.unlink()
+        return _read_member(member, composer, title, opened)
+    except MemoryError:
+        reason = "it needs more memory than there is"
+    except Exception as error:
+        reason = f"the program failed over it ({type(error).__name__}); please report this"
+    return _read_member(replace(member, refused=reason), composer, title, opened)
 
 
 def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int) -> None:
@@ -461,7 +478,7 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
 
     def read_all(store):
         for member, (composer, title) in zip(members, labels):
-            if (found := _read_member(member, composer, title, opened)) is None:
+            if (found := _read_alone(member, composer, title, opened)) is None:
                 continue
             row, notes, content = found
             if content:
@@ -471,6 +488,43 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
 
     _write(staging / f"{number:05d}.notes", read_all)
     _write(done, lambda file: file.write(json.dumps(rows).encode()))
+
+
+def _outlives(member: Member, composer: str | None, title: str) -> bool:
+    "True, unless reading the file ends the process."
+    _read_alone(member, composer, title, {})
+    return True
+
+
+def _collect_without(
+    members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int, n_jobs: int,
+) -> None:
+    "Collect a shard over which processes ended: the files that did it are refused."
+    survived = dict(in_processes(_outlives, [(member, *label) for member, label in zip(members, labels)], n_jobs))
+    refused = "the program that read it came to an end"
+    members = [replace(member, refused=refused) if survived[i] is DIED else member for i, member in enumerate(members)]
+    if dict(in_processes(_collect_shard, [(members, labels, staging, number)], n_jobs))[0] is DIED:
+        source = members[0].source
+        raise CollectionError(f"{source}: the programs that read it come to an end again and again; is there enough memory?")
+
+
+def _collect_shards(shards: list[tuple], n_jobs: int) -> None:
+    "Collect the shards, each the arguments of `_collect_shard`. However it ends, nothing half written is left."
+    try:
+        done = in_processes(_collect_shard, shards, n_jobs)
+        for number, result in tqdm(done, total=len(shards), desc="collecting", disable=None):
+            if result is DIED:
+                _collect_without(*shards[number], n_jobs)
+    except BaseException:  # Ctrl-C too: the workers have been ended, in the middle of something
+        _remove_partial(shards[0][2])
+        raise
+
+
+def _remove_partial(folder: Path) -> None:
+    "Remove what was being written below a folder when a process was ended."
+    for left_over in folder.rglob("*.partial"):
+        if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
+            left_over.unlink(missing_ok=True)
 
 # %% ../nbs/01_collection.ipynb #01-033
 def _safe_path(composer: str, title: str) -> str:
@@ -560,20 +614,18 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
     attempted = staging / "pieces.json"
     earlier = set(json.loads(attempted.read_text())) if attempted.exists() else set()
     try:
-        earlier |= set(pd.read_parquet(dest / "manifest.parquet", columns=["path"])["path"])
+        earlier |= set(_read_manifest(dest, ["path"])["path"])
     except (OSError, ValueError):
         pass
     _write(attempted, lambda file: file.write(json.dumps(sorted(earlier | pieces)).encode()))
     for path in earlier - pieces - {""}:
-        if (piece := dest / path).resolve().is_relative_to(dest.resolve()):
+        if (piece := dest / _on_disk(path)).resolve().is_relative_to(dest.resolve()):
             piece.unlink(missing_ok=True)
 
 
 def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, attrs: dict) -> None:
     "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
-    for left_over in dest.rglob("*.partial"):
-        if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
-            left_over.unlink()
+    _remove_partial(dest)
     rows = [row for i in range(n_shards) for row in json.loads((staging / f"{i:05d}.json").read_text())]
     manifest = _finish_manifest(rows, corrections)
     _forget_pieces(staging, dest, set(manifest["path"]))
@@ -585,8 +637,9 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
         offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
     for row in manifest[manifest["status"].isin(["ok", "recovered"])].itertuples():
         content = (staging / "files" / row.sha256).read_bytes()
-        if not (dest / row.path).is_file() or (dest / row.path).read_bytes() != content:
-            _write(dest / row.path, lambda file: file.write(content))
+        piece = dest / _on_disk(row.path)
+        if not piece.is_file() or piece.read_bytes() != content:
+            _write(piece, lambda file: file.write(content))
 
     def write_notes(file):
         header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(int(ends[-1]) if len(ends) else 0,))
@@ -605,32 +658,54 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
 
 # %% ../nbs/01_collection.ipynb #01-041
 def cache_folder() -> Path:
-    "Where converted and downloaded data is kept: `COMPOSER_CLASSIFY_CACHE`, or a folder in the user's cache."
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "composer_classify"
-    return Path(os.environ.get("COMPOSER_CLASSIFY_CACHE", default))
+    "Where data is kept: `COMPOSER_CLASSIFY_CACHE`, or the user's cache, or, where that cannot be written, a temporary folder."
+    if chosen := os.environ.get("COMPOSER_CLASSIFY_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "composer_classify")
+    if folder.is_absolute() and _can_write_below(folder):
+        return folder
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir(), f"composer_classify-{user}")
+
+
+def _can_write_below(folder: Path) -> bool:
+    "Whether a folder is there that can be written, or can be made."
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def _one_at_a_time(folder: Path) -> FileLock:
     "A lock that other processes writing to this folder wait for."
     locks = cache_folder() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / _sha256(str(folder.resolve()).encode())[:16])
+    return FileLock(locks / _sha256(os.fsencode(folder.resolve()))[:16])
 
 # %% ../nbs/01_collection.ipynb #01-043
 def hash_source(source: str | os.PathLike) -> str:
     "SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is nothing of that name."
     path, digest = Path(source), hashlib.sha256()
     _must_exist(path)
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in [path] if path.is_file() else sorted(map(Path, walk_files(str(path), []))):
+        if not file.is_file() and file.suffix.lower() not in MIDI_SUFFIXES:
+            continue
         if path.is_dir():
-            digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + str(file.stat().st_size).encode() + b"\0")
+            digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         try:
-            with open(file, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+            if path.is_dir():
+                digest.update(str(file.stat().st_size).encode() + b"\0")
+            if file.is_file():  # a pipe would have to be waited for
+                _update(digest, file)
         except OSError:
             digest.update(b"cannot be read")
     return digest.hexdigest()
+
+
+def _update(digest: hashlib._Hash, file: Path) -> None:
+    "Add the content of a file to a hash. Raises `OSError`."
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
 
 
 def _flat_names(members: list[Member]) -> list[str]:
@@ -672,7 +747,7 @@ def collect(
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
     source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    attrs = dict(data_hash=hash_source(source), source=Path(source).name, recipe=_recipe(corrections))
+    attrs = dict(data_hash=hash_source(source), source=_clean_name(Path(source).name), recipe=_recipe(corrections))
     dest = dest or cache_folder() / "corpora" / (attrs["data_hash"][:16] + ("" if corrections else "-as-found"))
     with _one_at_a_time(dest):
         return _collect(Path(source), dest, n_jobs, corrections, attrs)
@@ -686,7 +761,7 @@ def _recipe(corrections: bool) -> str:
 def _is_whole(dest: Path, attrs: dict) -> bool:
     "Whether a corpus is there as it should be. Raises `CollectionError` if it was made from something else."
     try:
-        made_from = pd.read_parquet(dest / "manifest.parquet").attrs
+        made_from = _read_manifest(dest).attrs
     except (OSError, ValueError):  # damaged: made again
         return False
     if made_from.get("data_hash") != attrs["data_hash"]:
@@ -718,9 +793,8 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, attrs: di
 
     (staging / "files").mkdir(parents=True, exist_ok=True)
     starts = range(0, len(members), SHARD)
-    shards = (delayed(_collect_shard)(members[i:i + SHARD], labels[i:i + SHARD], staging, n) for n, i in enumerate(starts))
-    for _ in tqdm(Parallel(n_jobs if len(starts) > 1 else 1, return_as="generator_unordered")(shards), total=len(starts), desc="collecting", disable=None):
-        pass
+    shards = [(members[i:i + SHARD], labels[i:i + SHARD], staging, n) for n, i in enumerate(starts)]
+    _collect_shards(shards, n_jobs if len(shards) > 1 else 1)
     if not any(json.loads((staging / f"{i:05d}.json").read_text()) for i in range(len(starts))):
         shutil.rmtree(staging.parent)
         raise CollectionError(f"{source}: holds no MIDI files")
@@ -795,9 +869,12 @@ def _fetch_embedded(n_jobs: int) -> Path:
     folder = cache_folder() / f"embedded-{version}"
     with _one_at_a_time(folder):
         missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
-        tasks = (delayed(_convert_embedded)(composer, name, folder) for composer, name in missing)
-        for _ in tqdm(Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(tasks), total=len(missing), desc="converting embedded scores", disable=not missing):
-            pass
+        done = in_processes(_convert_embedded, [(composer, name, folder) for composer, name in missing], n_jobs)
+        hidden = None if missing else True
+        for number, result in tqdm(done, total=len(missing), desc="converting embedded scores", disable=hidden):
+            if result is DIED:
+                name = missing[number][1]
+                raise CollectionError(f"embedded: the program that converts {name} came to an end; is there enough memory?")
     return folder
 
 # %% ../nbs/01_collection.ipynb #01-049
@@ -822,7 +899,7 @@ def _fetch_kaggle() -> Path:
         _probe("https://www.kaggle.com")
         return Path(kagglehub.dataset_download(KAGGLE_SET))
     except Exception as error:  # kagglehub raises those of its network library and its own
-        raise CollectionError(f"kaggle: {KAGGLE_SET} could not be downloaded ({type(error).__name__}); is there a network? "
+        raise CollectionError(f"kaggle: {KAGGLE_SET} could not be downloaded; is there a network? "
                               "Otherwise download the zip by hand and give its path") from error
 
 

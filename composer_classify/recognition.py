@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from .evaluation import sharpen
 from .fingerprints import Index, name_piece
 from .midi import Limits, MidiLoadError, NoteArray, load_midi
 from .preprocessing import N_FLAGS, onset_of_notes, step_windows
+from .system import DIED, in_processes, printable
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -127,7 +128,7 @@ class Network:
         options.intra_op_num_threads = 1  # files are spread over the cores
         name = "the network of the model" if isinstance(path, bytes) else path
         try:
-            session = onnxruntime.InferenceSession(path if isinstance(path, bytes) else os.fspath(path), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(path if isinstance(path, bytes) else Path(path).read_bytes(), options, providers=["CPUExecutionProvider"])
             about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
             fits = session.get_inputs()[0].shape[1:] == [about["length"], N_FLAGS] and session.get_outputs()[0].shape[1] == len(about["composers"])
         except Exception as error:  # ONNX Runtime has no base class for its errors
@@ -249,20 +250,44 @@ def _pitched(notes: NoteArray, name: str) -> NoteArray:
 
 
 def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, quick: bool, given: dict[str, bytes]) -> list[Recognition]:
-    "The answers for a batch of files; in a hurry one multiplication does for all."
+    "The answers for a batch of files; in a hurry one multiplication does for all. Raises `ModelError`."
     recognizer, answers, pieces = _loaded(model), {}, {}
     for path in paths:
-        try:
-            if quick:
-                pieces[path] = _pitched(listen(given.get(path, path), path, start, duration), path)
-            else:
-                answers[path] = recognizer.predict(given.get(path, path), start, duration, top, path)
-        except MidiLoadError as error:
-            answers[path] = Recognition.failed(path, error.reason)
-    if pieces:
-        for path, probabilities, known in zip(pieces, *recognizer.model.whole(list(pieces.values()))):
-            answers[path] = recognizer._answer(path, probabilities, known, top, [], None)
+        if quick:
+            found = _or_why_not(path, lambda: _pitched(listen(given.get(path, path), path, start, duration), path))
+        else:
+            found = _or_why_not(path, lambda: recognizer.predict(given.get(path, path), start, duration, top, path))
+        (answers if isinstance(found, Recognition) else pieces)[path] = found
+    answers |= _answer_quickly(recognizer, pieces, top)
     return [answers[path] for path in paths]
+
+
+def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: int) -> dict[str, Recognition]:
+    "The composers alone, of all pieces together; one by one where that fails, so that it fails for one."
+    if not pieces:
+        return {}
+    answer = lambda path, probabilities, known: recognizer._answer(path, probabilities, known, top, [], None)
+    try:
+        return {path: answer(path, *row) for path, *row in zip(pieces, *recognizer.model.whole(list(pieces.values())))}
+    except ModelError:
+        raise
+    except Exception:
+        one = lambda path: answer(path, *(row[0] for row in recognizer.model.whole([pieces[path]])))
+        return {path: _or_why_not(path, lambda: one(path)) for path in pieces}
+
+
+def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> NoteArray | Recognition:
+    "What the function finds, or an answer that says why there is none, whatever the error. Raises `ModelError`."
+    try:
+        return found()
+    except ModelError:
+        raise
+    except MidiLoadError as error:
+        return Recognition.failed(path, error.reason)
+    except MemoryError:
+        return Recognition.failed(path, "needs more memory than there is")
+    except Exception as error:
+        return Recognition.failed(path, f"the program failed over it ({type(error).__name__}); please report this")
 
 
 @lru_cache(maxsize=1)
@@ -289,19 +314,41 @@ def predict_files(
     paths = list(map(str, paths))
     batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
     if len(paths) <= FEW:
-        done = map(task, batches)
+        done = enumerate(map(task, batches))
     else:
-        from joblib import Parallel, delayed
-
         _loaded(model)  # a model that cannot be loaded is told of here
-        done = Parallel(n_jobs, return_as="generator")(delayed(task)(batch) for batch in batches)
-    for answers in done:
+        done = in_processes(task, [(batch,) for batch in batches], n_jobs)
+    alone = lambda number: _answer_alone(task, batches[number], n_jobs)
+    whole = ((number, alone(number) if answers is DIED else answers) for number, answers in done)
+    for answers in _in_order(whole):
         yield from answers
+
+
+def _in_order(numbered: Iterable[tuple[int, object]]) -> Iterator[object]:
+    "Results in the order of their numbers, each as soon as those before it are there."
+    waiting, following = {}, 0
+    for number, result in numbered:
+        waiting[number] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
+def _answer_alone(task: Callable, paths: list[str], n_jobs: int) -> list[Recognition]:
+    "The answers of a batch over which a process ended, a job a file."
+    answers = dict(in_processes(task, [([path],) for path in paths], n_jobs))
+    died = "the program that read it came to an end"
+    return [Recognition.failed(path, died) if answers[i] is DIED else answers[i][0] for i, path in enumerate(paths)]
 
 # %% ../nbs/07_recognition.ipynb #07-021
 def clock(seconds: float) -> str:
     "Minutes and seconds, as in 2:05."
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _label(name: str) -> str:
+    "A name as a figure shows it: dollar signs are no formula for Matplotlib, and line breaks are no lines."
+    return printable(name).replace("$", r"\$")
 
 
 def plot_recognition(
@@ -314,20 +361,21 @@ def plot_recognition(
     from composer_classify.midi import piano_roll, plot_roll
 
     fig, axes = plt.subplot_mosaic([["roll", "ranking"], ["timeline", "ranking"]], figsize=(8.5, 4), height_ratios=[5, 1], width_ratios=[3, 1], layout="constrained")
+    name = _label(Path(answer.file).name)
     names = list(dict.fromkeys([r["composer"] for r in answer.ranking] + [p["composer"] for p in answer.timeline]))
     color = {name: plt.get_cmap("magma")(0.2 + 0.65 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
     start = answer.timeline[0]["start_sec"] if answer.timeline else 0
     fs = min(10.0, 4000 / max(notes.duration, 1))  # no more columns than a screen has
     plot_roll(piano_roll(notes, fs), fs, axes["roll"])
-    said = f"sounds like {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure")
-    fig.suptitle(f"{Path(answer.file).name}: {said}" + (f"\nfound: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}" if answer.piece else ""), fontsize="medium")
+    said = f"sounds like {_label(introduce(answer.composer))}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure")
+    fig.suptitle(f"{name}: {said}" + (f"\nfound: {_label(answer.piece['composer'])}, {_label(answer.piece['title'])}, from {clock(answer.piece['offset_sec'])}" if answer.piece else ""), fontsize="medium")
     for p in answer.timeline:
         axes["timeline"].barh(0, p["end_sec"] - p["start_sec"], left=p["start_sec"] - start, color=color[p["composer"]], alpha=0.25 + 0.75 * p["probability"])
     telling = answer.telling() if len(answer.timeline) > 1 else []
     for begin, end in telling:
         axes["timeline"].plot([begin - start, end - start], [0.5, 0.5], color="black", lw=3, solid_capstyle="butt", clip_on=False)
-    axes["timeline"].set(yticks=[], xlim=axes["roll"].get_xlim(), ylim=(-0.4, 0.5), xlabel="seconds" + f" (line on top: speaks most for {answer.composer})" * bool(telling), ylabel="sounds\nlike")
+    axes["timeline"].set(yticks=[], xlim=axes["roll"].get_xlim(), ylim=(-0.4, 0.5), xlabel="seconds" + f" (line on top: speaks most for {_label(answer.composer)})" * bool(telling), ylabel="sounds\nlike")
     axes["roll"].set_xlabel("")
-    axes["ranking"].barh([r["composer"] for r in answer.ranking][::-1], [r["probability"] for r in answer.ranking][::-1], color=[color[r["composer"]] for r in answer.ranking][::-1])
+    axes["ranking"].barh([_label(r["composer"]) for r in answer.ranking][::-1], [r["probability"] for r in answer.ranking][::-1], color=[color[r["composer"]] for r in answer.ranking][::-1])
     axes["ranking"].set(xlim=(0, 1), xlabel="probability")
     return fig
