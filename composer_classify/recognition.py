@@ -41,12 +41,13 @@ class Recognition:
     known: bool                # whether likeness alone is sure enough for the composer to be worth the name
     piece: dict | None         # `composer`, `title`, `score`, `offset_sec`
     timeline: list[dict]       # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if it was not asked for
+    repairs: list[str]         # what had to be put right to read the file; empty for a sound one
     error: str | None = None   # one sentence, if there is no answer
 
     @classmethod
     def failed(cls, file: str, error: str) -> Recognition:
         "An answer that says why there is none."
-        return cls(file, None, None, [], False, None, [], error)
+        return cls(file, None, None, [], False, None, [], [], error)
 
     def to_dict(self) -> dict:
         "The answer as plain data, in the order of the contract."
@@ -121,6 +122,7 @@ class Network:
     @classmethod
     def load(cls, path: str | os.PathLike | bytes) -> Network:
         "A network from a file, or its content. Raises `ModelError`."
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a file and reports to its maker
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -206,14 +208,19 @@ class Recognizer:
         end = [*begin[1:], float((notes["onset_sec"] + notes["duration_sec"]).max())]
         timeline = [dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **self._rank(p, p.argmax())) for b, e, p in zip(begin, end, probabilities)]
         (probabilities,), (known,) = self.model.whole([notes])
-        return self._answer(name, probabilities, known, top, timeline, name_piece(self.index, notes))
+        return self._answer(name, notes, probabilities, known, top, timeline, name_piece(self.index, notes))
 
     def _rank(self, probabilities: np.ndarray, composer: int) -> dict:
         return dict(composer=self.composers[composer], probability=round(float(probabilities[composer]), 4))
 
-    def _answer(self, name: str, probabilities: np.ndarray, known: bool, top: int, timeline: list[dict], piece: dict | None) -> Recognition:
+    def _answer(
+        self, name: str, notes: NoteArray, probabilities: np.ndarray, known: bool, top: int,
+        timeline: list[dict], piece: dict | None,
+    ) -> Recognition:
         ranking = [self._rank(probabilities, composer) for composer in np.argsort(-probabilities, kind="stable")[:top]]
-        return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(known), piece, timeline)
+        first = ranking[0]
+        return Recognition(
+            name, first["composer"], first["probability"], ranking, bool(known), piece, timeline, list(notes.repairs))
 
 
 def listen(
@@ -261,7 +268,7 @@ def _answer_files(model: str | os.PathLike, paths: list[str], start: float, dura
             answers[path] = Recognition.failed(path, error.reason)
     if pieces:
         for path, probabilities, known in zip(pieces, *recognizer.model.whole(list(pieces.values()))):
-            answers[path] = recognizer._answer(path, probabilities, known, top, [], None)
+            answers[path] = recognizer._answer(path, pieces[path], probabilities, known, top, [], None)
     return [answers[path] for path in paths]
 
 

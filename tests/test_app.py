@@ -21,7 +21,7 @@ from serving import ROOT, served
 from composer_classify.app import LIMITS, WAITING
 
 SAMPLES = ROOT / "composer_classify" / "samples"
-FIELDS = ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "error"]
+FIELDS = ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "repairs", "error"]
 
 
 @pytest.fixture(scope="module")
