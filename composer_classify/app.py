@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIMITS', 'TEN', 'LONGEST_NAME', 'LONGEST', 'FAILED',
-           'LOG', 'CONTROLS', 'SCRIPT', 'WAITING', 'OPEN', 'QUERIES', 'VISITOR', 'MOST_SESSIONS', 'LONGEST_SESSION',
-           'WorkerError', 'Workers', 'build_page', 'Guard', 'Sessions', 'build_app', 'serve']
+           'LOG', 'CONTROLS', 'SCRIPT', 'WAITING', 'SLOWEST', 'OPEN', 'QUERIES', 'VISITOR', 'MOST_SESSIONS',
+           'LONGEST_SESSION', 'WorkerError', 'Workers', 'build_page', 'Guard', 'Sessions', 'build_app', 'serve']
 
 # %% ../nbs/08_app.ipynb #08-006
 SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
@@ -354,6 +354,7 @@ def build_page(workers: Workers = None) -> gr.Blocks:
     return page.queue(max_size=WAITING)
 
 # %% ../nbs/08_app.ipynb #08-016
+SLOWEST = 10.0  # seconds in which a file must have arrived
 OPEN = {  # the methods that are answered, by path
     r"/": {"GET"},                          # the page, its files and its icon
     r"/assets/[\w.-]+": {"GET"},
@@ -441,9 +442,14 @@ async def _session(request: fastapi.Request) -> str | None:
         return request.query_params.get("session_hash")
     try:
         session = (await request.json())["session_hash"]
-    except (ValueError, KeyError, TypeError):  # which Gradio refuses by itself
+    except (ValueError, KeyError, TypeError, RecursionError):  # which Gradio refuses by itself
         return None
     return session if isinstance(session, str) else None
+
+
+def _name(request: fastapi.Request) -> str:
+    "What to call the file in the answer."
+    return (request.query_params.get("name") or "MIDI data")[:LONGEST_NAME]
 
 
 async def _body(request: fastapi.Request, most: int) -> bytes | None:
@@ -472,12 +478,17 @@ def build_app() -> fastapi.FastAPI:
     app = fastapi.FastAPI(title="composer_classify", docs_url=None, redoc_url=None, lifespan=life)  # those pages load scripts from elsewhere
 
     def fail(status: int, name: str, reason: str) -> JSONResponse:
-        return JSONResponse(Recognition.failed(name, reason).to_dict(), status, {"Connection": "close"} if status in (408, 413) else None)  # or the rest would still be read
+        last = status in (408, 413, 500)  # or the rest would still be read; after an error the server hangs up by itself
+        answer = Recognition.failed(name, reason).to_dict()
+        return JSONResponse(answer, status, {"Connection": "close"} if last else None)
 
     @app.exception_handler(RequestValidationError)
     async def odd(request: fastapi.Request, error: RequestValidationError) -> JSONResponse:
-        name = request.query_params.get("name", "MIDI data")[:LONGEST_NAME]
-        return fail(422, name, "; ".join(f"{what['loc'][-1]}: {what['msg']}" for what in error.errors()))
+        return fail(422, _name(request), "; ".join(f"{what['loc'][-1]}: {what['msg']}" for what in error.errors()))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: fastapi.Request, error: Exception) -> JSONResponse:
+        return fail(500, _name(request), FAILED)  # and the log gets the traceback
 
     @app.api_route("/api/predict", methods=["GET", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     async def other_method() -> JSONResponse:
@@ -490,6 +501,7 @@ def build_app() -> fastapi.FastAPI:
         duration: float = fastapi.Query(None, gt=0, le=1e9, allow_inf_nan=False), top: int = fastapi.Query(5, ge=1, le=1000),
     ) -> JSONResponse:
         "The answer for the MIDI file in the body."
+        name = _name(request)
         try:
             content = await asyncio.wait_for(_body(request, LIMITS.max_bytes), SLOWEST)
         except asyncio.TimeoutError:
@@ -500,15 +512,12 @@ def build_app() -> fastapi.FastAPI:
             return fail(413, name, f"is larger than the limit of {LIMITS.max_bytes:,} bytes")
         if len(asking) >= WAITING:
             return fail(503, name, "too many are asking at once: try again in a moment")
-        name, ticket = name or "MIDI data", object()
+        ticket = object()
         asking.add(ticket)
         try:
             return JSONResponse(await workers.ask(_predict, content, name, start, duration, top))
         except MidiLoadError as error:
             return fail(400, name, error.reason)
-        except Exception:  # whatever it is, it costs this file alone
-            LOG.exception("A question of a program got no answer")
-            return fail(500, name, FAILED)
         finally:
             asking.discard(ticket)
 
