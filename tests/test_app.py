@@ -393,7 +393,8 @@ def test_nothing_is_uploaded_but_with_a_question(client, server):
 def page_asks(client, session: str, data=(), event=None) -> str:
     "What the page's own function says to a visitor, or to a stranger who talks to it without the page."
     asked = dict(data=list(data), fn_index=_function(client), session_hash=session, event_data=event)
-    client.post("/gradio_api/queue/join", json=asked).raise_for_status()
+    json_of_it = dict(content=json.dumps(asked), headers={"Content-Type": "application/json"})  # which may hold \ud800
+    client.post("/gradio_api/queue/join", **json_of_it).raise_for_status()
     return _data(client, session)
 
 
@@ -532,6 +533,7 @@ def test_a_fault_of_the_program_is_one_sentence(tmp_path):
     content = (SAMPLES / "bach_bwv772.mid").read_bytes()
     (tmp_path / "t").mkdir()
     with served(tmp_path / "t", tmp_path) as (address, _), httpx.Client(base_url=address, timeout=60) as client:
+        assert client.get("/").status_code == 200  # the server has read its own index; the workers have not yet
         pieces.rename(tmp_path / "gone.npz")
         reply, said = ask(client, content, name="tune.mid"), page_asks(client, "a", event=SECRET)
         log = (tmp_path / "t" / "log").read_text()
@@ -565,6 +567,7 @@ def test_names_that_cannot_be_given_back(client):
     assert long.status_code == 422 and long.json()["file"] == "x" * LONGEST_NAME
     surrogate = client.post("/api/predict?name=%ED%A0%80.mid", content=b"no")
     assert surrogate.status_code == 400 and surrogate.json()["file"].endswith("\ufffd.mid")
+    assert "<bdi>?.mid</bdi>" in page_asks(client, "surrogate", event=dict(SECRET, name="\ud800.mid"))
 
 
 def test_repairs_are_told(client):
