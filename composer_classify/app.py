@@ -9,10 +9,15 @@ import asyncio
 import base64
 import binascii
 import io
+import logging
 import multiprocessing
 import os
+import re
+import secrets
 import socket
+import traceback
 import wave
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
@@ -24,18 +29,22 @@ import fastapi
 import numpy as np
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from .all_composers import by_birth, introduce
-from .midi import Limits, MidiLoadError, NoteArray, piano_roll, synthesize
-from .recognition import Recognition, _loaded, clock, cut_out, listen
+from .midi import Limits, MidiLoadError, NoteArray, clock, piano_roll, synthesize
+from .recognition import Recognition, _loaded, cut_out, listen
 
 if TYPE_CHECKING:
     import gradio as gr
 
 # %% auto #0
-__all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIMITS', 'TEN', 'LONGEST', 'DIED', 'LOST',
-           'CONTROLS', 'SCRIPT', 'WAITING', 'SLOWEST', 'CLOSED', 'Workers', 'build_page', 'Guard', 'build_app', 'serve']
+__all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIMITS', 'TEN', 'LONGEST_NAME', 'LONGEST', 'FAILED',
+           'LOG', 'CONTROLS', 'SCRIPT', 'WAITING', 'SLOWEST', 'OPEN', 'QUERIES', 'VISITOR', 'MOST_SESSIONS',
+           'LONGEST_SESSION', 'WorkerError', 'Workers', 'build_page', 'Guard', 'Sessions', 'build_app', 'serve']
 
 # %% ../nbs/08_app.ipynb #08-006
 SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
@@ -44,6 +53,7 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")  # t
 REST = "#8a8a8a"   # of all other composers
 HEARD, DENSEST = 30.0, 4000  # seconds of sound at most, and notes in them
 STYLE = """
+.answer, .chosen { overflow-wrap: anywhere }
 .answer h2 { margin: 0 0 .3em } .answer p { margin: .3em 0 } .answer small { opacity: .75 }
 .ranking { display: grid; grid-template-columns: max-content 1fr max-content; gap: .25em .7em; align-items: center; margin: .8em 0 }
 .ranking div { height: .8em; border-radius: .2em } .ranking dt, .ranking dd { display: contents } .ranking span { text-align: right }
@@ -68,8 +78,18 @@ def _answer_html(notes: NoteArray, answer: Recognition) -> str:
     return f'<section class="answer">{_words(answer)}{_ranking(answer, color)}{_sound(notes)}{_score(notes, answer, color)}</section>'
 
 
+def _named(name: str) -> str:
+    "The name of a file for HTML. What it holds can neither become an element nor turn the words after it around."
+    return f"<bdi>{escape(name)}</bdi>"
+
+
+def _repaired(answer: Recognition) -> str:
+    return f"<p><small>Read after repairs: {escape('; '.join(answer.repairs))}.</small></p>" if answer.repairs else ""
+
+
 def _words(answer: Recognition) -> str:
-    place = f"{escape(Path(answer.file).name)}, {clock(answer.timeline[0]['start_sec'])} to {clock(answer.timeline[-1]['end_sec'])}"
+    start, end = answer.timeline[0]["start_sec"], answer.timeline[-1]["end_sec"]
+    place = f"{_named(Path(answer.file).name)}, {clock(start)} to {clock(end)}"
     style, doubt = f"{escape(introduce(answer.composer))}, {answer.probability:.0%}", "" if answer.known else " But I am not sure: it may be by someone I was never taught."
     if answer.piece:
         sure = "more than 99%" if answer.piece["score"] > 0.99 else f"{answer.piece['score']:.0%}"
@@ -78,7 +98,7 @@ def _words(answer: Recognition) -> str:
         said = f"<h2>It sounds like {style}</h2><p>I do not know the piece.{doubt}</p>"
     telling = answer.telling() if len(answer.timeline) > 1 else []
     spoken = f"<p>Most like {escape(answer.composer)}: " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling) + ".</p>" if telling else ""
-    return f"<small>{place}</small>{said}{spoken}"
+    return f"<small>{place}</small>{said}{spoken}{_repaired(answer)}"
 
 
 def _ranking(answer: Recognition, color: dict[str, str]) -> str:
@@ -127,8 +147,9 @@ def _score(notes: NoteArray, answer: Recognition, color: dict[str, str]) -> str:
         f'<div class="legend">{named}</div><details><summary>Which passage sounds like whom</summary><table><tr><th>When</th><th>Composer</th><th>Probability</th></tr>{"".join(rows)}</table></details>')
 
 # %% ../nbs/08_app.ipynb #08-009
-LIMITS = Limits(max_bytes=4 * 2**20, max_rewritten=2**18, max_notes=60_000, max_seconds=2 * 3600)  # of an upload: a server must answer soon
+LIMITS = Limits(max_bytes=4 * 2**20, max_irregular=2**20, max_notes=60_000, max_seconds=2 * 3600)  # of an upload: a server must answer soon
 TEN = 10.0  # seconds of a random chunk
+LONGEST_NAME = 200  # characters of a file's name
 
 
 def _predict(content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
@@ -136,8 +157,9 @@ def _predict(content: bytes, name: str, start: float, duration: float | None, to
     return _loaded("all").predict_notes(listen(content, name, start, duration, LIMITS), name, top, start).to_dict()
 
 
-def _wrong(sentence: str) -> str:
-    return f'<section class="answer" role="alert"><h2>That did not work</h2><p>{escape(sentence)}</p></section>'
+def _wrong(name: str, reason: str) -> str:
+    said = f"<h2>That did not work</h2><p>{_named(name)}: {escape(reason)}.</p>"
+    return f'<section class="answer" role="alert">{said}</section>'
 
 
 def _show(name: str, content: bytes, random: bool) -> str:
@@ -149,7 +171,7 @@ def _show(name: str, content: bytes, random: bool) -> str:
             notes = cut_out(notes, start, TEN)
         return _answer_html(notes, _loaded("all").predict_notes(notes, name, start=start))
     except MidiLoadError as error:
-        return _wrong(f"{error}.")
+        return _wrong(error.name, error.reason)
 
 
 def _random_start(notes: NoteArray) -> float:
@@ -160,7 +182,8 @@ def _random_start(notes: NoteArray) -> float:
 
 def _given(name: object, content: object) -> tuple[str, bytes]:
     "Name and content of a file as the page sends it, in base64. Raises `MidiLoadError` for what no page sends."
-    name = name[:200] if isinstance(name, str) and name else "MIDI data"
+    name = name[:LONGEST_NAME] if isinstance(name, str) and name else "MIDI data"
+    name = name.encode(errors="replace").decode()  # a lone surrogate fits into no answer
     if not isinstance(content, str):
         raise MidiLoadError(name, "did not arrive")
     if len(content) > LIMITS.max_bytes * 4 / 3 + 4:
@@ -170,53 +193,90 @@ def _given(name: object, content: object) -> tuple[str, bytes]:
     except (binascii.Error, ValueError) as error:
         raise MidiLoadError(name, "did not arrive whole") from error
 
+
+def _question(asked: dict) -> tuple[str, bytes]:
+    "Name and content of the file, or of the sample, that the page asks about. Raises `MidiLoadError`."
+    if "content" in asked:
+        return _given(asked.get("name"), asked["content"])
+    name = asked.get("sample")
+    if name not in TRY.values():  # no file was chosen
+        name = str(np.random.default_rng().choice(list(TRY.values())))
+    return name, (SAMPLES / name).read_bytes()
+
 # %% ../nbs/08_app.ipynb #08-012
 LONGEST = 30.0  # seconds that an answer may take, once its turn has come
-DIED = "the program that answers came to an end over it"
-LOST = (BrokenProcessPool, asyncio.TimeoutError)  # what is raised for such a question
+FAILED = "the program that answers failed at it or took too long"
+LOG = logging.getLogger(__name__)
+
+
+class WorkerError(RuntimeError):
+    "What a worker did not expect. The message is its traceback, for the log."
+
+
+def _answer(function: Callable, *args: object) -> object:
+    "What the function returns, in a worker. Raises `MidiLoadError` as it does, and `WorkerError` for all else."
+    try:
+        return function(*args)
+    except MidiLoadError:
+        raise
+    except BaseException:  # `SystemExit` would end the server, and some errors cannot be sent to it
+        raise WorkerError(traceback.format_exc()) from None
+
+
+def _pool(n: int) -> ProcessPoolExecutor:
+    "So many processes, each with a model of its own."
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker; this process has read its own long ago
+    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _loaded, ("all",))
+
+
+async def _ask(pool: ProcessPoolExecutor, function: Callable, *args: object) -> object:
+    "What the function returns. After `LONGEST` seconds ends the processes and raises `TimeoutError`."
+    answer = asyncio.get_running_loop().run_in_executor(pool, _answer, function, *args)
+    try:
+        return await asyncio.wait_for(answer, LONGEST)
+    except asyncio.TimeoutError:
+        for worker in list(pool._processes.values()):
+            worker.kill()
+        raise
 
 
 class Workers:
-    "Processes that answer, each with a model of its own."
+    "Processes that answer."
 
     def __init__(self, n: int = os.cpu_count() or 1):
         self.n, self.turns, self.alone = n, asyncio.Semaphore(n), asyncio.Lock()
-        self._start()
-
-    def _start(self) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker; this process has read its own long ago
-        self.pool = ProcessPoolExecutor(self.n, multiprocessing.get_context("spawn"), _loaded, ("all",))
+        self.pool = _pool(n)
 
     def stop(self) -> None:
         "End them, after the answers they are at."
         self.pool.shutdown(cancel_futures=True)
 
-    async def ask(self, function, *args):
-        "What the function returns, from a worker. Raises one of `LOST` for a question that a worker dies of or takes too long over."
+    async def ask(self, function: Callable, *args: object) -> object:
+        """What the function returns, from a worker. Raises `MidiLoadError` as it does, `WorkerError` for what it did
+        not expect, `BrokenProcessPool` if a worker dies of it twice, `TimeoutError` if it takes too long."""
         try:
             async with self.turns:
-                return await self._ask(function, *args)
-        except BrokenProcessPool:
-            async with self.alone:  # it may have been another's fault
-                return await self._ask(function, *args)
+                return await self._ask_together(function, *args)
+        except BrokenProcessPool:  # it may have been another's fault
+            async with self.alone:
+                return await self._ask_alone(function, *args)
 
-    async def _ask(self, function, *args):
+    async def _ask_together(self, function: Callable, *args: object) -> object:
         pool = self.pool
         try:
-            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, function, *args), LONGEST)
-        except asyncio.TimeoutError:
-            for worker in list(pool._processes.values()):
-                worker.kill()
-            self._replace(pool)
-            raise
-        except BrokenProcessPool:
-            self._replace(pool)
+            return await _ask(pool, function, *args)
+        except (BrokenProcessPool, asyncio.TimeoutError):
+            if pool is self.pool:  # the first to notice
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.pool = _pool(self.n)
             raise
 
-    def _replace(self, pool: ProcessPoolExecutor) -> None:
-        if pool is self.pool:  # the first to notice
+    async def _ask_alone(self, function: Callable, *args: object) -> object:
+        pool = _pool(1)
+        try:
+            return await _ask(pool, function, *args)
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            self._start()
 
 # %% ../nbs/08_app.ipynb #08-014
 CONTROLS = """
@@ -232,13 +292,22 @@ SCRIPT = """
 let chosen = {};
 const find = what => element.querySelector(what), said = find('.chosen'), drop = find('.drop'), input = find('input');
 const ask = random => trigger('submit', {...chosen, random});
-const say = (text, wrong) => { said.textContent = text; said.classList.toggle('wrong', wrong); };
+const say = (name, problem) => {
+  const named = document.createElement('bdi');
+  named.textContent = name;
+  said.replaceChildren(named, problem);
+  said.classList.toggle('wrong', problem != '');
+};
 const take = file => {
   if (!file) return;
-  if (file.size > LIMIT) { chosen = {}; say(file.name + ': is larger than the limit of LIMIT bytes.', true); return; }
+  if (file.size > LIMIT) { chosen = {}; say(file.name, ': is larger than the limit of LIMIT bytes.'); return; }
   const reader = new FileReader();
-  reader.onload = () => { chosen = {name: file.name, content: reader.result.split(',')[1] || ''}; say(file.name, false); ask(false); };
-  reader.onerror = () => say(file.name + ': cannot be read.', true);
+  reader.onload = () => {
+    chosen = {name: file.name, content: reader.result.split(',')[1] || ''};
+    say(file.name, '');
+    ask(false);
+  };
+  reader.onerror = () => say(file.name, ': cannot be read.');
   reader.readAsDataURL(file);
 };
 input.addEventListener('change', () => { take(input.files[0]); input.value = ''; });
@@ -249,7 +318,7 @@ for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) drop.addEvent
 find('#chunk').addEventListener('click', () => ask(true));
 find('#whole').addEventListener('click', () => ask(false));
 for (const button of element.querySelectorAll('[data-sample]')) button.addEventListener('click', () => {
-  chosen = {sample: button.dataset.sample}; say(button.innerText, false); ask(false);
+  chosen = {sample: button.dataset.sample}; say(button.innerText, ''); ask(false);
 });
 """.replace("LIMIT", str(LIMITS.max_bytes))
 WAITING = 64  # questions that may wait
@@ -263,20 +332,15 @@ def build_page(workers: Workers = None) -> gr.Blocks:
     first, *_, last = by_birth(recognizer.composers)
 
     async def answer(event: gr.EventData) -> str:
-        asked = event._data if isinstance(event._data, dict) else {}
-        name, random = asked.get("sample"), bool(asked.get("random"))
+        asked, name = event._data if isinstance(event._data, dict) else {}, "MIDI data"
         try:
-            if "content" in asked:
-                name, content = _given(asked.get("name"), asked["content"])
-            else:
-                if name not in TRY.values():  # no file was chosen
-                    name = str(np.random.default_rng().choice(list(TRY.values())))
-                content = (SAMPLES / name).read_bytes()
-            return await workers.ask(_show, name, content, random)
+            name, content = _question(asked)
+            return await workers.ask(_show, name, content, bool(asked.get("random")))
         except MidiLoadError as error:
-            return _wrong(f"{error}.")
-        except LOST:
-            return _wrong(f"{name}: {DIED}.")
+            return _wrong(error.name, error.reason)
+        except Exception:  # whatever it is, it costs this file alone
+            LOG.exception("A question of the page got no answer")
+            return _wrong(name, FAILED)
 
     answer.__annotations__["event"] = gr.EventData  # which Gradio looks for, and cannot look up by name
     with gr.Blocks(title="Who composed this?", analytics_enabled=False) as page:
@@ -291,24 +355,101 @@ def build_page(workers: Workers = None) -> gr.Blocks:
 
 # %% ../nbs/08_app.ipynb #08-016
 SLOWEST = 10.0  # seconds in which a file must have arrived
-CLOSED = ("/gradio_api/upload", "/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream", "/gradio_api/component_server", "/file", "/proxy", "/stream", "/upload")
+OPEN = {  # the methods that are answered, by path
+    r"/": {"GET"},                          # the page, its files and its icon
+    r"/assets/[\w.-]+": {"GET"},
+    r"/static/(js|img)/[\w.-]+": {"GET"},
+    r"/theme\.css": {"GET"},
+    r"/manifest\.json": {"GET"},
+    r"/favicon\.ico": {"GET"},
+    r"/gradio_api/queue/join": {"POST"},    # a question of the page, and the stream with its answer
+    r"/gradio_api/queue/data": {"GET"},
+    r"/api/predict": {"POST", "GET", "PUT", "PATCH", "DELETE"},  # all but POST get a sentence
+    r"/openapi\.json": {"GET"},
+}
+QUERIES = {"/api/predict", "/gradio_api/queue/data"}  # where parameters are read; elsewhere they are dropped
+VISITOR = "composer_classify_visitor"  # the cookie that tells browsers apart
+MOST_SESSIONS, LONGEST_SESSION = 10_000, 200  # that are remembered, and characters of the name of one
+
+
+def _is_open(method: str, path: str) -> bool:
+    return any(re.fullmatch(pattern, path, re.ASCII) and method in methods for pattern, methods in OPEN.items())
+
+
+def _is_large(headers: dict[bytes, bytes]) -> bool:
+    "Whether a body is larger than a file in base64 can be, or may become so."
+    length = headers.get(b"content-length", b"0")
+    return not length.isdigit() or int(length) > 2 * LIMITS.max_bytes or b"transfer-encoding" in headers
+
+
+def _with_cookie(send: Send) -> Send:
+    "Adds a new visitor's cookie to the answer. It is random, and the browser forgets it when it is closed."
+    async def send_with_cookie(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            cookie = f"{VISITOR}={secrets.token_urlsafe()}; Path=/; HttpOnly; SameSite=Strict"
+            MutableHeaders(scope=message).append("Set-Cookie", cookie)
+        await send(message)
+
+    return send_with_cookie
 
 
 class Guard:
-    "In front of everything else: closes the ways by which files come and go, and refuses what is larger than any file may be."
+    "In front of everything else: answers what is on the list, and refuses what is larger than any file may be."
 
-    def __init__(self, app):
+    def __init__(self, app: ASGIApp):
         self.app = app
 
-    async def __call__(self, scope, receive, send):
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if scope["path"].startswith(CLOSED):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        else:
+            await WebSocketClose()(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, headers = scope["path"], dict(scope["headers"])
+        if not _is_open(scope["method"], path):
             return await JSONResponse(dict(error="there is nothing here"), 404)(scope, receive, send)
-        if scope["path"].startswith("/gradio_api") and (not length.isdigit() or int(length) > 2 * LIMITS.max_bytes or b"transfer-encoding" in dict(scope["headers"])):
+        if path.startswith("/gradio_api") and _is_large(headers):
             return await JSONResponse(dict(error="is too large"), 413, {"Connection": "close"})(scope, receive, send)
-        await self.app(scope, receive, send)
+        if path == "/" and VISITOR not in HTTPConnection(scope).cookies:
+            send = _with_cookie(send)
+        await self.app(scope if path in QUERIES else {**scope, "query_string": b""}, receive, send)
+
+
+class Sessions:
+    "Which browser began which of Gradio's sessions: no other is let into it."
+
+    def __init__(self):
+        self.visitors: dict[str, str] = {}
+
+    async def check(self, request: fastapi.Request) -> str:
+        "An empty name for Gradio, which calls this first. Answers 404 to a session that another browser began."
+        session, visitor = await _session(request), request.cookies.get(VISITOR, "")
+        if session is None:
+            return ""
+        if len(session) > LONGEST_SESSION or self.visitors.setdefault(session, visitor) != visitor:
+            raise fastapi.HTTPException(404)
+        if len(self.visitors) > MOST_SESSIONS:
+            del self.visitors[next(iter(self.visitors))]  # the oldest
+        return ""
+
+
+async def _session(request: fastapi.Request) -> str | None:
+    "The session that a request names, `None` if it names none."
+    if request.method == "GET":
+        return request.query_params.get("session_hash")
+    try:
+        session = (await request.json())["session_hash"]
+    except (ValueError, KeyError, TypeError, RecursionError):  # which Gradio refuses by itself
+        return None
+    return session if isinstance(session, str) else None
+
+
+def _name(request: fastapi.Request) -> str:
+    "What to call the file in the answer."
+    return (request.query_params.get("name") or "MIDI data")[:LONGEST_NAME]
 
 
 async def _body(request: fastapi.Request, most: int) -> bytes | None:
@@ -337,11 +478,17 @@ def build_app() -> fastapi.FastAPI:
     app = fastapi.FastAPI(title="composer_classify", docs_url=None, redoc_url=None, lifespan=life)  # those pages load scripts from elsewhere
 
     def fail(status: int, name: str, reason: str) -> JSONResponse:
-        return JSONResponse(Recognition.failed(name, reason).to_dict(), status, {"Connection": "close"} if status in (408, 413) else None)  # or the rest would still be read
+        last = status in (408, 413, 500)  # or the rest would still be read; after an error the server hangs up by itself
+        answer = Recognition.failed(name, reason).to_dict()
+        return JSONResponse(answer, status, {"Connection": "close"} if last else None)
 
     @app.exception_handler(RequestValidationError)
     async def odd(request: fastapi.Request, error: RequestValidationError) -> JSONResponse:
-        return fail(422, request.query_params.get("name", "MIDI data")[:200], "; ".join(f"{what['loc'][-1]}: {what['msg']}" for what in error.errors()))
+        return fail(422, _name(request), "; ".join(f"{what['loc'][-1]}: {what['msg']}" for what in error.errors()))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: fastapi.Request, error: Exception) -> JSONResponse:
+        return fail(500, _name(request), FAILED)  # and the log gets the traceback
 
     @app.api_route("/api/predict", methods=["GET", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     async def other_method() -> JSONResponse:
@@ -349,10 +496,12 @@ def build_app() -> fastapi.FastAPI:
 
     @app.post("/api/predict")
     async def predict(
-        request: fastapi.Request, name: str = fastapi.Query("MIDI data", max_length=200), start: float = fastapi.Query(0, ge=0, le=1e9, allow_inf_nan=False),
+        request: fastapi.Request, name: str = fastapi.Query("MIDI data", max_length=LONGEST_NAME),
+        start: float = fastapi.Query(0, ge=0, le=1e9, allow_inf_nan=False),
         duration: float = fastapi.Query(None, gt=0, le=1e9, allow_inf_nan=False), top: int = fastapi.Query(5, ge=1, le=1000),
     ) -> JSONResponse:
         "The answer for the MIDI file in the body."
+        name = _name(request)
         try:
             content = await asyncio.wait_for(_body(request, LIMITS.max_bytes), SLOWEST)
         except asyncio.TimeoutError:
@@ -369,13 +518,13 @@ def build_app() -> fastapi.FastAPI:
             return JSONResponse(await workers.ask(_predict, content, name, start, duration, top))
         except MidiLoadError as error:
             return fail(400, name, error.reason)
-        except LOST:
-            return fail(500, name, DIED)
         finally:
             asking.discard(ticket)
 
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no font from another server
-    app = gr.mount_gradio_app(app, build_page(workers), "/", theme=theme, css=STYLE, footer_links=[], ssr_mode=False, show_error=False)
+    app = gr.mount_gradio_app(
+        app, build_page(workers), "/", theme=theme, css=STYLE, footer_links=[], ssr_mode=False, show_error=False,
+        auth_dependency=Sessions().check, run_history=False)  # or the browser would keep each answer
     app.add_middleware(Guard)
     return app
 

@@ -184,7 +184,7 @@ def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, 
 def _print_answer(answer: Recognition) -> None:
     "A few lines for a person."
     from composer_classify.all_composers import introduce
-    from composer_classify.recognition import clock
+    from composer_classify.midi import clock
 
     _print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
     if answer.ranking[1:]:
@@ -193,6 +193,8 @@ def _print_answer(answer: Recognition) -> None:
         _print(f"    sounds most like {answer.composer} from " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling))
     if answer.piece:
         _print(f"    the piece: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}")
+    if answer.repairs:
+        _print(f"    read after repairs: {'; '.join(answer.repairs)}")
 
 # %% ../nbs/09_cli.ipynb #09-009
 def _collect(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from .all_composers import introduce, mixed
 from .best import Listener, ModelError, calibrated, describe, is_unsure, load_model, windows_of
 from .evaluation import sharpen
 from .fingerprints import Index, name_piece
-from .midi import Limits, MidiLoadError, NoteArray, load_midi
+from .midi import Limits, MidiLoadError, NoteArray, clock, load_midi
 from .preprocessing import N_FLAGS, onset_of_notes, step_windows
 from .system import DIED, in_processes, printable
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'FEW', 'Recognition', 'Likeness',
-           'Network', 'Recognizer', 'listen', 'cut_out', 'predict_files', 'clock', 'plot_recognition']
+           'Network', 'Recognizer', 'listen', 'cut_out', 'predict_files', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class Recognition:
     known: bool                # whether likeness alone is sure enough for the composer to be worth the name
     piece: dict | None         # `composer`, `title`, `score`, `offset_sec`
     timeline: list[dict]       # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if it was not asked for
+    repairs: list[str]         # what had to be put right to read the file; empty for a sound one
     error: str | None = None   # one sentence, if there is no answer
 
     @classmethod
     def failed(cls, file: str, error: str) -> Recognition:
         "An answer that says why there is none."
-        return cls(file, None, None, [], False, None, [], error)
+        return cls(file, None, None, [], False, None, [], [], error)
 
     def to_dict(self) -> dict:
         "The answer as plain data, in the order of the contract."
@@ -122,6 +123,7 @@ class Network:
     @classmethod
     def load(cls, path: str | os.PathLike | bytes) -> Network:
         "A network from a file, or its content. Raises `ModelError`."
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a file and reports to its maker
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -207,14 +209,19 @@ class Recognizer:
         end = [*begin[1:], float((notes["onset_sec"] + notes["duration_sec"]).max())]
         timeline = [dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **self._rank(p, p.argmax())) for b, e, p in zip(begin, end, probabilities)]
         (probabilities,), (known,) = self.model.whole([notes])
-        return self._answer(name, probabilities, known, top, timeline, name_piece(self.index, notes))
+        return self._answer(name, notes, probabilities, known, top, timeline, name_piece(self.index, notes))
 
     def _rank(self, probabilities: np.ndarray, composer: int) -> dict:
         return dict(composer=self.composers[composer], probability=round(float(probabilities[composer]), 4))
 
-    def _answer(self, name: str, probabilities: np.ndarray, known: bool, top: int, timeline: list[dict], piece: dict | None) -> Recognition:
+    def _answer(
+        self, name: str, notes: NoteArray, probabilities: np.ndarray, known: bool, top: int,
+        timeline: list[dict], piece: dict | None,
+    ) -> Recognition:
         ranking = [self._rank(probabilities, composer) for composer in np.argsort(-probabilities, kind="stable")[:top]]
-        return Recognition(name, ranking[0]["composer"], ranking[0]["probability"], ranking, bool(known), piece, timeline)
+        first = ranking[0]
+        return Recognition(
+            name, first["composer"], first["probability"], ranking, bool(known), piece, timeline, list(notes.repairs))
 
 
 def listen(
@@ -224,8 +231,8 @@ def listen(
     duration: float = None,   # Seconds to listen to; to the end if not given
     limits: Limits = Limits(),
 ) -> NoteArray:
-    "What sounds in a stretch of a file, as a recogniser wants it. Raises `MidiLoadError`."
-    return cut_out(load_midi(source, name, limits), start, duration)
+    "What sounds in a stretch of a file, or of what can be read of it, as a recogniser wants it. Raises `MidiLoadError`."
+    return cut_out(load_midi(source, name, limits, incomplete=True), start, duration)
 
 
 def cut_out(
@@ -266,7 +273,7 @@ def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: 
     "The composers alone, of all pieces together; one by one where that fails, so that it fails for one."
     if not pieces:
         return {}
-    answer = lambda path, probabilities, known: recognizer._answer(path, probabilities, known, top, [], None)
+    answer = lambda path, *row: recognizer._answer(path, pieces[path], *row, top, [], None)
     try:
         return {path: answer(path, *row) for path, *row in zip(pieces, *recognizer.model.whole(list(pieces.values())))}
     except ModelError:
@@ -341,11 +348,6 @@ def _answer_alone(task: Callable, paths: list[str], n_jobs: int) -> list[Recogni
     return [Recognition.failed(path, died) if answers[i] is DIED else answers[i][0] for i, path in enumerate(paths)]
 
 # %% ../nbs/07_recognition.ipynb #07-021
-def clock(seconds: float) -> str:
-    "Minutes and seconds, as in 2:05."
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
 def _label(name: str) -> str:
     "A name as a figure shows it: dollar signs are no formula for Matplotlib, and line breaks are no lines."
     return printable(name).replace("$", r"\$")

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def served(temporary: Path) -> Iterator[tuple[str, int]]:
-    "Address and process number of a server that puts its temporary files into a folder."
+def served(temporary: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
+    "Address and process number of a server, of the package in a root, that has a folder for all it may want to write."
     import os
 
     with socket.socket() as free:
@@ -20,7 +20,8 @@ def served(temporary: Path) -> Iterator[tuple[str, int]]:
         port = free.getsockname()[1]
     code = f"import sys; from composer_classify.cli import main; sys.exit(main(['app', '--port', '{port}']))"
     log = open(temporary / "log", "w")
-    server = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": str(temporary / "gradio")})
+    folders = {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": str(temporary / "gradio"), "HOME": str(temporary)}
+    server = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=log, stderr=log, env=os.environ | folders)
     try:
         for _ in range(240):
             with socket.socket() as probe:

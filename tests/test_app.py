@@ -4,11 +4,14 @@ import base64
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,18 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs the extra `app`")
 import httpx
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from serving import ROOT, served
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
-from composer_classify.app import LIMITS, WAITING
+from composer_classify import app
+from composer_classify.app import FAILED, LIMITS, LONGEST_NAME, VISITOR, WAITING
 
 SAMPLES = ROOT / "composer_classify" / "samples"
-FIELDS = ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "error"]
+FIELDS = ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "repairs", "error"]
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +118,267 @@ def test_only_post_and_no_pages_that_load_from_elsewhere(client):
     assert list(client.get("/openapi.json").json()["paths"]["/api/predict"]) == ["post"]
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/file=/etc/passwd", "/gradio_api/file=../../../../etc/passwd", "/file=/etc/passwd", f"/gradio_api/file={ROOT}/settings.ini", "/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/stream/x"])
-def test_no_file_of_the_server_is_given_out(client, path):
-    reply = client.get(path)
-    assert reply.status_code == 404 and "root:" not in reply.text and "lib_name" not in reply.text
+@pytest.mark.parametrize("path", [
+    "/gradio_api/file=/etc/passwd", "/gradio_api/file=../../../../etc/passwd", "/file=/etc/passwd",
+    f"/gradio_api/file={ROOT}/settings.ini", "/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/stream/x",
+    "/assets/../../../../config.json", "/assets/%2e%2e/index.html", "/static/img/..%2f..%2findex.html", "/assets/",
+    "//config", "/%63onfig", "/config%00", "/theme.css/", "/theme.css%0a",
+    "/gradio_api/queue/data/", "/gradio_api/Queue/data",
+])
+def test_no_file_of_the_server_is_given_out(server, path):
+    "The path goes out as it stands here: a client might tidy it up."
+    host, port = server[0].removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        reply = line.makefile("rb").read().decode()
+    assert reply.startswith("HTTP/1.1 404 ") and reply.endswith(json.dumps(NOTHING, separators=(",", ":")))
+
+
+NOTHING = dict(error="there is nothing here")
+OPEN_ROUTES = """
+GET /
+GET /assets/{path:path}
+GET /static/{path:path}
+GET /theme.css
+GET /manifest.json
+GET /favicon.ico
+POST /gradio_api/queue/join
+GET /gradio_api/queue/data
+GET /openapi.json
+DELETE /api/predict
+GET /api/predict
+PATCH /api/predict
+POST /api/predict
+PUT /api/predict
+"""
+CLOSED_ROUTES = """
+HEAD /
+GET /config
+GET /config/
+POST /gradio_api/api/{api_name}
+POST /gradio_api/api/{api_name}/
+GET /gradio_api/app_id
+GET /gradio_api/app_id/
+POST /gradio_api/call/v2/{api_name}
+POST /gradio_api/call/v2/{api_name}/
+GET /gradio_api/call/v2/{api_name}/{event_id}
+POST /gradio_api/call/{api_name}
+POST /gradio_api/call/{api_name}/
+GET /gradio_api/call/{api_name}/{event_id}
+POST /gradio_api/cancel
+POST /gradio_api/component_server
+POST /gradio_api/component_server/
+GET /gradio_api/custom_component/{id}/{environment}/{type}/{file_name}
+GET /gradio_api/deep_link
+GET /gradio_api/dev/reload
+GET /gradio_api/file/{path:path}
+GET /gradio_api/file={path_or_url:path}
+HEAD /gradio_api/file={path_or_url:path}
+GET /gradio_api/heartbeat/{session_hash}
+GET /gradio_api/info
+GET /gradio_api/info/
+GET /gradio_api/login_check
+GET /gradio_api/login_check/
+GET /gradio_api/openapi.json
+POST /gradio_api/process_recording
+GET /gradio_api/proxy={url_path:path}
+HEAD /gradio_api/proxy={url_path:path}
+GET /gradio_api/queue/status
+POST /gradio_api/reset
+POST /gradio_api/reset/
+POST /gradio_api/run/{api_name}
+POST /gradio_api/run/{api_name}/
+GET /gradio_api/runs
+GET /gradio_api/runs/
+GET /gradio_api/startup-events
+POST /gradio_api/stream/{event_id}
+POST /gradio_api/stream/{event_id}/close
+GET /gradio_api/stream/{session_hash}/{run}/{component_id}/playlist-file
+GET /gradio_api/stream/{session_hash}/{run}/{component_id}/playlist.m3u8
+GET /gradio_api/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext}
+GET /gradio_api/theme.css
+GET /gradio_api/token
+GET /gradio_api/token/
+POST /gradio_api/undo-vibe-edit
+POST /gradio_api/undo-vibe-edit/
+POST /gradio_api/upload
+GET /gradio_api/upload_progress
+GET /gradio_api/user
+GET /gradio_api/user/
+GET /gradio_api/vibe-code
+GET /gradio_api/vibe-code/
+POST /gradio_api/vibe-code
+POST /gradio_api/vibe-code/
+POST /gradio_api/vibe-edit
+POST /gradio_api/vibe-edit/
+POST /gradio_api/vibe-starter-queries
+POST /gradio_api/vibe-starter-queries/
+POST /login
+POST /login/
+GET /logout
+GET /monitoring
+GET /monitoring/summary
+GET /monitoring/{key}
+HEAD /openapi.json
+GET /pwa_icon
+GET /pwa_icon/{size}
+GET /robots.txt
+GET /svelte/{path:path}
+"""
+NEVER_ROUTES = """
+GET /gradio_api/mcp
+POST /gradio_api/mcp/
+GET /gradio_api/run-history/records
+POST /gradio_api/run-history/connect
+GET /gradio_api/profiling/traces
+GET /login
+GET /docs
+GET /redoc
+OPTIONS /api/predict
+HEAD /theme.css
+POST /
+OPTIONS /gradio_api/queue/join
+GET /gradio_api/queue/join
+POST /gradio_api/queue/data
+"""
+
+
+def _routes(app: FastAPI) -> set[str]:
+    "Method and path of all that an application could answer, those mounted in it included."
+    found = set()
+    for each in iter_route_contexts(app.routes):
+        if isinstance(each.route, Mount):
+            found |= _routes(each.route.app)
+        else:
+            assert each.methods, f"{each.path} is a {type(each.route).__name__}: refuse it, and test that"
+            found |= {f"{method} {each.path}" for method in each.methods}
+    return found
+
+
+@pytest.fixture(scope="module")
+def built() -> FastAPI:
+    return app.build_app()
+
+
+def test_every_route_was_decided_on(built):
+    found, known = _routes(built), {*OPEN_ROUTES.split("\n"), *CLOSED_ROUTES.split("\n")} - {""}
+    assert not found - known, f"there are new routes, closed so far; put each on a list: {sorted(found - known)}"
+    assert not known - found, f"there are no such routes any more: {sorted(known - found)}"
+
+
+def test_the_list_of_what_is_open():
+    assert app.OPEN == {
+        r"/": {"GET"},
+        r"/assets/[\w.-]+": {"GET"},
+        r"/static/(js|img)/[\w.-]+": {"GET"},
+        r"/theme\.css": {"GET"},
+        r"/manifest\.json": {"GET"},
+        r"/favicon\.ico": {"GET"},
+        r"/gradio_api/queue/join": {"POST"},
+        r"/gradio_api/queue/data": {"GET"},
+        r"/api/predict": {"POST", "GET", "PUT", "PATCH", "DELETE"},
+        r"/openapi\.json": {"GET"},
+    }
+
+
+def test_what_is_not_open_is_closed(client):
+    for route in (CLOSED_ROUTES + NEVER_ROUTES).split("\n"):
+        if route:
+            method, path = route.split(" ")
+            reply = client.request(method, re.sub(r"{[^}]*}", "1", path), params=dict(session_hash="a"))
+            assert reply.status_code == 404, route
+            assert method == "HEAD" or reply.json() == NOTHING, route
+
+
+STATIC = "/static/img/logo_nosize.svg", "/static/js/iframeResizer.contentWindow.min.js"
+
+
+def test_what_is_open_is_answered(client):
+    page = client.get("/").text
+    files = {*re.findall(r'"\.(/assets/[^"]+)"', page), *STATIC}
+    assert len(files) > 3, "the page names its script and its style"
+    for path in files | {"/", "/theme.css", "/manifest.json", "/favicon.ico", "/openapi.json"}:
+        assert client.get(path).status_code == 200, path
+
+
+def test_websockets_are_refused(built, server):
+    with pytest.raises(WebSocketDisconnect), TestClient(built).websocket_connect("/gradio_api/queue/join"):
+        pass
+    host, port = server[0].removeprefix("http://").split(":")
+    wish = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    key = f"Sec-WebSocket-Key: {'A' * 22}==\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(f"GET /gradio_api/queue/join HTTP/1.1\r\nHost: {host}\r\n{wish}{key}\r\n".encode())
+        assert re.match(rb"HTTP/1.1 40[34] ", line.recv(4096))
+
+
+SECRET = dict(name="secret.mid", content=base64.b64encode((SAMPLES / "bach_bwv772.mid").read_bytes()).decode())
+
+
+def test_no_link_to_what_a_visitor_saw(server):
+    "By Gradio's link anybody could read an answer, even after a restart."
+    with httpx.Client(base_url=server[0], timeout=60) as client:
+        assert "secret.mid" in page_asks(client, "linked", event=SECRET)
+        assert client.get("/gradio_api/deep_link", params=dict(session_hash="linked")).status_code == 404
+        links = server[2] / "gradio" / "deep_links" / "abcdefghijk"
+        links.mkdir(parents=True)
+        (links / "state.json").write_text(json.dumps([dict(id=1, type="html", props=dict(value="secret.mid"))]))
+        try:
+            tricks = dict(deep_link="abcdefghijk"), dict(page="x"), dict(view="api")
+            replies = [client.get("/", params=params) for params in tricks]
+        finally:
+            shutil.rmtree(server[2] / "gradio" / "deep_links")
+    plain = [re.sub(r'"root":"[^"]*"', "", reply.text) for reply in replies]
+    assert [reply.status_code for reply in replies] == [200] * 3
+    assert len(set(plain)) == 1 and "secret.mid" not in plain[0]
+
+
+def _join(client: httpx.Client, session: str) -> httpx.Response:
+    asked = dict(data=[], fn_index=_function(client), session_hash=session, event_data=SECRET)
+    return client.post("/gradio_api/queue/join", json=asked)
+
+
+@pytest.mark.parametrize("cookie", ["", "forged"])
+def test_no_visitor_gets_the_answer_of_another(server, cookie):
+    "Not even with the name of the session, which may have got into a log."
+    with httpx.Client(base_url=server[0], timeout=60) as one, httpx.Client(base_url=server[0], timeout=20) as other:
+        session = f"of one {cookie}"
+        assert _join(one, session).status_code == 200 and one.cookies[VISITOR]
+        other.cookies = {VISITOR: cookie} if cookie else {}
+        for _ in range(2):
+            stolen = other.get("/gradio_api/queue/data", params=dict(session_hash=session))
+            assert stolen.status_code == 404 and "secret" not in stolen.text
+            time.sleep(1)
+        assert _join(other, session).status_code == 404
+        assert "secret.mid" in _data(one, session)
+
+
+def test_a_browser_without_cookies_is_answered(server):
+    with httpx.Client(base_url=server[0], timeout=60) as client:
+        function = _function(client)
+        client.cookies.clear()
+        asked = dict(data=[], fn_index=function, session_hash="no cookie", event_data=SECRET)
+        client.post("/gradio_api/queue/join", json=asked).raise_for_status()
+        client.cookies.clear()
+        assert "secret.mid" in _data(client, "no cookie")
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"{", b"[]", b'{"session_hash": 5}', b'{"session_hash": null}', b'{"session_hash": {}}', b"[" * 10_000,
+    json.dumps(dict(session_hash="x" * 1000, fn_index=0, data=[])).encode(),
+], ids=lambda body: str(body[:25]))
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_question_without_a_session_is_refused(client, body, kind):
+    reply = client.post("/gradio_api/queue/join", content=body, headers={"Content-Type": kind})
+    assert 400 <= reply.status_code < 500 and "Traceback" not in reply.text
+
+
+def test_nothing_is_written(client, server):
+    "What the server writes is its log, whatever visitors ask of the page or of the API."
+    page_asks(client, "writes nothing", event=SECRET)
+    page_asks(client, "writes nothing either", event=dict(SECRET, random=True))
+    ask(client, (SAMPLES / "bach_bwv846.mid").read_bytes())
+    assert [file.name for file in server[2].rglob("*") if file.is_file()] == ["log"]
 
 
 def test_nothing_is_uploaded_but_with_a_question(client, server):
@@ -126,8 +392,21 @@ def test_nothing_is_uploaded_but_with_a_question(client, server):
 
 def page_asks(client, session: str, data=(), event=None) -> str:
     "What the page's own function says to a visitor, or to a stranger who talks to it without the page."
-    function, = (dependency["id"] for dependency in client.get("/config").json()["dependencies"])
-    client.post("/gradio_api/queue/join", json=dict(data=list(data), fn_index=function, session_hash=session, event_data=event)).raise_for_status()
+    asked = dict(data=list(data), fn_index=_function(client), session_hash=session, event_data=event)
+    json_of_it = dict(content=json.dumps(asked), headers={"Content-Type": "application/json"})  # which may hold \ud800
+    client.post("/gradio_api/queue/join", **json_of_it).raise_for_status()
+    return _data(client, session)
+
+
+def _function(client: httpx.Client) -> int:
+    "The number of the page's own function."
+    config, _ = json.JSONDecoder().raw_decode(client.get("/").text.split("window.gradio_config = ")[1])
+    function, = (dependency["id"] for dependency in config["dependencies"])
+    return function
+
+
+def _data(client: httpx.Client, session: str) -> str:
+    "What comes for a session, up to its answer."
     said = ""
     with client.stream("GET", "/gradio_api/queue/data", params=dict(session_hash=session), timeout=60) as events:
         for line in events.iter_lines():
@@ -199,15 +478,116 @@ def test_a_worker_that_dies_costs_no_answer(server):
     assert asyncio.run(crowd()) == [200] * 30
 
 
+PROVOKED = {
+    "an error": "raise RuntimeError('odd')",
+    "an exit": "raise SystemExit(3)",
+    "an interrupt": "raise KeyboardInterrupt",
+    "no memory": "raise MemoryError",
+    "too deep": "def f(): f()\nf()",
+    "not to be sent": "class Odd(BaseException): pass\nraise Odd",
+    "not to be received": "from httpx import HTTPStatusError\nraise HTTPStatusError('', request=None, response=None)",
+}
+
+
+def test_a_worker_outlives_whatever_it_runs_into():
+    async def provoke():
+        workers, said = app.Workers(1), []
+        try:
+            first = await workers.ask(os.getpid)
+            for code in PROVOKED.values():
+                with pytest.raises(app.WorkerError) as error:
+                    await workers.ask(exec, code, {})
+                said.append(str(error.value))
+            return first, await workers.ask(os.getpid), said
+        finally:
+            workers.stop()
+
+    first, last, said = asyncio.run(provoke())
+    assert first == last and all("Traceback" in each for each in said)  # for the log
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_its_worker_kills_no_other_answer():
+    "Ten such files, one a second, beside forty that are sound."
+    async def at(second: float, workers: app.Workers, function, *args):
+        await asyncio.sleep(second)
+        return await workers.ask(function, *args)
+
+    async def crowd():
+        workers = app.Workers(2)
+        try:
+            deadly = [at(1.1 * k, workers, os._exit, 1) for k in range(10)]
+            sound = [at(0.2 * k, workers, time.sleep, 0.8) for k in range(40)]
+            return await asyncio.gather(*deadly, *sound, return_exceptions=True)
+        finally:
+            workers.stop()
+
+    answers = asyncio.run(crowd())
+    assert all(isinstance(answer, BrokenProcessPool) for answer in answers[:10]) and answers[10:] == [None] * 40
+
+
+def test_a_fault_of_the_program_is_one_sentence(tmp_path):
+    "A server whose index of pieces is gone: an error that nobody expects, in a worker. Once it is back all is well."
+    shutil.copytree(ROOT / "composer_classify", tmp_path / "composer_classify")
+    pieces = tmp_path / "composer_classify" / "weights" / "pieces.npz"
+    content = (SAMPLES / "bach_bwv772.mid").read_bytes()
+    (tmp_path / "t").mkdir()
+    with served(tmp_path / "t", tmp_path) as (address, _), httpx.Client(base_url=address, timeout=60) as client:
+        assert client.get("/").status_code == 200  # the server has read its own index; the workers have not yet
+        pieces.rename(tmp_path / "gone.npz")
+        reply, said = ask(client, content, name="tune.mid"), page_asks(client, "a", event=SECRET)
+        log = (tmp_path / "t" / "log").read_text()
+        (tmp_path / "gone.npz").rename(pieces)
+        good, fine = ask(client, content), page_asks(client, "a", event=SECRET)
+    assert reply.status_code == 500 and list(reply.json()) == FIELDS
+    assert reply.json() | dict(file="", error="") == app.Recognition.failed("", "").to_dict()
+    assert (reply.json()["file"], reply.json()["error"]) == ("tune.mid", FAILED)
+    assert f"<bdi>secret.mid</bdi>: {FAILED}." in said
+    for text in (reply.text, said):
+        assert "Traceback" not in text and "Error" not in text and "pieces" not in text and str(tmp_path) not in text
+    assert log.count("WorkerError") >= 2 and "pieces.npz" in log
+    assert good.status_code == 200 and "sounds like" in fine
+
+
+NAMES = [
+    "$&$1$$`.mid", "${7*7}{{7*7}}%s.mid", "\"'<b>&amp;.mid", "🎹é\u0301ß.mid", "\u202egnp.mid", "a\x00b\nc.mid",
+    "x" * LONGEST_NAME,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("content", [b"no", (SAMPLES / "bach_bwv772.mid").read_bytes()], ids=["bad", "good"])
+def test_any_name_is_given_back(client, name, content):
+    assert ask(client, content, name=name).json()["file"] == name
+
+
+def test_names_that_cannot_be_given_back(client):
+    assert ask(client, b"no", name="").json()["file"] == "MIDI data"
+    long = ask(client, b"no", name="x" * 10_000)
+    assert long.status_code == 422 and long.json()["file"] == "x" * LONGEST_NAME
+    surrogate = client.post("/api/predict?name=%ED%A0%80.mid", content=b"no")
+    assert surrogate.status_code == 400 and surrogate.json()["file"].endswith("\ufffd.mid")
+    assert "<bdi>?.mid</bdi>" in page_asks(client, "surrogate", event=dict(SECRET, name="\ud800.mid"))
+
+
+def test_repairs_are_told(client):
+    whole = (SAMPLES / "bach_bwv846.mid").read_bytes()
+    assert ask(client, whole).json()["repairs"] == []
+    for params in ({}, dict(start=5, duration=10)):
+        repairs = ask(client, whole + b"more", **params).json()["repairs"]
+        assert repairs == ["4 bytes behind the last track were ignored"]
+    event = dict(name="a.mid", content=base64.b64encode(whole + b"more").decode())
+    said = page_asks(client, "repairs", event=event)
+    assert "Read after repairs: 4 bytes behind the last track were ignored." in said
+
+
 def test_a_question_that_takes_too_long_is_ended(monkeypatch):
     "And the next one is answered by new workers."
-    from composer_classify import app
-
     monkeypatch.setattr(app, "LONGEST", 6.0)
 
     async def ask_both():
         workers, begin = app.Workers(1), time.monotonic()
-        with pytest.raises(app.LOST):
+        with pytest.raises(asyncio.TimeoutError):
             await workers.ask(time.sleep, 300)
         took, answer = time.monotonic() - begin, await workers.ask(len, "abc")
         workers.stop()

@@ -1,4 +1,5 @@
 """The web page in a real browser: what a visitor does, at the size of a desk and of a telephone."""
+import itertools
 import os
 import re
 import shutil
@@ -32,16 +33,18 @@ def browser():
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "telephone"])
 def page(request, browser, server):
-    "The page, opened; afterwards nothing may have been asked of another host, and nothing have gone wrong in it."
+    "The page, opened; afterwards nothing may have been asked of another host, been refused, or have gone wrong in it."
     context = browser.new_context(viewport=dict(width=request.param[0], height=request.param[1]), has_touch=request.param[0] < 500)
-    page, asked, wrong = context.new_page(), [], []
+    page, asked, refused, wrong = context.new_page(), [], [], []
     page.on("request", lambda sent: asked.append(sent.url))
+    page.on("response", lambda reply: refused.append((reply.status, reply.url)) if reply.status >= 400 else None)
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(server[0])
     page.wait_for_selector("#chunk")
     yield page
     assert [url for url in asked if not url.startswith((server[0], "data:", "blob:"))] == []
+    assert refused == []
     assert wrong == []
     context.close()
 
@@ -75,7 +78,7 @@ def test_a_file_is_named_shown_and_heard(page, server):
     assert float(page.locator(".answer").evaluate("answer => answer.style.getPropertyValue('--at')")) > 0  # the line moves
     page.locator("summary").click()
     assert page.locator(".answer tr").count() == page.locator(".timeline span").count() + 1
-    assert not [file for file in server[1].rglob("*.mid")]  # nothing is written to a disk
+    assert [file.name for file in server[1].rglob("*") if file.is_file()] == ["log"]  # nothing is written to a disk
 
 
 def test_ten_random_seconds_and_the_whole_again(page):
@@ -120,14 +123,78 @@ def test_a_file_that_is_too_large_is_not_even_sent(page, tmp_path):
     page.get_by_role("status").get_by_text("huge.mid: is larger than the limit of 4194304 bytes.").wait_for(timeout=10_000)
 
 
+def drop(page, name: str, content: bytes) -> None:
+    "A file of any name; a browser lets no lone surrogate into one."
+    page.evaluate("""([name, content]) => {
+        const files = new DataTransfer(), about = {dataTransfer: files, bubbles: true, cancelable: true};
+        files.items.add(new File([new Uint8Array(content)], name));
+        document.querySelector('.drop').dispatchEvent(new DragEvent('drop', about));
+    }""", [name, list(content)])
+
+
 def test_a_file_is_dropped(page):
-    content = list((SAMPLES / "mozart_k545.mid").read_bytes())
-    page.evaluate("""content => {
-        const files = new DataTransfer();
-        files.items.add(new File([new Uint8Array(content)], 'dropped.mid'));
-        document.querySelector('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true}));
-    }""", content)
+    drop(page, "dropped.mid", (SAMPLES / "mozart_k545.mid").read_bytes())
     assert "dropped.mid" in headline(page, "K545")
+
+
+NAMES = [
+    "$&$1$$`.mid", "${7*7}{{7*7}}%s.mid", "\"'<b onclick=alert(1)>&amp;.mid", "🎹é\u0301ß.mid", "\u202egnp.mid", "\ufffd.mid",
+    "x" * 10_000, "",
+]
+
+
+def test_any_name_is_shown_as_it_is(page):
+    "In an element that keeps its writing direction to itself, for a file that is answered and one that is not."
+    good = (SAMPLES / "mozart_k545.mid").read_bytes()
+    for name, (content, title) in itertools.product(NAMES, ((good, "K545"), (b"Dear diary", "did not work"))):
+        drop(page, name, content)
+        headline(page, title)
+        assert page.locator(".answer bdi").evaluate("element => element.textContent") == (name[:200] or "MIDI data")
+        assert page.locator(".chosen bdi").evaluate("element => element.textContent") == name
+        assert page.locator(".answer b[onclick]").count() == 0
+        assert fits(page)
+
+
+def test_a_repaired_file_is_answered_and_says_so(page, tmp_path):
+    (tmp_path / "long.mid").write_bytes((SAMPLES / "mozart_k545.mid").read_bytes() + b"more")
+    upload(page, tmp_path / "long.mid")
+    assert "Read after repairs: 4 bytes behind the last track were ignored." in headline(page, "K545")
+
+
+def test_nothing_stays_in_the_browser_but_a_cookie_that_no_script_sees(page, server):
+    upload(page, SAMPLES / "bach_bwv846.mid")
+    headline(page, "Bach: ")
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert page.evaluate("indexedDB.databases()") == page.evaluate("caches.keys()") == []
+    cookie, = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1)
+
+
+def test_another_browser_gets_nothing_of_what_this_one_sees(page, browser, server):
+    "It knows the address of the answer and asks for it all along."
+    streams = []
+    page.on("request", lambda sent: streams.append(sent.url) if "queue/data" in sent.url else None)
+    page.get_by_role("button", name="Bach, Invention in C").click()
+    headline(page, "invent")
+    stranger = browser.new_context()
+    stranger.new_page().goto(server[0])
+    page.get_by_role("button", name="Beethoven, Für Elise").click()
+    assert stranger.request.get(streams[0]).status == 404
+    headline(page, "Elise")
+    session = streams[0].split("session_hash=")[1]
+    link = stranger.request.get(f"{server[0]}/gradio_api/deep_link?session_hash={session}")
+    assert link.status == 404
+    stranger.close()
+
+
+def test_an_address_with_parameters_is_the_page(browser, server):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{server[0]}/?deep_link=abcdefghijk&page=x&__theme=dark")
+    page.get_by_role("button", name="Mozart, Sonata K. 545").click()
+    headline(page, "K545")
+    assert page.locator("body.dark").count() == 1
+    context.close()
 
 
 def test_keyboard_and_screen_reader(page):

@@ -20,7 +20,7 @@ def test_predict_prints_the_contract():
     done = run("predict", SAMPLE, "--json", "--top", 3)
     assert (done.returncode, done.stderr) == (0, "")
     (answer,) = json.loads(done.stdout)
-    assert list(answer) == ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "error"]
+    assert list(answer) == ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "repairs", "error"]
     assert answer["file"] == SAMPLE and answer["composer"] == answer["ranking"][0]["composer"] == "Bach" and len(answer["ranking"]) == 3
     assert answer["error"] is None and isinstance(answer["known"], bool)
     assert list(answer["piece"]) == ["composer", "title", "score", "offset_sec"] and answer["piece"]["composer"] == "Bach"
