@@ -203,9 +203,9 @@ def _collect(args: argparse.Namespace) -> int:
     from composer_classify.evaluation import duplicates
 
     begin = time.perf_counter()
-    corpus = collect(args.source, args.dest, args.jobs, corrections=not args.no_corrections)
+    corpus = collect(args.source, args.dest, args.jobs, not args.no_corrections, args.incomplete)
     found = dict(counts(corpus), seconds=round(time.perf_counter() - begin, 2))
-    left_out = corpus.manifest[corpus.manifest["status"].isin(["unreadable", "uncategorised", "augmented"])]
+    left_out = corpus.manifest[corpus.manifest["status"].isin(["unreadable", "incomplete", "uncategorised", "augmented"])]
     for row in left_out.itertuples():
         _warn(f"{row.source}: {row.error}")
     if args.json:
@@ -215,7 +215,7 @@ def _collect(args: argparse.Namespace) -> int:
             for line in summary(corpus).head(20).to_string().split("\n"):
                 _print(line)
         _print()
-        _print(f"{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['nested']} in archives inside), {found['duplicates']} repeated; "
+        _print(f"{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['incomplete']} more in part, {found['nested']} in archives inside), {found['duplicates']} repeated; "
               f"{len(corpus.files):,} files of {corpus.files['work_id'].nunique():,} works by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s")
         if len(shared := duplicates(corpus)):
             _print(f"{shared['work_id'].nunique():,} works lie in several files, {shared.loc[shared['composers'] > 1, 'work_id'].nunique()} of them under several composers: see {os.path.join(args.dest, 'duplicates.csv')}")
@@ -335,6 +335,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("source", type=_name)
     command.add_argument("dest", type=_name)
     command.add_argument("--jobs", type=_number(1, int), default=-1, metavar="N", help="processes (default: all cores)")
+    command.add_argument("--incomplete", action="store_true", help="use files, too, of which only a part can be read")
     command.add_argument("--no-corrections", action="store_true", help="leave every label as it was found, also those that are known to be wrong")
     command.add_argument("--json", action="store_true")
 

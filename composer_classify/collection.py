@@ -314,7 +314,7 @@ def list_members(
         raise CollectionError(f"{source}: is a damaged zip archive ({_why(error)})") from error
 
 # %% ../nbs/01_collection.ipynb #01-026
-LAYOUT = 3  # raised whenever the same source makes another corpus than before
+LAYOUT = 4  # raised whenever the same source makes another corpus than before
 
 
 def _read_manifest(folder: Path, columns: list[str] = None) -> pd.DataFrame:
@@ -417,7 +417,8 @@ def _work_key(notes: np.ndarray) -> str:
 def _read_member(member: Member, composer: str | None, title: str, opened: dict) -> tuple[dict, np.ndarray, bytes] | None:
     "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
     row = dict(composer=composer, title=title, source=member.name, nested=member.nested, sha256="", n_notes=0, duration_sec=0.0, work_id="",
-               status="unreadable", error="", repairs="", ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0, time_signatures="", key_signatures="")
+               status="unreadable", error="", repairs="", lost="", ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0,
+               time_signatures="", key_signatures="")
     named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
     nothing = np.empty(0, NOTE_DTYPE)
     if member.refused:
@@ -426,18 +427,21 @@ def _read_member(member: Member, composer: str | None, title: str, opened: dict)
         content = member.read(opened)
         if not named and content[:4] not in (b"MThd", b"RIFF"):
             return None
-        notes = load_midi(content, name=member.name)
+        notes = load_midi(content, name=member.name, incomplete=True)
     except MidiLoadError as error:
         return ({**row, "error": error.reason}, nothing, b"") if named else None
     except _ARCHIVE_ERRORS as error:
         return {**row, "error": f"cannot be read ({_why(error)})"}, nothing, b""
-    row |= dict(sha256=_sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), work_id=_work_key(notes), **_facts(notes))
+    row |= dict(sha256=_sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), lost=notes.lost,
+               work_id=_work_key(notes), **_facts(notes))
     if not len(notes):
         return {**row, "error": "holds no notes"}, nothing, b""
     if AUGMENTED in content:
         row |= dict(status="augmented", error="is an augmented copy, not a piece of its own")
     elif composer is None:
         row |= dict(status="uncategorised", error="no folder and no first word tells the composer: put it into a folder named for one")
+    elif notes.lost:
+        row |= dict(status="incomplete", error=f"is incomplete: {notes.lost}")
     else:
         row |= dict(status="recovered" if notes.repairs else "ok")
     return row, np.asarray(notes), content
@@ -544,9 +548,11 @@ def _free_path(path: str, taken: set[str]) -> str:
     return free
 
 
-def _finish_manifest(rows: list[dict], corrections: pd.DataFrame) -> pd.DataFrame:
-    "The manifest of all shards' rows: labels corrected, duplicates marked, paths given."
+def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bool) -> pd.DataFrame:
+    "The manifest of all shards' rows: labels corrected, duplicates marked, paths given, incomplete files used if wanted."
     manifest = _correct(pd.DataFrame(rows, columns=_COLUMNS), corrections)
+    if incomplete:
+        manifest["status"] = manifest["status"].replace("incomplete", "recovered")
     usable = manifest["status"].isin(["ok", "recovered"])
     repeated = manifest[usable].duplicated(["composer", "sha256"])
     manifest.loc[repeated.index[repeated], "status"] = "duplicate"
@@ -560,7 +566,7 @@ def _finish_manifest(rows: list[dict], corrections: pd.DataFrame) -> pd.DataFram
     return manifest.assign(path=own)
 
 
-_COLUMNS = ["composer", "title", "sha256", "n_notes", "duration_sec", "source", "nested", "work_id", "status", "error", "repairs",
+_COLUMNS = ["composer", "title", "sha256", "n_notes", "duration_sec", "source", "nested", "work_id", "status", "error", "repairs", "lost",
             "ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes", "time_signatures", "key_signatures"]
 
 # %% ../nbs/01_collection.ipynb #01-035
@@ -623,11 +629,11 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
             piece.unlink(missing_ok=True)
 
 
-def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, attrs: dict) -> None:
+def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, incomplete: bool, attrs: dict) -> None:
     "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
     _remove_partial(dest)
     rows = [row for i in range(n_shards) for row in json.loads((staging / f"{i:05d}.json").read_text())]
-    manifest = _finish_manifest(rows, corrections)
+    manifest = _finish_manifest(rows, corrections, incomplete)
     _forget_pieces(staging, dest, set(manifest["path"]))
     (dest / "manifest.parquet").unlink(missing_ok=True)
     ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
@@ -744,18 +750,20 @@ def collect(
     dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
     n_jobs: int = -1,                # Processes; all cores by default
     corrections: bool = True,        # Put right the labels that are known to be wrong (`read_corrections`)
+    incomplete: bool = False,        # Use files, too, of which only a part can be read
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
     source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    attrs = dict(data_hash=hash_source(source), source=_clean_name(Path(source).name), recipe=_recipe(corrections))
-    dest = dest or cache_folder() / "corpora" / (attrs["data_hash"][:16] + ("" if corrections else "-as-found"))
+    attrs = dict(data_hash=hash_source(source), source=_clean_name(Path(source).name), recipe=_recipe(corrections, incomplete))
+    dest = dest or cache_folder() / "corpora" / (attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else ""))
     with _one_at_a_time(dest):
-        return _collect(Path(source), dest, n_jobs, corrections, attrs)
+        return _collect(Path(source), dest, n_jobs, corrections, incomplete, attrs)
 
 
-def _recipe(corrections: bool) -> str:
+def _recipe(corrections: bool, incomplete: bool) -> str:
     "How a source is made into a corpus: a corpus by another recipe is made again."
-    return f"{LAYOUT}/{_sha256(CORRECTIONS.read_bytes())[:16] if corrections else 'as found'}"
+    labels = _sha256(CORRECTIONS.read_bytes())[:16] if corrections else "as found"
+    return f"{LAYOUT}/{labels}" + ("/incomplete" if incomplete else "")
 
 
 def _is_whole(dest: Path, attrs: dict) -> bool:
@@ -774,15 +782,15 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
         return False
 
 
-def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, attrs: dict) -> Corpus:
+def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplete: bool, attrs: dict) -> Corpus:
     "Make the corpus, unless it is there."
     _refuse_destination(source, dest)
-    staging = dest / STAGING / attrs["data_hash"][:16]
+    staging = dest / STAGING / f"{attrs['data_hash'][:16]}-{LAYOUT}"
     if (dest / "manifest.parquet").is_file() and _is_whole(dest, attrs):
         shutil.rmtree(staging.parent, ignore_errors=True)
         return Corpus.open(dest)
     if staging.parent.is_dir() and not staging.is_dir():
-        raise CollectionError(f"{dest}: holds an interrupted collection of another source; choose another folder or delete it")
+        raise CollectionError(f"{dest}: holds an interrupted collection of another source or version; choose another folder or delete it")
     members = list_members(source)
     names = _flat_names(members)
     if not source.is_dir():
@@ -799,7 +807,7 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, attrs: di
         shutil.rmtree(staging.parent)
         raise CollectionError(f"{source}: holds no MIDI files")
     reviewed = read_corrections()
-    _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], attrs)
+    _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], incomplete, attrs)
     _remove(dest / STAGING)
     return Corpus.open(dest)
 
@@ -938,10 +946,12 @@ def summary(corpus: Corpus) -> pd.DataFrame:
 def counts(corpus: Corpus) -> dict:
     "The counts of `composer-classify collect --json`, all but the seconds."
     status, manifest = corpus.manifest["status"], corpus.manifest
-    readable = status != "unreadable"
+    incomplete = manifest["lost"] != ""
+    readable = (status != "unreadable") & ~incomplete
     by_composer = manifest[readable & (status != "augmented")].groupby("composer").size()
     return dict(
-        files=len(manifest), readable=int(readable.sum()), unreadable=int((~readable).sum()), recovered=int((manifest["repairs"] != "").sum()),
+        files=len(manifest), readable=int(readable.sum()), unreadable=int((status == "unreadable").sum()),
+        incomplete=int(incomplete.sum()), recovered=int(((manifest["repairs"] != "") & readable).sum()),
         nested=int(manifest["nested"].sum()), composers=len(by_composer), duplicates=int((status == "duplicate").sum()),
         by_composer={composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()},
     )

@@ -198,8 +198,8 @@ def _is_chunk(data: bytes, at: int) -> bool:
 
 def _track_end(data: bytes, begin: int, claimed: int) -> int:
     "Where a track ends: where it claims to, if a chunk, the end of the file or of the track confirms it; else before the next."
-    if claimed == len(data) or _is_chunk(data, claimed) or data[begin:claimed].endswith(_END_OF_TRACK):
-        return min(claimed, len(data))
+    if claimed <= len(data) and (claimed == len(data) or _is_chunk(data, claimed) or data[begin:claimed].endswith(_END_OF_TRACK)):
+        return claimed
     following = data.find(b"MTrk", begin)
     return len(data) if following < 0 else following
 
@@ -419,13 +419,13 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _behind(data: bytes, status: int, place: int) -> int:
-    "Where an event ends that is not a message of a channel and has its status byte at a place."
+    "Where an event ends that is not a message of a channel and has its status byte at a place; -1 if there is no such event."
     if status >= 0xF8 and status != _META or status == 0xF6:
         return place + 1  # clock and the like: nothing follows
     if status in (0xF1, 0xF2, 0xF3):
         return place + (3 if status == 0xF2 else 2)
-    if status in (0xF4, 0xF5):
-        return len(data)  # they do not exist
+    if status in (0, 0xF4, 0xF5):
+        return -1
     length, begin = _number(data, place + 1 + (status == _META))
     end, close = begin + length, data.find(_ESCAPE, place)
     if status == _SYSEX and not data[begin:end].removesuffix(b"\xf7").isascii() and data[place + 1:close].isascii():
@@ -456,16 +456,20 @@ class _Walk:
     def _read(self, track: int) -> int:
         "Read the events of a track. Returns the tick at which it ends."
         data, at, end = self.stream.data, self.stream.begin[track], self.stream.end[track]
-        tick = running = 0
+        tick = running = following = 0
         closed = None  # where the track says it ends: place, tick and length of the rows
         is_last = False
         while at < end:
             delta, place = _number(data, at)
             status = data[place] if data[place] >= 0x80 else running
             begin = place + (data[place] >= 0x80)
-            size = int(_SIZE[status]) - 1
-            following = begin + size if 0x80 <= status < _SYSEX else _behind(data, status, place) if status else end + 1
-            if following > end:
+            if place >= end:
+                following = len(data)
+            elif 0x80 <= status < _SYSEX:
+                following = begin + int(_SIZE[status]) - 1
+            else:
+                following = _behind(data, status, place)
+            if not 0 <= following <= end:
                 break
             at, tick = following, tick + delta
             is_last = data[place:place + 2] == _END_OF_TRACK[:2]
@@ -476,7 +480,7 @@ class _Walk:
                 self.rows.extend((tick, status, 0, 0, track, place))
             if is_last and closed is None:
                 closed, running = (at, tick, len(self.rows)), 0
-        return self._close(track, at, tick, closed, is_last)
+        return self._close(track, at, tick, closed, is_last, following > end)
 
     def _add(self, tick: int, status: int, content: bytes, track: int, place: int) -> None:
         "Note a message of a channel, its data bytes in their range."
@@ -484,8 +488,9 @@ class _Walk:
             self.repairs["message", "with a value out of range clipped"] += 1
         self.rows.extend((tick, status, min(content[0], 127), min(content[-1], 127) * (len(content) > 1), track, place))
 
-    def _close(self, track: int, at: int, tick: int, closed: tuple[int, int, int] | None, is_last: bool) -> int:
-        "Say how a track ended, and drop what stands behind its end and makes no sense. Returns the tick of its end."
+    def _close(self, track: int, at: int, tick: int, closed: tuple[int, int, int] | None, is_last: bool, is_short: bool) -> int:
+        """Say how a track ended: with its end-of-track event last or not, with an event that runs past its end or not. Drop what stands
+        behind its end and makes no sense. Returns the tick of its end."""
         end, whole = self.stream.end[track], self.stream.whole[track]
         if at == end and (is_last or whole):
             if closed is None:
@@ -497,7 +502,7 @@ class _Walk:
             self.repairs["byte", "behind the end of a track ignored"] += end - closed[0]
             del self.rows[closed[2]:]
             return closed[1]
-        self.losses.append(_Loss(track, tick, cut=end == len(self.stream.data) - len(_PADDING)))
+        self.losses.append(_Loss(track, tick, cut=(is_short or at == end) and end == len(self.stream.data) - len(_PADDING)))
         return tick
 
     def _strikes(self, row: int) -> bool:

@@ -81,7 +81,7 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
     done = run("collect", tmp_path / "mine", tmp_path / "corpus", "--json", "--jobs", 1)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"files", "readable", "unreadable", "recovered", "nested", "composers", "duplicates", "by_composer", "seconds"}
+    assert set(found) == {"files", "readable", "unreadable", "incomplete", "recovered", "nested", "composers", "duplicates", "by_composer", "seconds"}
     assert found["by_composer"] == {"Bach": 1, "Ünknown, A": 1}
     assert (tmp_path / "corpus" / "Ünknown, A" / "Piece.mid").is_file()
     done = run("evaluate", tmp_path / "corpus")
