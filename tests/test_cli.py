@@ -46,7 +46,7 @@ def test_standard_input_is_read(tmp_path):
 
 
 def test_one_bad_file_never_stops_the_rest(tmp_path):
-    bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "half.mid": (ROOT / SAMPLE).read_bytes()[:700]}
+    bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "header.mid": (ROOT / SAMPLE).read_bytes()[:60]}
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "nothing").mkdir()
@@ -57,6 +57,28 @@ def test_one_bad_file_never_stops_the_rest(tmp_path):
     assert len(done.stderr.splitlines()) == 6 and "Traceback" not in done.stderr
     for name, line in zip(bad, done.stderr.splitlines()):
         assert name in line
+
+
+def test_a_file_that_is_cut_off_is_answered_and_told(tmp_path):
+    (tmp_path / "half.mid").write_bytes((ROOT / SAMPLE).read_bytes()[:900])
+    done = run("predict", tmp_path / "half.mid", "--json")
+    (answer,) = json.loads(done.stdout)
+    assert done.returncode == 0 and answer["composer"] == "Bach" and answer["piece"]["composer"] == "Bach"
+    assert answer["repairs"][-1].startswith("cut off at 0:")
+    assert "    read after repairs: cut off at 0:" in run("predict", tmp_path / "half.mid").stdout
+
+
+def test_collect_sets_aside_what_is_cut_off(tmp_path):
+    for composer, n in (("Bach", None), ("Chopin", 900)):
+        (tmp_path / "mine" / composer).mkdir(parents=True)
+        (tmp_path / "mine" / composer / "piece.mid").write_bytes((ROOT / SAMPLE).read_bytes()[:n])
+    done = run("collect", tmp_path / "mine", tmp_path / "corpus", "--json", "--jobs", 1)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["readable"], found["incomplete"], found["unreadable"], found["composers"]) == (1, 1, 1, 0, 1)
+    assert "Chopin/piece.mid: is incomplete: cut off at 0:" in done.stderr
+    done = run("collect", tmp_path / "mine", tmp_path / "all", "--json", "--jobs", 1, "--incomplete")
+    assert done.returncode == 0 and json.loads(done.stdout)["incomplete"] == 1
+    assert (tmp_path / "all" / "Chopin" / "piece.mid").is_file() and not (tmp_path / "corpus" / "Chopin").exists()
 
 
 @pytest.mark.parametrize("arguments", [(), ("predict",), ("predict", SAMPLE, "--start", "-1"), ("predict", SAMPLE, "--duration", "0"), ("predict", SAMPLE, "--start", "nan"),
