@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from builders import write_tunes
 from composer_classify.collection import Corpus, collect
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time or memory, or looks at what such a run has made, so nothing else may run beside it")
+    config.addinivalue_line("markers", "slow: a longer variant of a test in `make test`; runs in `make test-full`")
 
 
 def pytest_collection_modifyitems(items):
@@ -54,3 +56,10 @@ def real_files(real_zip) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def prelude() -> bytes:
     return SAMPLE.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Corpus:
+    "A corpus of two composers with six works each. Nobody writes to it."
+    folder = tmp_path_factory.mktemp("small")
+    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)

@@ -2,29 +2,23 @@
 
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
-import os
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
+from builders import thorough
 from composer_classify.all_composers import PERIODS, KernelClassifier, answer_by_kernel, as_probabilities, by_birth, introduce, leave_composers_out, map_composers, pool, who, worst_confusions
 from composer_classify.collection import SPELLINGS, WELL_KNOWN
 from composer_classify.evaluation import get_splits, scores, works_by_composer
 from composer_classify.midi import load_midi
-from composer_classify.preprocessing import N_BINS, NGRAMS, feature_table, ngram_counts, ngram_table, note_features, stretch, transpose
+from composer_classify.preprocessing import N_BINS, NGRAMS, feature_table, ngram_counts, ngram_table, stretch, transpose
 
-MORE = int(os.environ.get("FUZZ", 0))
 KINDS = sum(map(len, NGRAMS.values()))
-
-
-def thorough(n: int):
-    "Settings for `n` examples."
-    return settings(max_examples=n * (MORE or 1), derandomize=not MORE, deadline=None, database=None)
 
 
 # ---------------------------------------------------------------- who they are

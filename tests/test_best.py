@@ -14,25 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
+from builders import thorough
 from composer_classify import best
 from composer_classify.best import ModelError, answer_unseen, calibrate, calibrated, describe_files, describe, excerpt, learn, load_model, perform, retype, save_model, temperature_at
-from composer_classify.collection import Corpus, collect
 from composer_classify.evaluation import get_splits, reliability, scores
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.preprocessing import describe_piece, ngram_counts, note_features
 from composer_classify.recognition import MODELS, Recognizer, predict_files
-from test_all_composers import thorough
-from test_training import write_tunes
 
 NAMES = ["Ada", "Bob"]
 
 SAMPLES = Path(__file__).resolve().parent.parent / "composer_classify" / "samples"
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Corpus:
-    folder = tmp_path_factory.mktemp("small")
-    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)
 
 
 @st.composite

@@ -3,7 +3,6 @@
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -15,23 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builders import make_zip, piece
+from builders import make_zip, piece, thorough
 from composer_classify.collection import Corpus, _name_works, collect, list_members, read_corrections
 from composer_classify.midi import NOTE_DTYPE
 from composer_classify.preprocessing import stretch, transpose
 from composer_classify.works import (COMMON, MATCHES, RUN, SHARED, VARIED, _match, _sorted_runs, align, catalogue_numbers, covered, find_copies, find_named, join_works,
                                      melody_runs, outer_lines, work_title)
-
-MORE = int(os.environ.get("FUZZ", 0))
-
-
-def thorough(n: int):
-    "Settings for `n` examples."
-    return settings(max_examples=n * (MORE or 1), derandomize=not MORE, deadline=None, database=None)
-
 
 def as_line(pitches) -> np.ndarray:
     return np.array(pitches, np.int16)
