@@ -148,11 +148,11 @@ def tune(seed: int, steps: list[int], n: int = 60) -> bytes:
     return smf([b"".join(on(int(key)) + off(int(key), int(length)) for key, length in zip(keys, rng.choice([120, 240, 480], n))) + END])
 
 
-STEPS = {"Ada": [-3, -2, -1, 1, 2, 3], "Bob": [-11, -9, -7, 7, 9, 11], "Solo": [-5, -4, 4, 5]}
+STEPS = {"Ada": [-3, -2, -1, 1, 2, 3], "Bob": [-11, -9, -7, 7, 9, 11], "Eve": [-3, -2, -1, 1, 2, 3, 4], "Solo": [-5, -4, 4, 5]}
 
 
 def write_tunes(folder: Path, **n_pieces: int) -> Path:
-    "A folder of composer folders; what Ada writes moves by steps, what Bob writes by leaps."
+    "A folder of composer folders; what Ada writes moves by steps, Eve hardly otherwise, and Bob by leaps."
     for k, (composer, n) in enumerate(n_pieces.items()):
         (folder / composer).mkdir(parents=True)
         for i in range(n):

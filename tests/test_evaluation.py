@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from builders import CONTRACT, STEPS, by_hand, in_other_clothes, make_zip, piece, pieces, thorough, tune, write_tunes
 from composer_classify.collection import CollectionError, Corpus, collect, open_corpus
-from composer_classify.evaluation import assert_no_leak, bootstrap, confusion, get_splits, per_composer, reliability, scores, top_k
+from composer_classify.evaluation import assert_no_leak, bootstrap, confusion, get_splits, judge, per_composer, reliability, scores, top_k
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.preprocessing import feature_table, metadata, note_features, transpose
 
@@ -216,6 +216,20 @@ def test_intervals_are_wider_where_files_come_in_families():
     copies = np.repeat(np.arange(100), 5)  # five files of each work tell no more than one
     one_each = np.diff(bootstrap(truth[copies], probabilities[copies], np.arange(500))["accuracy"]).item()
     assert width(copies) == pytest.approx(width(np.arange(100)), abs=0.02) and width(copies) > 1.8 * one_each
+
+
+def test_what_is_reported_has_the_intervals_of_the_bootstrap(uneven):
+    corpus = uneven.select(["Ada", "Bob"])
+    truth, works = np.searchsorted(corpus.composers, corpus.files["composer"]), corpus.files["work_id"].to_numpy()
+    probabilities = answers(3, 18, 2)[1]
+    found, intervals = judge(corpus, probabilities), bootstrap(truth, probabilities, works)
+    of_composers = intervals.pop("per_composer_f1")
+    assert found["ci95"] == intervals and all(0 < high - low < 1 for name, (low, high) in intervals.items() if name != "top5")
+    assert [row["f1_ci95"] for row in found["per_composer"].values()] == of_composers
+    assert {name: found[name] for name in intervals} == scores(truth, probabilities)
+    part = np.array([1, 4, 9, 15])
+    of_part = judge(corpus, probabilities[part], dict(same=probabilities), part)
+    assert of_part["n_files"] == 4 and of_part["baselines"]["same"] == scores(truth[part], probabilities[part])
 
 
 def test_answers_that_mean_what_they_say_are_calibrated():

@@ -117,6 +117,17 @@ def test_many_copies_of_one_line_are_no_common_figures():
     assert set(join_works(len(copies) + 2, find_copies([*map(alone, [*copies, melody(0)[50:], melody(1)])])).tolist()) == {0, len(copies) + 1}
 
 
+@pytest.mark.parametrize(("shared", "joined"), [(28, False), (34, False), (44, True), (50, True), (100, True)])
+def test_a_fifth_of_the_shorter_lines_makes_a_work(shared, joined):
+    "Of 200 notes, some are those of a longer piece in another key; 18% is the border."
+    whole, other = melody(0, 400), melody(1, 200)
+    other[:shared] = whole[50:50 + shared] + 7
+    table = find_copies([alone(whole), alone(other)])
+    assert len(table) == joined
+    if joined:
+        assert table["overlap"].item() == pytest.approx(shared / 200, abs=0.02)
+
+
 def test_pieces_without_a_melody_are_not_alike_for_it():
     drums = np.zeros(100, NOTE_DTYPE)
     drums["is_drum"], drums["pitch"], drums["onset_beat"] = True, np.arange(100) % 7 * 5 % 11 + 35, np.arange(100)
