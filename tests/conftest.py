@@ -45,12 +45,18 @@ def real_corpus(real_zip, tmp_path_factory) -> Corpus:
 
 
 @pytest.fixture(scope="session")
-def real_files(real_zip) -> dict[str, bytes]:
+def many_real_files(real_zip) -> dict[str, bytes]:
     "Name and content of 200 MIDI files of the real collection, always the same."
     with zipfile.ZipFile(real_zip) as archive:
         files = {name: archive.read(name) for name in sorted(archive.namelist()) if not name.lower().endswith((".zip", "/"))}
     names = [name for name, content in files.items() if content[:4] == b"MThd"]
     return {name: files[name] for name in random.Random(0).sample(names, 200)}
+
+
+@pytest.fixture(scope="session", params=[20, pytest.param(200, marks=pytest.mark.slow)], ids=lambda n: f"{n} files")
+def real_files(many_real_files, request) -> dict[str, bytes]:
+    "The first 20 of these files, and all of them in `make test-full`."
+    return dict(list(many_real_files.items())[:request.param])
 
 
 @pytest.fixture(scope="session")

@@ -330,6 +330,32 @@ def test_evaluate_prints_the_contract_and_names_who_is_left_out(evaluate, uneven
         assert list(row) == ["files", "works", "recall", "precision", "f1", "f1_ci95"] and row["files"] == row["works"] == 9
 
 
+FAILING = """
+import sys
+from composer_classify import preprocessing
+from composer_classify.cli import main
+heard = preprocessing._Heard.__init__
+def fail(self, notes):
+    if len(notes) in (61, 62):  # as a file that nobody has thought of
+        raise ZeroDivisionError
+    heard(self, notes)
+preprocessing._Heard.__init__ = fail
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("command", "model"), [("evaluate", "trees"), ("train", "best")])
+def test_a_file_whose_features_fail_is_named_and_the_rest_is_answered(tmp_path, command, model):
+    folder = write_tunes(tmp_path / "tunes", Ada=6, Bob=6)
+    for n, name in ((61, "Ada/Tune x.mid"), (62, "Bob/Tune y.mid")):
+        (folder / name).write_bytes(tune(n, STEPS["Ada"], n))
+    corpus = collect(folder, tmp_path / "corpus", n_jobs=1)
+    how = ["--folds", "3", "--json"] if command == "evaluate" else ["--out", tmp_path / "m.npz"]
+    done = subprocess.run([sys.executable, "-c", FAILING, command, corpus.path, "--model", model, *how], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.stderr.splitlines() == [f"composer-classify: {corpus.path / name}: left out, its features cannot be computed" for name in ("Ada/Tune x.mid", "Bob/Tune y.mid")]
+    assert done.returncode == 1 and (json.loads(done.stdout)["n_files"] == 12 if command == "evaluate" else "trained on 12 files" in done.stdout)
+
+
 def test_evaluate_takes_a_folder_and_prints_a_table(evaluate, tmp_path):
     done = evaluate(write_tunes(tmp_path / "tunes", Ada=6, Bob=6), "--model", "trees", "--folds", 3)
     assert done.returncode == 0 and "12 files, 12 works, 2 composers, 3 folds by work" in done.stdout and "metadata only" in done.stdout
