@@ -36,9 +36,9 @@ MUTATIONS = [
     Mutation("all_composers", "left_out & ~np.isin(works, works[taught])", "left_out", "test_all_composers.py -k left_out"),
     Mutation("works", "OVERLAP = 0.18", "OVERLAP = 0.40", "test_works.py -k fifth"),
     # which files are one work
-    Mutation("works", "SHARED = 25 ", "SHARED = 5 ", "test_works.py"),
-    Mutation("works", "telling = (in_files > 1) & (in_files <= COMMON)", "telling = in_files > 1", "test_works.py"),
-    Mutation("works", "distance = (first[a].astype(np.int64) - second[b]) % 12", "distance = first[a].astype(np.int64) - second[b] + 128", "test_works.py"),
+    Mutation("works", "SHARED = 25 ", "SHARED = 5 ", "test_works.py -k fewer_than_25"),
+    Mutation("works", "telling = (in_files > 1) & (in_files <= COMMON)", "telling = in_files > 1", "test_works.py -k very_many_pieces"),
+    Mutation("works", "distance = (first[a].astype(np.int64) - second[b]) % 12", "distance = first[a].astype(np.int64) - second[b] + 128", "test_works.py -k octave_higher"),
     Mutation("works", "for part in reversed(parts) if", "for part in parts if", "test_works.py"),
     Mutation("works", "sorted(names | (opus & everything) | ({whole} & in_parts))", "sorted(names | (opus & everything))", "test_works.py"),
     Mutation("works", r"(?!\d| ?- ?\d)", r"(?!\d)", "test_works.py"),

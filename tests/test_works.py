@@ -128,6 +128,28 @@ def test_a_fifth_of_the_shorter_lines_makes_a_work(shared, joined):
         assert table["overlap"].item() == pytest.approx(shared / 200, abs=0.02)
 
 
+@pytest.mark.parametrize(("n", "joined"), [(22, False), (24, False), (26, True)])
+def test_fewer_than_25_notes_make_no_work(n, joined):
+    "Neither the same from end to end, nor with another end."
+    line = melody(2, n)
+    assert len(find_copies([alone(line), alone(line)])) == joined
+    assert len(find_copies([alone(line), alone(np.r_[line, as_line([90])])])) == joined
+
+
+@pytest.mark.parametrize(("n", "joined"), [(5, True), (40, False)])
+def test_a_figure_that_very_many_pieces_share_makes_no_work(n, joined):
+    "Thirty of a hundred notes; more than 30 files that hold them say that it is a commonplace."
+    figure = melody(3, 30)
+    pieces_with_it = [np.r_[figure, melody(100 + k, 70)] for k in range(n)]
+    assert len(find_copies([*map(alone, pieces_with_it)])) == (n * (n - 1) // 2 if joined else 0)
+
+
+def test_a_part_an_octave_higher_is_the_same_music():
+    line = melody(4, 160)
+    moved = np.r_[line[:80], line[80:] + as_line(12)]
+    assert find_copies([alone(line), alone(moved)])["overlap"].item() > 0.9
+
+
 def test_pieces_without_a_melody_are_not_alike_for_it():
     drums = np.zeros(100, NOTE_DTYPE)
     drums["is_drum"], drums["pitch"], drums["onset_beat"] = True, np.arange(100) % 7 * 5 % 11 + 35, np.arange(100)
