@@ -15,10 +15,10 @@ export TF_ENABLE_ONEDNN_OPTS ?= 1
 STATE := find nbs composer_classify README.md -type f ! -path '*/__pycache__/*' ! -path '*/.*' -exec cksum {} + 2>/dev/null | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install prepare test docs lab hooks report clean
+.PHONY: help demo install prepare test test-full docs lab hooks report clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 # A half-made .venv would pass for a whole one next time: it goes when making it fails.
 .venv/bin/python:
@@ -50,17 +50,21 @@ prepare: .venv/.dev ## after editing a notebook: write the modules and README.md
 	$(BIN)/python tests/render.py readme
 
 # Compared with the state before, not with git, so that it works on uncommitted work too.
-test: export MPLBACKEND := Agg
-test: export TF_CPP_MIN_LOG_LEVEL := 2
-test: .venv/.dev ## generated files up to date, then every notebook, then tests/
+test test-full: export MPLBACKEND := Agg
+test test-full: export TF_CPP_MIN_LOG_LEVEL := 2
+test: NOT_SLOW := and not slow
+test test-full: .venv/.dev
 	@$(STATE) > .venv/before
 	@$(MAKE) --no-print-directory prepare
 	@$(STATE) > .venv/after; cmp -s .venv/before .venv/after || { \
 	  echo "These did not match the notebooks, or were not clean. 'make prepare' has just written them again: look, then commit them."; \
 	  diff .venv/before .venv/after | sed -n 's/^[<>] [0-9]* [0-9]* /  /p' | sort -u; exit 1; } >&2
 	$(BIN)/nbdev_test --n_workers 2 --timing --do_print
-	$(BIN)/python -m pytest tests -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest tests -m alone
+	$(BIN)/python -m pytest tests -m "not alone $(NOT_SLOW)" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -m "alone $(NOT_SLOW)"
+
+test: ## generated files up to date, then every notebook, then tests/
+test-full: ## the same with every slow variant of a test, as before a release
 
 docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installed, smalldocs otherwise
 	$(BIN)/python tests/render.py site

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -251,20 +251,33 @@ def _model(name: str):
     return import_module("composer_classify." + {"trees": "evaluation"}.get(name, name))
 
 
+def _without_failing(run: Callable[[Corpus], dict], corpus: Corpus) -> tuple[dict, int]:
+    "What a run makes of a corpus without the files whose features cannot be computed, and the exit status for having left out some."
+    from composer_classify.preprocessing import FeatureError
+
+    try:
+        return run(corpus), 0
+    except FeatureError as error:
+        for path in corpus.manifest.loc[error.rows, "path"]:
+            _warn(f"{corpus.path / path}: left out, its features cannot be computed")
+        return _without_failing(run, replace(corpus, manifest=corpus.manifest.drop(index=error.rows)))[0], 1
+
+
 def _train(args: argparse.Namespace) -> int:
     "Train a model, score it on works it has not seen, and write it."
     corpus, status = _part(args, folds=5)
-    about = _model(args.model).train(corpus, args.out)
+    about, failed = _without_failing(lambda part: _model(args.model).train(part, args.out), corpus)
     score, (low, high) = about["score"], about["ci95"]["macro_f1"]
     _print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_trained']} files; on {about['n_test_files']} files of unseen works "
           f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})")
-    return status
+    return max(status, failed)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     "Leak-free cross-validation of a model on a corpus."
     corpus, status = _part(args, args.folds)
-    result = _model(args.model).evaluate(corpus, args.folds)
+    result, failed = _without_failing(lambda part: _model(args.model).evaluate(part, args.folds), corpus)
+    status = max(status, failed)
     if args.json:
         _print_json(result)
         return status

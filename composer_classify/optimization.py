@@ -5,6 +5,7 @@
 # %% ../nbs/05_optimization.ipynb #05-003
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 import time
@@ -30,7 +31,7 @@ from .cnn import build_cnn, build_published_cnn
 from .collection import Corpus, _write
 from .evaluation import assert_no_leak, get_splits
 from .preprocessing import Chunks, Sequences, open_parts
-from .training import _kept, _train_fold, _weights_hash, answer_files, fingerprint, fit, load_model, seeded
+from .training import _kept, _train_fold, _weights_hash, answer_files, code_hash, fingerprint, fit, load_model, seeded, training_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,17 +84,27 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
         "The score on other rows; trains if nobody has done so before."
-        settings = _plain(self.estimator.get_params())  # the whole names: a network and its wrapper both have an optimizer
-        rows = [np.asarray(part).tolist() for part in (*self.learn_, X, y)]
-        kept = Path(self.keep, f"{fingerprint([type(self.estimator).__name__, settings, self.data, rows, self.scoring, self.seed, keras.version(), keras.backend.backend()])}.json")
+        kept = Path(self.keep, f"{fingerprint(self._recipe(X, y))}.json")
         if not kept.exists():
             keras.utils.set_random_seed(self.seed)
             begin, estimator = time.monotonic(), clone(self.estimator).fit(*self.learn_)
             score, learned = get_scorer(self.scoring)(estimator, X, y), estimator[-1] if isinstance(estimator, Pipeline) else estimator
-            outcome = dict(settings=_short(settings), score=float(score), seconds=time.monotonic() - begin, learned_from=len(self.learn_[0]), history=dict(getattr(learned, "history_", {})))
+            outcome = dict(settings=_short(_plain(self.estimator.get_params())), score=float(score), seconds=time.monotonic() - begin, learned_from=len(self.learn_[0]), history=dict(getattr(learned, "history_", {})))
             kept.parent.mkdir(parents=True, exist_ok=True)
             _write(kept, lambda file: file.write(json.dumps(outcome).encode()))
         return json.loads(kept.read_text())["score"]
+
+    def _recipe(self, X: np.ndarray, y: np.ndarray) -> dict:
+        "All that the score depends on."
+        parameters = self.estimator.get_params()
+        used = [value if inspect.isroutine(value) or isinstance(value, type) else type(value)
+                for value in parameters.values() if callable(value) or isinstance(value, BaseEstimator)]
+        return dict(
+            estimator=type(self.estimator).__name__, code=code_hash(type(self), type(self.estimator), *used),
+            settings=_plain(parameters),  # by their whole names: a network and its wrapper both have an optimizer
+            data=self.data, rows=[np.asarray(part).tolist() for part in (*self.learn_, X, y)],
+            scoring=self.scoring, seed=self.seed, keras=keras.version(), backend=keras.backend.backend(),
+        )
 
 
 def read_trials(
@@ -298,10 +309,11 @@ def answer_folds(
     for fold, ((train, test), each) in enumerate(zip(splits, settings, strict=True)):
         assert_no_leak(works, train, test)
         first = load_model(start[each["width"]])[0] if start else None
-        recipe = corpus.data_hash, composers, labels.tolist(), works.tolist(), each, epochs, steps, keras.version(), keras.backend.backend(), _weights_hash(first)
         build = partial(build_cnn, **{name: each[name] for name in ("width", "dropout", "channel_dropout")})
+        recipe = keep and training_recipe(
+            corpus, parts, build(len(composers)), settings=each, epochs=epochs, steps=steps, start=_weights_hash(first))
         how = dict(epochs=epochs, steps=steps, start=first, rate=each["rate"], weight_decay=each["weight_decay"])
-        jobs.append(delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, *recipe), build, **how))
+        jobs.append(delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, recipe), build, **how))
     done = []
     for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
         print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)

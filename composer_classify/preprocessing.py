@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CHORDS', 'FEW', 'N_BINS', 'NGRAMS', 'N_FLAGS', 'polyphony', 'features', 'note_frequency', 'clip_outliers',
            'plot_by_composer', 'count_signatures', 'plot_signatures', 'transpose', 'stretch', 'write_augmented',
-           'key_fit', 'note_features', 'feature_table', 'observations', 'ngram_counts', 'describe_piece', 'ngram_table',
-           'metadata', 'Chunks', 'paint', 'onset_steps', 'Sequences', 'step_windows', 'onset_of_notes', 'open_parts']
+           'key_fit', 'note_features', 'FeatureError', 'feature_table', 'observations', 'ngram_counts',
+           'describe_piece', 'ngram_table', 'metadata', 'Chunks', 'paint', 'onset_steps', 'Sequences', 'step_windows',
+           'onset_of_notes', 'open_parts']
 
 # %% ../nbs/02_preprocessing.ipynb #02-013
 def polyphony(
@@ -369,12 +370,44 @@ def note_features(
 FEW = 500  # files, for which processes cost more than they save
 
 
+class FeatureError(ValueError):
+    "Features of some files cannot be computed. `rows` are those of the files in the manifest, and the message names them."
+
+    def __init__(self, corpus: Corpus, rows: list[int]):
+        self.rows = rows
+        names = ", ".join(corpus.manifest.loc[rows, "path"])
+        super().__init__(f"{corpus.path}: features cannot be computed of {names}")
+
+
+def _fails(work: Callable[[list[np.ndarray]], object], notes: np.ndarray) -> bool:
+    try:
+        work([notes])
+    except Exception:  # whatever it is
+        return True
+    return False
+
+
+def _make(work: Callable[[list[np.ndarray]], object], pieces: list[np.ndarray]) -> tuple[object, list[int]]:
+    "What `work` makes of some pieces, and the positions of those for which it raises an exception."
+    try:
+        return work(pieces), []
+    except Exception:
+        if failed := [k for k, notes in enumerate(pieces) if _fails(work, notes)]:
+            return None, failed
+        raise  # none of them alone is to blame
+
+
 def _over_files(work: Callable[[list[np.ndarray]], object], corpus: Corpus, n_jobs: int = -1) -> list:
-    "What `work` makes of the notes of all files, 32 or so at a time, in order. All cores by default, for few files one."
+    "What `work` makes of the notes of all files, 32 or so at a time, in order. All cores by default, for few files one. Raises `FeatureError`."
     from joblib import Parallel, delayed
 
     rows = corpus.files.index.to_numpy()
-    return Parallel(n_jobs if len(rows) > FEW else 1)(delayed(work)([corpus.notes(row) for row in part]) for part in np.array_split(rows, max(len(rows) // 32, 1)))
+    parts = np.array_split(rows, max(len(rows) // 32, 1))
+    made = Parallel(n_jobs if len(rows) > FEW else 1)(
+        delayed(_make)(work, [corpus.notes(row) for row in part]) for part in parts)
+    if failed := [int(part[k]) for part, (_, positions) in zip(parts, made) for k in positions]:
+        raise FeatureError(corpus, failed)
+    return [found for found, _ in made]
 
 
 def _features(pieces: list[np.ndarray]) -> np.ndarray:
@@ -385,11 +418,11 @@ def feature_table(
     corpus: Corpus,
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> pd.DataFrame:
-    "A row a file of `corpus.files`, float32: `note_features`, a column each."
+    "A row a file of `corpus.files`, float32: `note_features`, a column each. Raises `FeatureError`."
     import pandas as pd
 
     rows = corpus.files.index
-    columns = [f"{name} {k}" for name, values in note_features(corpus.notes(rows[0])).items() for k in range(len(values))]
+    columns = [f"{name} {k}" for name, values in note_features(np.empty(0, NOTE_DTYPE)).items() for k in range(len(values))]
     return pd.DataFrame(np.concatenate(_over_files(_features, corpus, n_jobs)), rows, columns)
 
 # %% ../nbs/02_preprocessing.ipynb #02-050b

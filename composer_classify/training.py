@@ -5,10 +5,12 @@
 # %% ../nbs/02b_training.ipynb #02b-003
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,8 +18,10 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache
+from importlib.resources import files as files_of
 from pathlib import Path
+from types import CodeType
 
 import keras
 import numpy as np
@@ -29,9 +33,9 @@ from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge,
 from .preprocessing import Chunks, Sequences
 
 # %% auto #0
-__all__ = ['ABOUT', 'LARGEST', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 'answer_files', 'others', 'fit_temperature',
-           'fingerprint', 'save_model', 'load_model', 'export_onnx', 'cross_validate', 'learn_all', 'learn_others',
-           'evaluate', 'describe', 'train']
+__all__ = ['ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 'answer_files', 'others',
+           'fit_temperature', 'fingerprint', 'save_model', 'load_model', 'export_onnx', 'code_hash', 'architecture',
+           'training_recipe', 'cross_validate', 'learn_all', 'learn_others', 'evaluate', 'describe', 'train']
 
 # %% ../nbs/02b_training.ipynb #02b-007
 class TrainingBatches(keras.utils.PyDataset):
@@ -179,6 +183,15 @@ def _check(path: Path, model: keras.Model, composers: list[str], shape: tuple[in
         raise ValueError(f"{path}: the network reads parts of shape {expected}, not {tuple(shape)}; it was made for other sequences or by another version")
 
 
+def _unpacked_size(path: Path) -> int:
+    "How many bytes a zip archive says it unpacks to; 0 for what is none."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except Exception:  # as `load_model` will find out
+        return 0
+
+
 def load_model(
     path: str | os.PathLike,
     parts: Chunks | Sequences = None,  # What it is to read; its shape is compared
@@ -186,18 +199,18 @@ def load_model(
 ) -> tuple[keras.Model, dict]:
     "A network and what was written about it. Raises `ValueError` where the file is no such model, or is one for other input or other composers."
     path = Path(path)
+    if _unpacked_size(path) > LARGEST:
+        raise ValueError(f"{path}: is not read, because it unpacks to more than {LARGEST:,} bytes")
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                raise ValueError(f"it unpacks to more than {LARGEST:,} bytes")
             named = ABOUT in archive.namelist()
             about = json.loads(archive.read(ABOUT)) if named else dict(composers=None)
         listed, model = about["composers"], keras.saving.load_model(path)  # in Keras's safe mode: no code of a stranger is run
         model.input_shape, model.output_shape  # a lone layer has none
     except FileNotFoundError:
         raise ValueError(f"{path}: does not exist") from None
-    except Exception as error:  # whatever zipfile, h5py and Keras make of a damaged file
-        raise ValueError(f"{path}: is not a Keras model that can be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
+    except Exception:  # whatever zipfile, h5py and Keras make of a damaged file
+        raise ValueError(f"{path}: is not a Keras model that can be read, or is damaged") from None
     if not named:
         raise ValueError(f"{path}: holds no {ABOUT}, so nobody knows which composers its answers mean; train it with composer-classify")
     _check(path, model, listed, None if parts is None else parts.shape)
@@ -238,15 +251,93 @@ def export_onnx(
     onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
     _write(Path(path), lambda file: file.write(proto.SerializeToString()))
 
+# %% ../nbs/02b_training.ipynb #02b-021b
+PACKAGE = "composer_classify"
+# Read when this module is imported: that is the code that runs, even if a file is edited later.
+_SOURCES = {
+    f"{PACKAGE}.{file.name.removesuffix('.py')}": file.read_text(encoding="utf-8")
+    for file in files_of(PACKAGE).iterdir() if file.name.endswith(".py")
+}
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    "The modules of the package that a module imports, at its top or inside its functions."
+    found = set()
+    for node in ast.walk(ast.parse(_SOURCES[module])):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([PACKAGE] * bool(node.level) + [node.module] * bool(node.module))
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return frozenset(found & _SOURCES.keys())
+
+
+def _with_imports(modules: set[str]) -> set[str]:
+    "These modules of the package and all that they import, directly or through others."
+    found, more = set(), modules
+    while more:
+        found |= more
+        more = set().union(*map(_imports, more)) - found
+    return found
+
+
+def _instructions(code: CodeType) -> list:
+    "What compiled code does, without its place in a file. It depends on the version of Python."
+    constants = [_instructions(each) if isinstance(each, CodeType)
+                 else sorted(map(repr, each)) if isinstance(each, frozenset)  # whose order changes with the process
+                 else repr(each) for each in code.co_consts]
+    return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
+
+
+def _compiled(used: Callable) -> list:
+    "The instructions of a function, or of all functions of a class."
+    members = vars(used).values() if isinstance(used, type) else [used]
+    plain = [next((getattr(each, name) for name in ("fget", "func", "__func__") if hasattr(each, name)), each)
+             for each in members]  # of properties, cached ones and partial functions, static and class methods
+    return [_instructions(each.__code__) for each in plain if hasattr(each, "__code__")]
+
+
+def code_hash(
+    *used: Callable,  # Functions and classes that an outcome depends on, beside this module
+) -> str:
+    """Twelve hexadecimal digits for the sources of this module, of those of `used`, and of all that they import from the package.
+
+    Of what lies elsewhere, as in a notebook, the compiled code counts."""
+    modules = {f"{PACKAGE}.training", *(each.__module__ for each in used if each.__module__ in _SOURCES)}
+    sources = {module: _SOURCES[module] for module in _with_imports(modules)}
+    return fingerprint([sources, [_compiled(each) for each in used if each.__module__ not in _SOURCES]])
+
+
+def architecture(
+    model: keras.Model,
+) -> str:
+    "The configuration of a network as JSON. Keras counts layers from one network to the next; here each begins anew."
+    text, names = model.to_json(), {}
+    for name in re.findall(r'"name": "([^"]*)"', text):
+        kind = re.sub(r"_\d+$", "", name)
+        names.setdefault(name, f"{kind}#{sum(other.startswith(f'{kind}#') for other in names.values())}")
+    return re.sub(r'"([^"]*)"', lambda found: f'"{names.get(found[1], found[1])}"', text)
+
+
+def training_recipe(
+    corpus: Corpus,
+    parts: Chunks | Sequences,
+    model: keras.Model,  # As it is before training
+    **settings,          # Of the training, of what JSON knows
+) -> dict:
+    "All that a trained network depends on, to name it by with `fingerprint`."
+    return dict(
+        data=corpus.data_hash, files=corpus.files[["path", "composer", "work_id"]].to_numpy().tolist(),
+        parts=[type(parts).__name__, parts.settings], network=architecture(model),
+        code=code_hash(type(parts), *dict.fromkeys(map(type, model.layers))),
+        keras=keras.version(), backend=keras.backend.backend(), **settings,
+    )
+
 # %% ../nbs/02b_training.ipynb #02b-022
-def _kept(keep: str | os.PathLike, fold: int, *recipe) -> Path:
-    "Where a finished fold lies."
+def _kept(keep: str | os.PathLike, fold: int, recipe: dict) -> Path:
+    "Where a finished fold lies, by its `training_recipe`."
     return Path(keep, f"fold{fold + 1}-{fingerprint(recipe)}.keras")
-
-
-def _named(build: Callable) -> str:
-    "The name of what makes a network, with its settings if it is a `functools.partial`."
-    return f"{build.func.__name__}{[*build.args, *sorted(build.keywords.items())]}" if isinstance(build, partial) else build.__name__
 
 
 def _weights_hash(model: keras.Model | None) -> str | None:
@@ -282,12 +373,15 @@ def cross_validate(
     "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and by fold the `models`, `histories`, and `seconds` of training. Folds run side by side where `joblib.parallel_config` says so."
     composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
     labels = np.searchsorted(composers, corpus.files["composer"])
-    recipe = keep and (corpus.data_hash, composers, labels.tolist(), works.tolist(), type(parts).__name__, parts.settings, _named(build), folds, epochs, steps, seed, balance, keras.version(), keras.backend.backend(), _weights_hash(start))
+    how = dict(epochs=epochs, steps=steps, seed=seed, balance=balance)
+    model = build(len(composers))
+    recipe = keep and training_recipe(corpus, parts, model, folds=folds, start=_weights_hash(start), **how)
     splits = list(get_splits(corpus, folds, seed))[:only]
     for train, test in splits:
         assert_no_leak(works, train, test)
     done = Parallel()(
-        delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, *recipe), build, epochs=epochs, steps=steps, seed=seed, start=start, balance=balance)
+        delayed(_train_fold)(
+            parts, train, test, labels, composers, keep and _kept(keep, fold, recipe), build, start=start, **how)
         for fold, (train, test) in enumerate(splits))
     models, abouts = zip(*done)
     files = np.concatenate([test for _, test in splits])
@@ -306,13 +400,14 @@ def learn_all(
     keep: str | os.PathLike = None,  # Folder for the finished network
 ) -> tuple[keras.Model, dict]:
     "A network on windows of onsets, trained on all files, and what is known about it: `composers`, `files` (how many), `history`, `seconds`. How good it is only folds can say."
-    parts = Sequences(corpus)
-    recipe = corpus.data_hash, corpus.files["path"].tolist(), parts.settings, _named(build), epochs, steps or steps_for(parts), balance, keras.version(), keras.backend.backend()
-    kept = keep and Path(keep, f"all-{fingerprint(recipe)}.keras")
+    parts, n = Sequences(corpus), len(corpus.composers)
+    how = dict(epochs=epochs, steps=steps or steps_for(parts), balance=balance)
+    kept = keep and Path(keep, f"all-{fingerprint(training_recipe(corpus, parts, build(n), **how))}.keras")
     if kept and kept.exists():
         return load_model(kept, parts, corpus.composers)
     begin = time.monotonic()
-    model, history = fit(build, parts, np.arange(len(corpus.files)), np.searchsorted(corpus.composers, corpus.files["composer"]), epochs, steps, balance=balance)
+    labels = np.searchsorted(corpus.composers, corpus.files["composer"])
+    model, history = fit(build, parts, np.arange(len(labels)), labels, **how)
     about = dict(composers=corpus.composers, files=len(corpus.files), history=history, seconds=time.monotonic() - begin)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)

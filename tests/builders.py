@@ -1,8 +1,24 @@
-"""Small MIDI files and zip archives, event by event and record by record, so that each flaw is easy to write down."""
+"""Small MIDI files and zip archives, event by event and record by record, so that each flaw is easy to write down; note arrays, and folders of made-up composers."""
 import io
+import os
 import struct
 import warnings
 import zipfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from composer_classify.midi import NOTE_DTYPE
+from composer_classify.preprocessing import stretch
+
+MORE = int(os.environ.get("FUZZ", 0))
+
+
+def thorough(n: int):
+    "Settings for `n` examples: always the same ones, so that CI is stable; with `FUZZ=100` a hundred times as many, at random."
+    return settings(max_examples=n * (MORE or 1), derandomize=not MORE, deadline=None, database=None)
 
 END = b"\x00\xff\x2f\x00"
 
@@ -99,3 +115,51 @@ def overlapping(archive: bytes, times: int) -> bytes:
     records = archive[directory:end] * times
     count = min(times, 0xFFFF)
     return archive[:directory] + records + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, count, count, len(records), directory, 0)
+
+
+@st.composite
+def pieces(draw) -> np.ndarray:
+    "Any note array: chords, drums, shortest and longest notes, all keys, or nothing."
+    row = st.tuples(st.sampled_from([0.0, 1e-4, 0.01, 0.25, 1.0, 1000.0]), st.integers(0, 127), st.sampled_from([1e-6, 0.02, 0.5, 4.0, 500.0]), st.booleans())
+    rows = draw(st.lists(row, max_size=40))
+    notes = np.zeros(len(rows), NOTE_DTYPE)
+    steps, notes["pitch"], notes["duration_beat"], notes["is_drum"] = np.array(rows, float).reshape(-1, 4).T
+    notes["onset_beat"] = np.cumsum(steps)
+    return notes[np.lexsort((notes["pitch"], notes["onset_beat"]))]
+
+
+def by_hand(*notes: tuple[float, int, bool]) -> np.ndarray:
+    "A note array from onsets, pitches and whether they are drums."
+    return np.array([(onset / 2, 0.5, onset, 1, pitch, 80, 0, 0, drum) for onset, pitch, drum in notes], NOTE_DTYPE)
+
+
+def in_other_clothes(notes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    "The same notes with other loudness, instruments, tracks and tempo."
+    notes = stretch(notes, rng.uniform(0.3, 3))
+    for name in ("velocity", "program", "track"):
+        notes[name] = rng.integers(1, 127, len(notes))
+    return notes
+
+
+def tune(seed: int, steps: list[int], n: int = 60) -> bytes:
+    "A piece of random notes that moves by these steps."
+    rng = np.random.default_rng(seed)
+    keys = 40 + np.cumsum(rng.choice(steps, n)) % 48
+    return smf([b"".join(on(int(key)) + off(int(key), int(length)) for key, length in zip(keys, rng.choice([120, 240, 480], n))) + END])
+
+
+STEPS = {"Ada": [-3, -2, -1, 1, 2, 3], "Bob": [-11, -9, -7, 7, 9, 11], "Eve": [-3, -2, -1, 1, 2, 3, 4], "Solo": [-5, -4, 4, 5]}
+
+
+def write_tunes(folder: Path, **n_pieces: int) -> Path:
+    "A folder of composer folders; what Ada writes moves by steps, Eve hardly otherwise, and Bob by leaps."
+    for k, (composer, n) in enumerate(n_pieces.items()):
+        (folder / composer).mkdir(parents=True)
+        for i in range(n):
+            (folder / composer / f"Tune {'abcdefghijkl'[i]}.mid").write_bytes(tune(100 * k + i, STEPS[composer]))
+    return folder
+
+
+CONTRACT = [  # of `evaluate --json`
+    "accuracy", "balanced_accuracy", "macro_f1", "top5", "per_composer", "confusion", "n_files", "n_works", "baselines", "ci95",
+]

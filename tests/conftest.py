@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from builders import write_tunes
 from composer_classify.collection import Corpus, collect
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time or memory, or looks at what such a run has made, so nothing else may run beside it")
+    config.addinivalue_line("markers", "slow: a longer variant of a test in `make test`; runs in `make test-full`")
 
 
 def pytest_collection_modifyitems(items):
@@ -43,7 +45,7 @@ def real_corpus(real_zip, tmp_path_factory) -> Corpus:
 
 
 @pytest.fixture(scope="session")
-def real_files(real_zip) -> dict[str, bytes]:
+def many_real_files(real_zip) -> dict[str, bytes]:
     "Name and content of 200 MIDI files of the real collection, always the same."
     with zipfile.ZipFile(real_zip) as archive:
         files = {name: archive.read(name) for name in sorted(archive.namelist()) if not name.lower().endswith((".zip", "/"))}
@@ -51,6 +53,19 @@ def real_files(real_zip) -> dict[str, bytes]:
     return {name: files[name] for name in random.Random(0).sample(names, 200)}
 
 
+@pytest.fixture(scope="session", params=[10, pytest.param(1, marks=pytest.mark.slow)], ids=["20 files", "200 files"])
+def real_files(many_real_files, request) -> dict[str, bytes]:
+    "Every tenth of these files, and all of them in `make test-full`. The one whose tempo changes in a later track is among them."
+    return dict(list(many_real_files.items())[request.param > 1::request.param])
+
+
 @pytest.fixture(scope="session")
 def prelude() -> bytes:
     return SAMPLE.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Corpus:
+    "A corpus of two composers with six works each. Nobody writes to it."
+    folder = tmp_path_factory.mktemp("small")
+    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)

@@ -14,25 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
+from builders import thorough, write_tunes
 from composer_classify import best
 from composer_classify.best import ModelError, answer_unseen, calibrate, calibrated, describe_files, describe, excerpt, learn, load_model, perform, retype, save_model, temperature_at
-from composer_classify.collection import Corpus, collect
+from composer_classify.collection import collect
 from composer_classify.evaluation import get_splits, reliability, scores
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.preprocessing import describe_piece, ngram_counts, note_features
 from composer_classify.recognition import MODELS, Recognizer, predict_files
-from test_all_composers import thorough
-from test_training import write_tunes
 
 NAMES = ["Ada", "Bob"]
 
 SAMPLES = Path(__file__).resolve().parent.parent / "composer_classify" / "samples"
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Corpus:
-    folder = tmp_path_factory.mktemp("small")
-    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)
 
 
 @st.composite
@@ -157,6 +150,55 @@ def test_onsets_are_counted(prelude):
     assert describe([notes]).onsets.tolist() == [len(np.unique(np.round(notes["onset_beat"], 3)))]
 
 
+@pytest.fixture(scope="module")
+def folds(small) -> dict:
+    "The small corpus in folds of whole works."
+    return best.cross_validate(small)
+
+
+@pytest.fixture(scope="module")
+def doubtful_folds(tmp_path_factory) -> dict:
+    "A corpus of two composers who are hard to tell apart, in folds of whole works."
+    folder = tmp_path_factory.mktemp("doubtful")
+    return best.cross_validate(collect(write_tunes(folder / "tunes", Ada=12, Eve=12), folder / "corpus", n_jobs=1))
+
+
+def test_answers_are_calibrated_by_other_folds(doubtful_folds):
+    "A fold's temperature is fitted on all views of the files that it was trained on, and on no others."
+    folds, views = doubtful_folds, ("typed", "played", "excerpt")
+    truth = folds["truth"]
+    each = lambda files, table: np.concatenate([table[view][files] for view in views])
+    onsets = {view: folds["pieces"][view].onsets for view in views}
+    line = lambda files: calibrate(each(files, folds["decided"]), each(files, onsets), np.tile(truth[files], 3))
+    for train, test in folds["splits"]:
+        for view in views:
+            answers = calibrated(folds["decided"][view][test], onsets[view][test], line(train))
+            assert folds["probabilities"][view][test] == pytest.approx(answers, abs=1e-6)
+            on_itself = calibrated(folds["decided"][view][test], onsets[view][test], line(test))
+            assert np.abs(answers - on_itself).max() > 1e-4  # so that the difference would show
+    assert folds["calibration"] == pytest.approx(line(np.arange(len(truth))))
+
+
+def test_nineteen_of_twenty_right_answers_are_known(doubtful_folds):
+    folds, answers = doubtful_folds, doubtful_folds["probabilities"]["typed"]
+    sure = answers.max(axis=1)[answers.argmax(axis=1) == folds["truth"]]
+    assert len(sure) > 5 and folds["known_above"] == pytest.approx(np.quantile(sure, 0.05))
+    assert (sure >= folds["known_above"]).mean() >= 0.9
+
+
+def test_short_pieces_on_the_grid_are_answered_by_both_halves(small):
+    taught, labels = [describe_files(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
+    model = learn(taught, labels)
+    short = best.Pieces(taught[0].features, taught[0].ngrams, np.ones(12))
+    long, played = best.Pieces(short.features, short.ngrams * 10, short.on_grid), best.Pieces(short.features, short.ngrams, np.zeros(12))
+    assert short.onsets.max() < best.SHORT <= long.onsets.min()
+    by_typed, by_played = (half.decide(short.features, short.ngrams) for half in (model.typed, model.played))
+    assert np.abs(by_typed - by_played).max() > 0.01
+    assert model.decide(short) == pytest.approx((by_typed + by_played) / 2, abs=1e-6)
+    assert model.decide(long) == pytest.approx(model.typed.decide(long.features, long.ngrams), abs=1e-6)
+    assert model.decide(played) == pytest.approx(by_played, abs=1e-6)
+
+
 # ---------------------------------------------------------------- model files
 
 
@@ -262,14 +304,14 @@ def test_a_description_that_makes_no_answer_is_refused(written, tmp_path, change
 
 
 @pytest.fixture(scope="module")
-def doubted(small, tmp_path_factory):
+def doubted(small, folds, tmp_path_factory):
     "A network, and a model with it that is always in doubt: the corpus, the path, the network."
     import keras
 
     from composer_classify.cnn import build_cnn
 
     keras.utils.set_random_seed(1)
-    network, found = build_cnn(2, width=8), best.cross_validate(small)
+    network, found = build_cnn(2, width=8), folds
     path = tmp_path_factory.mktemp("doubted") / "m.npz"
     best.finish(small, dict(found, powers=[0.7, 0.4]), path, network)
     return path, network
@@ -313,7 +355,7 @@ def test_a_long_piece_is_heard_in_eight_windows_from_all_over_it(prelude):
     assert len(best.windows_of(notes[:50], 64)) == 1
 
 
-def test_each_fold_asks_its_own_network_about_its_own_files(small):
+def test_each_fold_asks_its_own_network_about_its_own_files(small, folds):
     "Networks that say which fold they belong to: every second opinion comes from the one that was taught nothing of the file's work."
     class OfFold:
         def __init__(self, fold: int):
@@ -322,7 +364,7 @@ def test_each_fold_asks_its_own_network_about_its_own_files(small):
         def predict(self, windows, **_):
             return np.tile(self.answer, (len(windows), 1))
 
-    found = best.cross_validate(small)
+    found = dict(folds)
     doubtful = np.random.default_rng(0).uniform(0.41, 0.59, len(found["truth"]))
     found["probabilities"] = {name: np.stack([doubtful, 1 - doubtful], axis=1) for name in found["probabilities"]}
     found["pieces"] = {name: best.Pieces(pieces.features, pieces.ngrams * 50, np.ones(len(pieces))) for name, pieces in found["pieces"].items()}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
 
+from builders import pieces, thorough
 from composer_classify import cnn
 from composer_classify.cnn import ChunkBatches, build_cnn, build_published_cnn, evidence, evidence_of_notes
 from composer_classify.lstm import build_lstm
@@ -18,8 +19,7 @@ from composer_classify.midi import MidiLoadError, load_midi
 from composer_classify.preprocessing import N_FLAGS, Chunks, Sequences, onset_of_notes, onset_steps, step_windows, transpose
 from composer_classify.recognition import ModelError, Recognizer
 from composer_classify.training import cross_validate, export_onnx, fit, learn_others, others, seeded
-from test_evaluation import pieces, thorough
-from test_training import NAMES, SHORT, build_tiny, corpus_of, melody, small  # noqa: F401 (a fixture)
+from networks import NAMES, SHORT, build_tiny, corpus_of, melody
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_others_share_no_composer_and_no_work_with_the_tested():
         others(corpus, corpus.select(["Ada", "Bob", "Cid", "Dan"]), at_least=5)
 
 
-def test_a_start_gives_all_but_its_answers(small):  # noqa: F811
+def test_a_start_gives_all_but_its_answers(small):
     corpus, parts = everyone().select(["Cid", "Dan", "Eve"]), Sequences(small, 256)
     begun, _ = fit(build_cnn, Sequences(corpus), np.arange(len(corpus.files)), np.searchsorted(corpus.composers, corpus.files["composer"]), epochs=1, steps=1)
     labels = np.repeat([0, 1], 6)
@@ -203,7 +203,7 @@ def test_chance_depends_on_the_seed_and_on_nothing_else(build):
     assert len({tuple(kernel) for kernel in kernels}) == len(kernels), "each layer has a seed of its own"
 
 
-def test_a_training_comes_out_the_same_beside_a_chattering_thread(small):  # noqa: F811
+def test_a_training_comes_out_the_same_beside_a_chattering_thread(small):
     "On a cluster a worker talks to its scheduler meanwhile, and both draw from Python's one generator."
     parts, labels, over = Sequences(small, 16), np.repeat([0, 1], 6), threading.Event()
 
@@ -222,7 +222,7 @@ def test_a_training_comes_out_the_same_beside_a_chattering_thread(small):  # noq
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(alone, beside))
 
 
-def test_a_small_rate_learns_little(small):  # noqa: F811
+def test_a_small_rate_learns_little(small):
     parts, labels = Sequences(small, 16), np.repeat([0, 1], 6)
     moved = {}
     for rate in (1e-6, 1e-2):
@@ -234,7 +234,7 @@ def test_a_small_rate_learns_little(small):  # noqa: F811
 # ---------------------------------------------------------------- folds side by side
 
 
-def test_folds_side_by_side_give_what_they_give_one_after_another(small, tmp_path):  # noqa: F811
+def test_folds_side_by_side_give_what_they_give_one_after_another(small, tmp_path):
     parts = Sequences(small, length=16)
     alone = cross_validate(small, parts, build_tiny, **SHORT)
     with parallel_config(n_jobs=2):
@@ -271,7 +271,7 @@ def test_the_timeline_covers_what_was_heard_without_a_gap(recognizer, prelude, s
     assert (begins[0], ends[-1]) == pytest.approx((start, start + heard.duration), abs=2e-3)
 
 
-def test_what_train_writes_the_recogniser_reads(small, prelude, tmp_path):  # noqa: F811
+def test_what_train_writes_the_recogniser_reads(small, prelude, tmp_path):
     about = cnn.train(small, tmp_path / "mine.onnx", epochs=1, steps=1)
     recognizer = Recognizer.load(tmp_path / "mine.onnx")
     assert recognizer.composers == about["composers"] == NAMES and recognizer.about["length"] == 256

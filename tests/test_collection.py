@@ -387,8 +387,11 @@ collect(source, dest, n_jobs=1)
 """
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("name", ["00002.notes", "00002.json", "Mozart/7.mid", "notes.npy", "manifest.parquet"])
+STEPS_TO_DIE_AT = [(name, moment) for name in ("00002.notes", "00002.json", "Mozart/7.mid", "notes.npy", "manifest.parquet") for moment in ("before", "after")]
+QUICK = [("00002.json", "after"), ("manifest.parquet", "before")]
+
+
+@pytest.mark.parametrize(("name", "moment"), [pytest.param(*step, marks=[] if step in QUICK else pytest.mark.slow) for step in STEPS_TO_DIE_AT])
 def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
     source, corpus, _ = many
     run_ = run(DIE_AT, source, tmp_path / "corpus", name, moment, timeout=60)
@@ -401,10 +404,10 @@ def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
 SAY_WHEN = "import sys; from composer_classify.collection import collect; print('now', flush=True); collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))"
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_jobs):
+@pytest.mark.parametrize(("n_jobs", "times"), [(2, 2), pytest.param(1, 4, marks=pytest.mark.slow), pytest.param(2, 4, marks=pytest.mark.slow)])
+def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_jobs, times):
     source, corpus, seconds = many
-    for share in np.random.default_rng(n_jobs).uniform(0.02, 0.6, 4):
+    for share in np.random.default_rng(n_jobs).uniform(0.02, 0.6, times):
         with subprocess.Popen([sys.executable, "-c", SAY_WHEN, source, tmp_path / "corpus", str(n_jobs)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             process.stdout.readline()
             time.sleep(share * seconds)
@@ -412,11 +415,13 @@ def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_j
     assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-@pytest.mark.parametrize("name", ["notes.npy", "offsets.npy", "manifest.parquet", "Bach/1.mid"])
+DAMAGE = [(name, damage) for name in ("notes.npy", "offsets.npy", "manifest.parquet", "Bach/1.mid") for damage in ("gone", "cut")]
+DAMAGE.remove(("manifest.parquet", "gone"))  # a folder without a manifest may be anyone's: it is refused
+QUICK_DAMAGE = [("notes.npy", "cut"), ("manifest.parquet", "cut"), ("Bach/1.mid", "gone")]
+
+
+@pytest.mark.parametrize(("name", "damage"), [pytest.param(*each, marks=[] if each in QUICK_DAMAGE else pytest.mark.slow) for each in DAMAGE])
 def test_collecting_again_mends_a_damaged_corpus(many, tmp_path, name, damage):
-    if (name, damage) == ("manifest.parquet", "gone"):
-        pytest.skip("a folder without a manifest may be anyone's: it is refused")
     source, corpus, _ = many
     damaged = collect(source, tmp_path / "corpus", n_jobs=1).path / name
     damaged.unlink() if damage == "gone" else damaged.write_bytes(damaged.read_bytes()[:100])

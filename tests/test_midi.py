@@ -56,7 +56,7 @@ def pairs(real_files) -> list[Pair]:
             print(f"pretty_midi refuses {name}: {error}")
             continue
         pairs.append(Pair(name, content, load_midi(content, name), theirs, elsewhere))
-    assert len(pairs) >= 195
+    assert len(real_files) - len(pairs) <= max(1, len(real_files) // 40)
     return pairs
 
 
@@ -152,10 +152,10 @@ def reference_roll(midi: pretty_midi.PrettyMIDI, fs: float, **kwargs) -> np.ndar
 @pytest.mark.parametrize("pedal", [True, False])
 @pytest.mark.parametrize("fs", [4, 10])
 def test_binary_roll_is_that_of_pretty_midi(pairs, fs, pedal):
-    pairs = [pair for pair in pairs if pair.agrees]
-    assert len(pairs) >= 190
+    pairs, n_pairs = [pair for pair in pairs if pair.agrees], len(pairs)
+    assert len(pairs) >= 0.95 * n_pairs
     if pedal:
-        assert sum(len(pair.ours.pedals) > 0 for pair in pairs) >= 20, "pedals are hardly tested"
+        assert sum(len(pair.ours.pedals) > 0 for pair in pairs) >= n_pairs / 10, "pedals are hardly tested"
     differ = []
     for pair in pairs:
         reference = reference_roll(pair.theirs, fs, pedal_threshold=64 if pedal else None) > 0
@@ -389,6 +389,7 @@ print(seconds, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("events", [
     (b"\0\x90\x3c\x50", b"\1\x3c\x40\1\x3c\0"),               # plain notes, six times the limit

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, RandomizedSearchCV
 
+from composer_classify import optimization, training
 from composer_classify.cnn import build_cnn
 from composer_classify.collection import Corpus
 from composer_classify.evaluation import get_splits
@@ -24,35 +25,9 @@ from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Tria
                                             read_trials, rounds, tune, vote, watch)
 from composer_classify.preprocessing import Chunks
 from composer_classify.training import save_model, seeded
-from test_training import NAMES, small  # noqa: F401 (a fixture)
+from networks import NAMES, Counted, rows
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Counted(ClassifierMixin, BaseEstimator):
-    "A classifier that knows how good it is, and leaves a mark for each training with the rows it learned from."
-
-    def __init__(self, marks: str, quality: float = 0.5, epochs: int = 1):
-        self.marks, self.quality, self.epochs = marks, quality, epochs
-
-    def fit(self, X, y):
-        self.classes_, self.rows = np.unique(y), X[:, 0].tolist()
-        return self
-
-    def predict(self, X):
-        with open(self.marks, "a") as file:
-            file.write(json.dumps(dict(learned=self.rows, asked=X[:, 0].tolist(), quality=self.quality, epochs=self.epochs)) + "\n")
-        right = np.arange(len(X)) < round(len(X) * min(1, self.quality + self.epochs / 1000))
-        return np.where(right, X[:, 1], 1 - X[:, 1])
-
-    def marked(self) -> list[dict]:
-        return [json.loads(line) for line in open(self.marks)] if os.path.exists(self.marks) else []
-
-
-def rows(n: int) -> tuple[np.ndarray, np.ndarray]:
-    "Rows that hold their own number and their class."
-    y = np.arange(n) % 2
-    return np.column_stack([np.arange(n), y]), y
 
 
 # ---------------------------------------------------------------- a trial is kept
@@ -72,7 +47,7 @@ def test_a_trial_is_trained_once(tmp_path):
     assert len(table) == len(changed) + 1 and table["quality"].max() == 0.8 and table.iloc[0]["score"] == pytest.approx(6 / 8) and set(table["learned_from"]) == {11, 12}
 
 
-def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path):  # noqa: F811
+def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path):
     "scikeras has an optimizer of its own, which a compiled network does not use."
     y = np.repeat(NAMES, 6)
     X = np.arange(12)[:, None]
@@ -82,6 +57,35 @@ def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path
     table = read_trials(tmp_path)
     assert table["optimizer"].tolist() == ["adam", "sgd"] and table["history"].iloc[0] != table["history"].iloc[1]
     assert {"initializer", "dropout", "epochs", "batch_size"} <= set(table.columns)
+
+
+class Doubtful(Counted):
+    "An edited `Counted`: the same settings, another answer."
+
+    def predict(self, X):
+        return 1 - super().predict(X)
+
+
+def test_an_edited_classifier_or_builder_is_another_trial(small, tmp_path):
+    X, y = rows(12)
+    counted, kept = Counted(str(tmp_path / "marks"), 0.75), str(tmp_path / "kept")
+    ask = lambda estimator: Trial(estimator, kept, "a").fit(X, y).score(X, y)
+    assert ask(counted) == ask(counted) == 0.75
+    Doubtful.__name__ = Doubtful.__qualname__ = "Counted"
+    assert ask(Doubtful(str(tmp_path / "marks"), 0.75)) == 0.25
+
+    def build(n_composers: int, optimizer: str, initializer: str, dropout: float):
+        model = keras.Sequential([keras.Input((128, 150, 1)), keras.layers.Flatten(), keras.layers.Dense(n_composers, activation="softmax")])
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    published, composer = published_classifier(small, epochs=1, batch_size=4), np.repeat(NAMES, 6)
+    numbers = np.arange(12)[:, None]
+    count = lambda estimator: Trial(estimator, kept, "b").fit(numbers, composer).score(numbers, composer) >= 0 and len(read_trials(kept))
+    before = count(published)
+    assert count(published) == before
+    build.__name__ = build.__qualname__ = "_build"
+    assert count(clone(published).set_params(cnn__model=build)) == before + 1
 
 
 class Listed(Counted):
@@ -118,11 +122,11 @@ from pathlib import Path
 from sklearn.model_selection import RandomizedSearchCV
 from composer_classify.optimization import Trial
 sys.path.insert(0, sys.argv[1])
-from test_optimization import Counted, rows
+from networks import Counted, rows
 
 class Slow(Counted):
     def fit(self, X, y):
-        time.sleep(float(sys.argv[3]))
+        time.sleep(float(sys.argv[3]) if "quality" in {"quality", "epochs", "marks"} else 0)  # a set, whose order each process chooses
         return super().fit(X, y)
 
 X, y = rows(24)
@@ -269,7 +273,7 @@ def test_no_trial_of_a_fold_has_a_tested_work(tmp_path):
 # ---------------------------------------------------------------- the two classifiers
 
 
-def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):  # noqa: F811
+def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):
     chunks = Chunks(small)
     numbers = np.array([3, 0, 5])
     assert np.array_equal(read_chunks(numbers[:, None], small.path, tuple(NAMES)), chunks.batch(numbers))
@@ -279,7 +283,7 @@ def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):  # no
     assert said == pytest.approx(classifier[-1].model_.predict_on_batch(chunks.batch(numbers)), abs=1e-5)
 
 
-def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):  # noqa: F811
+def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):
     begun = seeded(build_cnn(3, width=16), 5)
     save_model(begun, tmp_path / "start.keras", dict(composers=["Cid", "Dan", "Eve"]))
     X, y = np.arange(12)[:, None], small.files["composer"].to_numpy()
@@ -297,7 +301,7 @@ def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):  
     assert learned.predict(X).tolist() == y.tolist() and learned.predict_proba(X).shape == (12, 2)
 
 
-def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path):  # noqa: F811
+def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypatch):
     "The whole way with the real network: a setting, its trials, and the answer to works that no trial has seen."
     works, y = small.files["work_id"].to_numpy(), small.files["composer"].to_numpy()
     (train, test), drawn = next(get_splits(small)), draw_settings(2, [32])[1:]
@@ -310,6 +314,18 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path):  # noqa:
     assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
     again = answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert again["probabilities"].tolist() == found["probabilities"].tolist() and len(list((tmp_path / "kept").iterdir())) == 1
+
+    def build_edited(n_composers: int, **settings):
+        model = build_cnn(n_composers, **settings)
+        return keras.Model(model.input, keras.layers.Activation("softmax")(model.output))
+
+    def refuse_to_train(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optimization, "build_cnn", build_edited)
+    monkeypatch.setattr(training, "fit", refuse_to_train)
+    with pytest.raises(KeyboardInterrupt):
+        answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
 
 
 # ---------------------------------------------------------------- on a cluster
@@ -324,7 +340,7 @@ def searched(corpus: Corpus, keep: Path) -> RandomizedSearchCV:
     return RandomizedSearchCV(trial, space, n_iter=2, cv=GroupKFold(3), refit=False, random_state=0, error_score="raise").fit(np.arange(len(chunks))[:, None], y, groups=chunks.file)
 
 
-def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):  # noqa: F811
+def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):
     distributed = pytest.importorskip("distributed")
     alone = searched(small, tmp_path / "alone")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:

@@ -15,6 +15,7 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "out" / "smoke"
 NAMES = sorted(path.stem for path in (ROOT / "runs" / "smoke").glob("*.yaml"))
+FEW = ["02a_evaluation", "06b_fingerprints"]
 RESULTS = ["all_composers", "best", "cnn", "collection", "evaluation", "fingerprints", "lstm", "optimization", "preprocessing"]
 
 
@@ -22,9 +23,9 @@ def report(*settings: str) -> subprocess.CompletedProcess:
     return subprocess.run(["make", "report", "SET=smoke", *settings], cwd=ROOT, capture_output=True, text=True, timeout=1200)
 
 
-def kill_in(name: str):
+def kill_in(name: str, *settings: str):
     "Begin the report, and kill all of it in the midst of a notebook."
-    with subprocess.Popen(["make", "report", "SET=smoke", "DATA=embedded"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
+    with subprocess.Popen(["make", "report", "SET=smoke", *settings], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
         begun = False
         for line in process.stdout:
             begun = begun or line.startswith(f"{name}: begins")
@@ -34,24 +35,27 @@ def kill_in(name: str):
     pytest.fail(f"{name} never came to its ninth cell")
 
 
-def test_a_report_is_written_though_it_is_killed_on_the_way():
+@pytest.mark.parametrize(("names", "killed", "lost"), [(FEW, "06b_fingerprints", "evaluation"),
+    pytest.param(NAMES, "02_preprocessing", "collection", marks=pytest.mark.slow)], ids=["two notebooks", "all notebooks"])
+def test_a_report_is_written_though_it_is_killed_on_the_way(names, killed, lost):
+    settings = ["DATA=embedded", *([] if names == NAMES else [f"ONLY={' '.join(names)}"])]
     shutil.rmtree(OUT, ignore_errors=True)
-    kill_in("02_preprocessing")
-    done = report("DATA=embedded")
+    kill_in(killed, *settings)
+    done = report(*settings)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "01_collection: finished before" in done.stdout
-    assert re.findall(r"^(\S+): begins", done.stdout, re.M) == NAMES[1:]  # in order, from where it was
+    assert f"{names[0]}: finished before" in done.stdout
+    assert re.findall(r"^(\S+): begins", done.stdout, re.M) == names[names.index(killed):]  # in order, from where it was
     assert "Executing Cell" in done.stdout + done.stderr  # progress is in the log
     results = {path.stem: json.loads(path.read_text()) for path in (OUT / "results").glob("*.json") if path.stem != "settings"}
-    assert sorted(results) == RESULTS
+    assert sorted(results) == [name for name in RESULTS if names == NAMES or any(each.endswith(name) for each in names)]
     for result in results.values():
         assert {"measured", "parameters", "data_hash", "versions", "machine", "python", "date"} <= set(result) and "cores" in result["machine"]
-    assert report("DATA=embedded").stdout.count("finished before") == len(NAMES)
-    (OUT / "results" / "collection.json").unlink()
+    assert report(*settings).stdout.count("finished before") == len(names)
+    (OUT / "results" / f"{lost}.json").unlink()
     with FileLock(OUT / "lock"):  # as another report that is running holds it
-        assert "Another report" in report("DATA=embedded").stderr
-    again = report("DATA=embedded", "ONLY=01_collection 06b_fingerprints").stdout  # what was lost is made again, and nothing else
-    assert re.findall(r"^(\S+): begins", again, re.M) == ["01_collection"] and "06b_fingerprints: finished before" in again
+        assert "Another report" in report(*settings).stderr
+    again = report("DATA=embedded", f"ONLY={names[0]} {names[-1]}").stdout  # what was lost is made again, and nothing else
+    assert re.findall(r"^(\S+): begins", again, re.M) == names[:1] and f"{names[-1]}: finished before" in again
 
 
 @pytest.mark.parametrize("settings, sentence", [((), "Say which data"), (("DATA=nowhere.zip",), "There is no nowhere.zip"), (("DATA=embedded", "SET=tpu"), "There is no set of parameters runs/tpu"),

@@ -11,65 +11,35 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from keras import layers
 
+from builders import CONTRACT, by_hand, in_other_clothes, pieces, thorough
 from composer_classify import lstm, training
-from composer_classify.collection import Corpus, collect
 from composer_classify.evaluation import assert_no_leak, get_splits
 from composer_classify.lstm import build_lstm, build_published_lstm, published_table, windows_of_files
-from composer_classify.midi import NOTE_DTYPE, load_midi
-from composer_classify.preprocessing import N_FLAGS, Sequences, onset_steps, transpose
+from composer_classify.midi import load_midi
+from composer_classify.preprocessing import Sequences, onset_steps, transpose
 from composer_classify.training import ABOUT, TrainingBatches, answer_files, cross_validate, fit, fit_temperature, load_model, save_model, steps_for
-from test_evaluation import CONTRACT, by_hand, in_other_clothes, pieces, thorough, write_tunes
+from networks import NAMES, SHORT, build_tiny, corpus_of, melody
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["Ada", "Bob"]
 CONFIG = "config.json"
 
 
-def build_tiny(n_composers: int) -> keras.Model:
-    "A network that sees how often each thing happens in a window."
-    notes = keras.Input((16, N_FLAGS), name="notes")
-    return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
+@pytest.fixture
+def trainings(monkeypatch) -> list[int]:
+    "How many files each network learned from that was really trained."
+    learned = []
 
+    def counting_fit(build, parts, files, *others, **settings):
+        learned.append(len(files))
+        return fit(build, parts, files, *others, **settings)
 
-def counted(built: list) -> Callable[[int], keras.Model]:
-    "`build_tiny` that says when it was asked."
-    def build_tiny_and_count(n_composers: int) -> keras.Model:
-        built.append(n_composers)
-        return build_tiny(n_composers)
-    build_tiny_and_count.__name__ = "build_tiny"
-    return build_tiny_and_count
-
-
-def corpus_of(notes: list[np.ndarray], composers: list[str] = None, works: list[str] = None) -> Corpus:
-    "A corpus of these pieces, with rows between them that are no files, and without a folder."
-    composers, works = composers or NAMES[:1] * len(notes), works or [f"work {k}" for k in range(len(notes))]
-    seconds = [float((part["onset_sec"] + part["duration_sec"]).max(initial=0)) for part in notes]
-    rows = [row for composer, work, sounds in zip(composers, works, seconds) for row in [(None, "", "unreadable", 0.0), (composer, work, "ok", sounds)]]
-    manifest = pd.DataFrame(rows, columns=["composer", "work_id", "status", "duration_sec"])
-    manifest["path"] = [f"{composer}/{k}.mid" for k, composer in enumerate(manifest["composer"])]
-    manifest.attrs = dict(data_hash="0", source="made", recipe="made")
-    ends = np.cumsum([len(part) for part in notes])
-    offsets = np.array([bounds for part, end in zip(notes, ends.tolist()) for bounds in [(0, 0), (end - len(part), end)]], np.int64)
-    return Corpus(Path("made"), manifest, offsets, np.concatenate([np.empty(0, NOTE_DTYPE), *notes]))
-
-
-def melody(seed: int, n: int = 40) -> np.ndarray:
-    "A piece of random notes, one or two at each onset."
-    rng = np.random.default_rng(seed)
-    return by_hand(*((onset, int(pitch), False) for onset in range(n) for pitch in np.sort(rng.choice(np.arange(30, 100), rng.integers(1, 3), replace=False))))
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Corpus:
-    "A corpus of two composers with six works each."
-    folder = tmp_path_factory.mktemp("small")
-    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)
+    monkeypatch.setattr(training, "fit", counting_fit)
+    return learned
 
 
 @pytest.fixture(scope="module")
@@ -482,9 +452,6 @@ def test_code_of_a_stranger_is_not_run(trained, tmp_path):
 # ---------------------------------------------------------------- folds
 
 
-SHORT = dict(folds=3, epochs=1, steps=3)
-
-
 def assert_same_run(one: dict, other: dict):
     for name in ("files", "probabilities", "truth", "works"):
         assert np.array_equal(one[name], other[name]), name
@@ -492,18 +459,19 @@ def assert_same_run(one: dict, other: dict):
     assert all(np.array_equal(a, b) for x, y in zip(one["models"], other["models"]) for a, b in zip(x.get_weights(), y.get_weights()))
 
 
-def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(small, parts, tmp_path):
+def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(small, parts, tmp_path, trainings):
+    "And in another process the same folds have the same names."
     code = """
 import os, signal, sys
 sys.path.insert(0, "tests")
-from test_training import Corpus, SHORT, Sequences, build_tiny, cross_validate
+from networks import SHORT, build_tiny
+from composer_classify.training import Corpus, Sequences, cross_validate
 built = []
 def build(n_composers):
     built.append(n_composers)
-    if len(built) == 2:
+    if len(built) == 3:  # for the name of the folds, for the first fold, for the second
         os.killpg(0, signal.SIGKILL)  # with its workers, who would hold on to its output
     return build_tiny(n_composers)
-build.__name__ = "build_tiny"
 corpus = Corpus.open(sys.argv[1])
 cross_validate(corpus, Sequences(corpus, length=16), build, **SHORT, keep=sys.argv[2])
 """
@@ -511,45 +479,122 @@ cross_validate(corpus, Sequences(corpus, length=16), build, **SHORT, keep=sys.ar
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [p.name[:6] for p in (tmp_path / "kept").iterdir()] == ["fold1-"]
     whole = cross_validate(small, parts, build_tiny, **SHORT)
-    built = []
-    assert_same_run(cross_validate(small, parts, counted(built), **SHORT, keep=tmp_path / "kept"), whole)
-    assert built == [2, 2]
-    assert_same_run(cross_validate(small, parts, counted(built), **SHORT, keep=tmp_path / "kept"), whole)
-    assert built == [2, 2] and sorted(p.name[:6] for p in (tmp_path / "kept").iterdir()) == ["fold1-", "fold2-", "fold3-"]
+    trainings.clear()
+    assert_same_run(cross_validate(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
+    assert trainings == [8, 8]
+    assert_same_run(cross_validate(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
+    assert trainings == [8, 8] and sorted(p.name[:6] for p in (tmp_path / "kept").iterdir()) == ["fold1-", "fold2-", "fold3-"]
 
 
-def test_another_run_never_takes_up_kept_folds(small, parts, tmp_path):
-    built = []
-    def run(corpus=small, length=16, name="build_tiny", **settings) -> int:
-        "How many networks are trained."
-        def build(n_composers):
-            built.append(n_composers)
-            notes = keras.Input((length, 212))
-            return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
-        build.__name__, before = name, len(built)
-        cross_validate(corpus, Sequences(corpus, length), build, **{**SHORT, **settings}, only=1, keep=tmp_path)
-        return len(built) - before
-    assert (run(), run()) == (1, 0)
+def build_by_peaks(n_composers: int) -> keras.Model:
+    "As `build_tiny`, but for one layer."
+    notes = keras.Input((16, 212), name="notes")
+    return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalMaxPooling1D()(notes)))
+
+
+def same_name(edited: type | Callable, original: type | Callable):
+    "What an editor leaves behind: the old name, and something else under it."
+    edited.__name__ = edited.__qualname__ = original.__name__
+    return edited
+
+
+class Backwards(Sequences):
+    "Another preprocessing under the old name: windows run backwards."
+
+    def batch(self, windows, semitones=0):
+        return super().batch(windows, semitones)[:, ::-1]
+
+
+class Trained(Exception):
+    "A network would be trained now."
+
+
+def refuse_to_train(*_, **__):
+    raise Trained
+
+
+def test_another_run_never_takes_up_kept_folds(small, tmp_path, monkeypatch):
+    def trains(corpus=small, length=16, build=build_tiny, kind=Sequences, **settings) -> bool:
+        "Whether a network has to be trained."
+        try:
+            cross_validate(corpus, kind(corpus, length), build, **{**SHORT, **settings}, only=1, keep=tmp_path)
+        except Trained:
+            return True
+        return False
+
+    def build_shorter(n_composers: int) -> keras.Model:
+        notes = keras.Input((8, 212))
+        return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
+
+    assert not trains()  # the folds are kept now
+    monkeypatch.setattr(training, "fit", refuse_to_train)
     other = small.manifest.copy()
     other.attrs = {**small.manifest.attrs, "data_hash": "0" * 64}
-    for settings in (dict(seed=1), dict(epochs=2), dict(steps=2), dict(folds=2), dict(length=8), dict(name="build_other"), dict(corpus=replace(small, manifest=other))):
-        assert run(**settings) == 1, settings
     renamed = small.manifest.assign(composer=small.manifest["composer"].replace("Bob", "Eve"))
     renamed.attrs = small.manifest.attrs
-    assert run(replace(small, manifest=renamed)) == 1
-    assert run() == 0
+    changes = [dict(seed=1), dict(epochs=2), dict(steps=2), dict(folds=2), dict(length=8, build=build_shorter), dict(balance=0.5), dict(start=build_tiny(2)),
+               dict(corpus=replace(small, manifest=other)), dict(corpus=replace(small, manifest=renamed)),
+               dict(build=same_name(build_by_peaks, build_tiny)), dict(kind=same_name(Backwards, Sequences))]
+    assert [change for change in changes if not trains(**change)] == []
+    assert not trains() and not trains(build=lambda n: build_tiny(n))  # another name for the same layers
 
 
-def test_the_same_source_collected_otherwise_never_takes_up_kept_folds(small, parts, tmp_path):
+def test_a_network_of_all_files_is_learned_again_after_an_edit(small, tmp_path, monkeypatch):
+    def build_whole(n_composers: int) -> keras.Model:
+        notes = keras.Input((256, 212))
+        return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
+
+    def build_edited(n_composers: int) -> keras.Model:
+        notes = keras.Input((256, 212))
+        return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalMaxPooling1D()(notes)))
+
+    learn = lambda build: training.learn_all(small, build, epochs=1, steps=1, keep=tmp_path)[0].get_weights()[0].tolist()
+    learned = learn(build_whole)
+    monkeypatch.setattr(training, "fit", refuse_to_train)
+    assert learn(build_whole) == learned
+    with pytest.raises(Trained):
+        learn(same_name(build_edited, build_whole))
+
+
+FEEDS_A_NETWORK = ["midi", "works", "collection", "preprocessing", "evaluation", "training"]
+
+
+@pytest.mark.parametrize("module", FEEDS_A_NETWORK)
+def test_an_edit_of_what_feeds_a_network_changes_the_hash_of_the_code(monkeypatch, module):
+    before, name = training.code_hash(), f"composer_classify.{module}"
+    edited = training._SOURCES[name].replace("return ", "return not ", 1)
+    assert edited != training._SOURCES[name]
+    monkeypatch.setitem(training._SOURCES, name, edited)
+    assert training.code_hash() != before
+
+
+@pytest.mark.parametrize("module", ["app", "cli", "fingerprints", "cnn"])
+def test_an_edit_of_what_feeds_no_network_changes_nothing(monkeypatch, module):
+    before, of_lstm = training.code_hash(), training.code_hash(build_lstm)
+    monkeypatch.setitem(training._SOURCES, f"composer_classify.{module}", "print('something else')")
+    training._imports.cache_clear()
+    assert (training.code_hash(), training.code_hash(build_lstm)) == (before, of_lstm)
+    training._imports.cache_clear()
+
+
+def test_the_module_of_a_builder_counts(monkeypatch):
+    before = training.code_hash(build_lstm)
+    assert before != training.code_hash() == training.code_hash(Sequences)
+    monkeypatch.setitem(training._SOURCES, "composer_classify.lstm", training._SOURCES["composer_classify.lstm"] + "\nUNITS = 97\n")
+    assert training.code_hash(build_lstm) != before
+
+
+def test_the_same_source_collected_otherwise_never_takes_up_kept_folds(small, parts, tmp_path, monkeypatch):
     "With or without corrections, a source has the same hash, but other composers and other works."
     cross_validate(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
     labels = small.manifest["composer"].to_numpy().copy()
     labels[[0, -1]] = labels[[-1, 0]]
     otherwise = small.manifest.assign(composer=labels)
     otherwise.attrs = {**small.manifest.attrs, "recipe": small.manifest.attrs["recipe"].split("/")[0] + "/as found"}
-    corpus, built = replace(small, manifest=otherwise), []
-    cross_validate(corpus, Sequences(corpus, 16), counted(built), **SHORT, only=1, keep=tmp_path)
-    assert built == [2]
+    corpus = replace(small, manifest=otherwise)
+    monkeypatch.setattr(training, "fit", refuse_to_train)
+    with pytest.raises(Trained):
+        cross_validate(corpus, Sequences(corpus, 16), build_tiny, **SHORT, only=1, keep=tmp_path)
 
 
 def test_a_damaged_kept_fold_is_named(small, parts, tmp_path):
@@ -593,6 +638,18 @@ def test_no_work_that_is_answered_was_trained_on():
     assert found["files"].tolist() == answered and sorted(answered) == list(range(len(works)))
     assert found["truth"].tolist() == [NAMES.index(works[file][:3]) for file in answered] and found["works"].tolist() == [works[file] for file in answered]
     assert found["probabilities"].shape == (len(works), 2) and found["probabilities"].sum(axis=1) == pytest.approx(1)
+
+
+def test_a_model_file_knows_nineteen_of_twenty_right_answers(small, parts):
+    "Of 200 unseen files, of which the network has named the composer with growing certainty, and one in ten wrongly."
+    rng = np.random.default_rng(0)
+    truth, sure = rng.integers(0, 2, 200), np.linspace(0.55, 0.95, 200)
+    named = np.where(np.arange(200) % 10 == 0, 1 - truth, truth)
+    probabilities = np.where(named[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])
+    found = dict(probabilities=probabilities, truth=truth, works=np.arange(200), files=np.arange(200), composers=NAMES, models=[build_tiny(2)])
+    about = training.describe(small, parts, found, {})
+    highest = training.sharpen(probabilities, fit_temperature(probabilities, truth)).max(axis=1)
+    assert (highest[named == truth] >= about["known_above"]).mean() == pytest.approx(0.95, abs=0.01)
 
 
 # ---------------------------------------------------------------- the report's network
