@@ -269,7 +269,7 @@ _SIZE = np.full(256, 3)  # bytes of an event without its delta time, by the firs
 _SIZE[:0x80] = _SIZE[0xC0:0xE0] = 2
 _SIZE[0xF0:] = 2**30     # a length follows, or it does not belong in a file
 _HAS_LENGTH = np.isin(np.arange(256), (_SYSEX, _ESCAPE, _META))
-_DOUBLINGS = 5           # 32 events in one step
+_LARGE = 2**20           # bytes of a file that is read in longer time, so as not to take up much memory
 
 
 def _numbers(octets: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +296,7 @@ class _Workspace(threading.local):
 
     def take(self, rows: int, n: int) -> np.ndarray:
         "An array of shape `(rows, n)` with anything in it; a large one is not kept."
-        if n > 2**20:
+        if n > _LARGE:
             return np.empty((rows, n), np.int64)
         if n > self.rows.shape[1]:
             self.rows = np.empty((rows, n + n // 4), np.int64)
@@ -342,7 +342,8 @@ def _both(octets: np.ndarray, space: np.ndarray) -> np.ndarray:
 def _starts(stream: _Stream, both: bool) -> tuple[np.ndarray, np.ndarray]:
     "Where each event of a regular stream begins and ends, int64 of shape `(n,)` each."
     octets = stream.octets
-    space = _workspace.take(_DOUBLINGS + 1, len(octets) << both)
+    doublings = 5 if len(octets) <= _LARGE else 3  # 32 or 8 events in one step
+    space = _workspace.take(doublings + 1, len(octets) << both)
     space[0] = _both(octets, space[1:4, :len(octets)]) if both else _following(octets, False, space[1:4])[0]
     for jump, further in zip(space, space[1:]):
         jump.take(jump, out=further, mode="clip")  # 2, 4, 8 … events on
@@ -358,7 +359,7 @@ def _starts(stream: _Stream, both: bool) -> tuple[np.ndarray, np.ndarray]:
         pairs = np.empty((len(at), 2), np.int64)
         pairs[:, 0], pairs[:, 1] = at, jump.take(at)  # in between lies what is half as far
         at = pairs.ravel()
-    stop = np.repeat(np.array(stream.end, np.int64) << both, np.array(counts, np.int64) << _DOUBLINGS)
+    stop = np.repeat(np.array(stream.end, np.int64) << both, np.array(counts, np.int64) << doublings)
     at = at.take(np.flatnonzero(at < stop))
     return at >> both, space[0].take(at) >> both
 
@@ -384,7 +385,7 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
             return None
         status[running] = status[source]
         if not both and (_SIZE[status[running]] == 2).any():
-            return _read_regular(stream, both=True)
+            return _read_regular(stream, both=True) if len(octets) <= _LARGE else None
     data = place + explicit
     first, second = octets.take(data), octets.take(data + 1)
     message = status < _SYSEX

@@ -60,7 +60,7 @@ def test_one_bad_file_never_stops_the_rest(tmp_path):
 
 
 def test_a_file_that_is_cut_off_is_answered_and_told(tmp_path):
-    (tmp_path / "half.mid").write_bytes((ROOT / SAMPLE).read_bytes()[:900])
+    (tmp_path / "half.mid").write_bytes((ROOT / SAMPLE).read_bytes()[:700])
     done = run("predict", tmp_path / "half.mid", "--json")
     (answer,) = json.loads(done.stdout)
     assert done.returncode == 0 and answer["composer"] == "Bach" and answer["piece"]["composer"] == "Bach"
@@ -69,7 +69,7 @@ def test_a_file_that_is_cut_off_is_answered_and_told(tmp_path):
 
 
 def test_collect_sets_aside_what_is_cut_off(tmp_path):
-    for composer, n in (("Bach", None), ("Chopin", 900)):
+    for composer, n in (("Bach", None), ("Chopin", 700)):
         (tmp_path / "mine" / composer).mkdir(parents=True)
         (tmp_path / "mine" / composer / "piece.mid").write_bytes((ROOT / SAMPLE).read_bytes()[:n])
     done = run("collect", tmp_path / "mine", tmp_path / "corpus", "--json", "--jobs", 1)
