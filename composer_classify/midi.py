@@ -532,15 +532,15 @@ class _Codes:
 
 def _releases(events: _Events, rows: np.ndarray, never: int) -> dict[int, int]:
     "Strokes of one key and their releases, by rows in order; `never` for what is not released, itself for no length."
-    found, struck, spent = {}, [], (-1, 0)  # the tick of the last release, and how many more belong to what it ended
+    found, struck, owed = {}, [], 0  # releases that are still to come of strokes that another release has ended
     for row, tick in zip(rows.tolist(), events.tick[rows].tolist()):
         if events.status[row] >> 4 == 9 and events.second[row]:
             struck.append(row)
         elif earlier := [stroke for stroke in struck if events.tick[stroke] < tick]:
             found.update(dict.fromkeys(earlier, row))
-            struck, spent = struck[len(earlier):], (tick, len(earlier) - 1)
-        elif spent[0] == tick and spent[1]:
-            spent = (tick, spent[1] - 1)
+            struck, owed = struck[len(earlier):], owed + len(earlier) - 1
+        elif owed:
+            owed -= 1
         else:
             found.update(zip(struck, struck))
             struck = []
@@ -763,7 +763,7 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
     signatures, pedals = _signatures(stream, events, time), _pedals(events, parts, time)
     lost = _lost(stream, losses, time(np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses])))
     if lost:
-        stream.repairs.append(lost)
+        stream.repairs.insert(0, lost)
     elif stream.wrong:
         stream.repairs.append(f"{_some(stream.wrong, 'track')} with a wrong length read up to the next track or the end")
     repairs = tuple(stream.repairs)

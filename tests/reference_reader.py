@@ -79,24 +79,24 @@ def read_tracks(data: bytes) -> list[bytes]:
 def read_notes(data: bytes) -> list[Note]:
     """All strokes of all keys, each with its release; a note that is never released lasts to the end of its track.
 
-    A release, a Note On of velocity 0, or All Notes Off and the like (controls 120 and 123 to 127) ends every stroke of its key that began
-    at an earlier tick. As many releases of the key at the same tick belong to those strokes. A release beyond those ends the strokes of its own
-    tick too, which then have no length. The standard does not say to which stroke a release belongs; pretty_midi decides nearly so.
+    The standard does not say to which stroke a release belongs. A release (Note Off, Note On of velocity 0, or All Notes Off and the like,
+    controls 120 and 123 to 127) ends every stroke of its key that began at an earlier tick. If it ends several, as many releases less one are
+    owed. A release that finds no earlier stroke is one of those; if none is owed, it ends the strokes of its own tick, which have no length.
     """
     notes = []
     for track, content in enumerate(read_tracks(data)):
-        struck: dict[tuple[int, int], list[int]] = {}       # ticks of the strokes that sound, by channel and key
-        spent: dict[tuple[int, int], tuple[int, int]] = {}  # tick of the last release, and how many more belong to what it ended
+        struck: dict[tuple[int, int], list[int]] = {}  # ticks of the strokes that sound, by channel and key
+        owed: dict[tuple[int, int], int] = {}          # releases that are owed
 
         def release(key: tuple[int, int], tick: int) -> None:
             earlier = [onset for onset in struck.get(key, []) if onset < tick]
             here = [onset for onset in struck.get(key, []) if onset == tick]
-            last, left = spent.get(key, (-1, 0))
-            notes.extend(Note(track, *key, onset, tick) for onset in earlier)
             if earlier:
-                spent[key], struck[key] = (tick, len(earlier) - 1), here
-            elif last == tick and left:
-                spent[key] = (tick, left - 1)
+                notes.extend(Note(track, *key, onset, tick) for onset in earlier)
+                owed[key] = owed.get(key, 0) + len(earlier) - 1
+                struck[key] = here
+            elif owed.get(key):
+                owed[key] -= 1
             else:
                 notes.extend(Note(track, *key, onset, tick) for onset in here)
                 struck[key] = []
