@@ -257,12 +257,6 @@ class _Events:
         "Track and channel of some messages, as one number each, int64."
         return self.track.take(rows).astype(np.int64) << 4 | self.status.take(rows) & 15
 
-    @cached_property
-    def metas(self) -> np.ndarray:
-        "Rows of meta events by time, those of one tick in the order of the file."
-        rows = np.flatnonzero(self.status == _META)
-        return rows.take(np.argsort(self.tick.take(rows), kind="stable"))
-
 
 _SYSEX, _ESCAPE, _META = 0xF0, 0xF7, 0xFF
 _SIZE = np.full(256, 3)  # bytes of an event without its delta time, by the first of them
@@ -584,7 +578,7 @@ def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/00_midi.ipynb #00-020b
 def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
-    """Track, channel and program of some events, as one number each, int64. The program is the last one set on the channel
+    """Track, channel and program of some messages, as one number each, int64. The program is the last one set on the channel
     in the same track, or else in another one."""
     own, changes = events.channel(rows), np.flatnonzero(events.kind == 12)
     if not len(changes):
@@ -601,7 +595,7 @@ def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
 
 
 def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The different parts, in order, and for each note which of them it belongs to; quick where neighbours have one part."
+    "The different parts, in order, and for each note which of them it belongs to. Quick where those of a part lie together."
     begin = np.flatnonzero(part[1:] != part[:-1]) + 1
     runs = part.take(np.append(0, begin)[:len(part)]).tolist()
     parts = sorted(set(runs))
@@ -626,11 +620,19 @@ class _Clock:
         return self.seconds[at] + (ticks - self.ticks[at]) * self.seconds_a_tick[at]
 
 
-def _metas(stream: _Stream, events: _Events, kind: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    "Rows and contents of meta events of one kind, by time; uint8 of shape `(n, size)`."
-    octets, place = stream.octets, events.place.take(events.metas)
-    fits = np.flatnonzero((octets.take(place + 1) == kind) & (octets.take(place + 2) == size))
-    return events.metas[fits], octets[place[fits][:, None] + np.arange(3, 3 + size)]
+class _Metas:
+    "The meta events of a stream by time, those of one tick in the order of the file."
+
+    def __init__(self, stream: _Stream, events: _Events):
+        rows = np.flatnonzero(events.status == _META)
+        self.rows = rows.take(np.argsort(events.tick.take(rows), kind="stable"))
+        self.octets, self.place = stream.octets, events.place.take(self.rows)
+        self.kind, self.size = self.octets.take(self.place + 1), self.octets.take(self.place + 2)
+
+    def of(self, kind: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        "Rows and contents of those of one kind, uint8 of shape `(n, size)`."
+        found = np.flatnonzero((self.kind == kind) & (self.size == size))
+        return self.rows.take(found), self.octets[self.place.take(found)[:, None] + np.arange(3, 3 + size)]
 
 
 def _smpte(division: int, name: str) -> tuple[int, float]:
@@ -641,13 +643,13 @@ def _smpte(division: int, name: str) -> tuple[int, float]:
     return (30 * ticks, 1_001_000.0) if frames == 29 else (frames * ticks, 1_000_000.0)  # 29 stands for 29.97
 
 
-def _clock(stream: _Stream, events: _Events, begin: np.ndarray, name: str) -> _Clock:
+def _clock(stream: _Stream, events: _Events, metas: _Metas, begin: np.ndarray, name: str) -> _Clock:
     "The tempo map, from the ticks at which the tempo is 120 until told otherwise. A change holds for all tracks."
     if stream.division < 0:
         beat, second = _smpte(stream.division, name)
         stream.repairs.append("SMPTE time division: one second was taken as one beat")
         return _Clock(beat, np.zeros(1, np.int64), np.zeros(1), np.array([second / 1e6 / beat]))
-    rows, content = _metas(stream, events, 0x51, 3)
+    rows, content = metas.of(0x51, 3)
     told = content @ np.array([65536.0, 256, 1])
     if not told.all():
         stream.repairs.append(f"{_some((told == 0).sum(), 'tempo change')} to no tempo at all dropped")
@@ -700,16 +702,17 @@ def _pedals(events: _Events, parts: np.ndarray, time: _Clock) -> np.ndarray:
     return _table(PEDAL_DTYPE, track[down], time(events.tick[rows[down]]), time(events.tick[rows[up]]))
 
 
-def _signatures(stream: _Stream, events: _Events, time: _Clock) -> dict[str, np.ndarray]:
+def _signatures(stream: _Stream, events: _Events, metas: _Metas, time: _Clock) -> dict[str, np.ndarray]:
     "Time and key signatures; those that do not exist are dropped, and told of."
     found = {}
     for name, kind, size, dtype in (("time", 0x58, 4, TIME_SIGNATURE_DTYPE), ("key", 0x59, 2, KEY_SIGNATURE_DTYPE)):
-        rows, content = _metas(stream, events, kind, size)
-        first, second = content[:, 0], content[:, 1].astype(np.int64)
+        rows, content = metas.of(kind, size)
+        first, second = content[:, 0].astype(np.int64), content[:, 1].astype(np.int64)
         if kind == 0x58:
             exists, values = (first > 0) & (second < 8), (first, 1 << np.minimum(second, 7))
         else:
-            exists, values = (np.abs(first.view(np.int8).astype(int)) <= 7) & (second < 2), (first.view(np.int8), second)
+            first = (first ^ 128) - 128  # with its sign
+            exists, values = (abs(first) <= 7) & (second < 2), (first, second)
         if not exists.all():
             stream.repairs.append(f"{_some((~exists).sum(), f'{name} signature')} that do not exist dropped")
         tick = events.tick[rows]
@@ -742,7 +745,8 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
         events = replace(events, tick=events.tick + begin[events.track], end=events.end + begin)
     if events.end.max(initial=0) >= 2**31:
         raise MidiLoadError(name, "is longer than MIDI can count")
-    time = _clock(stream, events, begin, name)
+    metas = _Metas(stream, events)
+    time = _clock(stream, events, metas, begin, name)
     row, end = _pair(events, stream.repairs)
     total = float(time(end.max(initial=0)))
     if total > limits.max_seconds:
@@ -760,7 +764,7 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
         NOTE_DTYPE, seconds, time(end) - seconds, onset / time.beat, (end - onset) / time.beat,
         events.first.take(row), events.second.take(row), part & 127, track, part >> 7 & 15 == 9)
     tempos = _table(TEMPO_DTYPE, time.seconds, time.ticks / time.beat, 60 / (time.seconds_a_tick * time.beat))
-    signatures, pedals = _signatures(stream, events, time), _pedals(events, parts, time)
+    signatures, pedals = _signatures(stream, events, metas, time), _pedals(events, parts, time)
     lost = _lost(stream, losses, time(np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses])))
     if lost:
         stream.repairs.insert(0, lost)
