@@ -39,9 +39,9 @@ MUTATIONS = [
     Mutation("works", "SHARED = 25 ", "SHARED = 5 ", "test_works.py -k fewer_than_25"),
     Mutation("works", "telling = (in_files > 1) & (in_files <= COMMON)", "telling = in_files > 1", "test_works.py -k very_many_pieces"),
     Mutation("works", "distance = (first[a].astype(np.int64) - second[b]) % 12", "distance = first[a].astype(np.int64) - second[b] + 128", "test_works.py -k octave_higher"),
-    Mutation("works", "for part in reversed(parts) if", "for part in parts if", "test_works.py"),
-    Mutation("works", "sorted(names | (opus & everything) | ({whole} & in_parts))", "sorted(names | (opus & everything))", "test_works.py"),
-    Mutation("works", r"(?!\d| ?- ?\d)", r"(?!\d)", "test_works.py"),
+    Mutation("works", "for part in reversed(parts) if", "for part in parts if", "test_works.py -k nearest_folder"),
+    Mutation("works", "sorted(names | (opus & everything) | ({whole} & in_parts))", "sorted(names | (opus & everything))", "test_works.py -k movements_and"),
+    Mutation("works", r"(?!\d| ?- ?\d)", r"(?!\d)", "test_works.py -k range_of_a_set"),
     # archives and folders that are not trusted
     Mutation("collection", "if stat.S_ISLNK(info.external_attr >> 16):", "if False:", "test_collection.py -k links"),
     Mutation("collection", ' or ".." in name.split("/"):', ":", "test_collection.py -k lead_out"),
