@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
-from composer_classify.collection import AUGMENTED, CollectionError, Corpus, collect, counts, list_members, summary, validate
+from composer_classify.collection import AUGMENTED, CollectionError, Corpus, _forget_pieces, _write, collect, counts, list_members, summary, validate
 
 
 @pytest.fixture
@@ -343,7 +343,42 @@ def test_a_source_that_was_replaced_is_read_anew(tmp_path):
         assert collect(tmp_path / "a.zip", tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [f"Bach/{i}.mid"]
 
 
+def test_missing_and_changed_pieces_are_told_apart(tmp_path):
+    (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i)) for i in range(3)]))
+    corpus = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    (corpus.path / "Bach/0.mid").unlink()
+    (corpus.path / "Bach/1.mid").write_bytes(piece(70))
+    assert validate(corpus) == (["Bach/0.mid"], ["Bach/1.mid"])
+
+
+def test_a_manifest_that_names_files_elsewhere_removes_none_of_them(tmp_path):
+    "Pieces of an earlier corpus are removed, as its manifest names them; a manifest can come from a stranger."
+    for name in ("precious.mid", "corpus/Bach/old.mid", "corpus/Bach/kept.mid"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    pd.DataFrame(dict(path=["../precious.mid", str(tmp_path / "precious.mid"), "Bach/old.mid", ""])).to_parquet(tmp_path / "corpus/manifest.parquet")
+    _forget_pieces(tmp_path / "staging", tmp_path / "corpus", {"Bach/kept.mid"})
+    assert sorted(p.name for p in tmp_path.rglob("*.mid")) == ["kept.mid", "precious.mid"]
+
+
 # ---------------------------------------------------------------- interrupted
+
+
+def test_a_file_is_written_all_at_once_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def interrupted(file):
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"  # as others see it meanwhile
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _write(path, interrupted)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    _write(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from builders import CONTRACT, STEPS, by_hand, in_other_clothes, make_zip, piece, pieces, thorough, tune, write_tunes
 from composer_classify.collection import CollectionError, Corpus, collect, open_corpus
-from composer_classify.evaluation import assert_no_leak, bootstrap, confusion, get_splits, judge, per_composer, reliability, scores, top_k
+from composer_classify.evaluation import answer_by_trees, assert_no_leak, baselines, bootstrap, confusion, get_splits, judge, per_composer, reliability, scores, sharpen, top_k
 from composer_classify.midi import NOTE_DTYPE, load_midi
-from composer_classify.preprocessing import feature_table, metadata, note_features, transpose
+from composer_classify.preprocessing import feature_table, metadata, note_features, transpose, write_augmented
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -230,6 +231,39 @@ def test_what_is_reported_has_the_intervals_of_the_bootstrap(uneven):
     part = np.array([1, 4, 9, 15])
     of_part = judge(corpus, probabilities[part], dict(same=probabilities), part)
     assert of_part["n_files"] == 4 and of_part["baselines"]["same"] == scores(truth[part], probabilities[part])
+
+
+def test_the_metadata_baseline_hears_no_note(uneven):
+    corpus = uneven.select(["Ada", "Bob"])
+    scrambled = np.array(corpus.store)
+    scrambled["pitch"] = np.random.default_rng(0).integers(30, 90, len(scrambled))
+    ours, theirs = (baselines(each, get_splits(corpus, 3)) for each in (corpus, replace(corpus, store=scrambled)))
+    assert np.array_equal(ours["metadata only"], theirs["metadata only"])
+    assert not np.allclose(ours["note features"], theirs["note features"])
+
+
+def test_trees_learn_nothing_from_the_files_they_are_asked_about():
+    rng = np.random.default_rng(0)
+    labels, splits = np.repeat([0, 1], 20), [(np.arange(0, 40, 2), np.arange(1, 40, 2))]
+    table = rng.normal(size=(40, 3)) + labels[:, None]
+    spoiled = labels.copy()
+    spoiled[1::2] = 1 - spoiled[1::2]
+    assert np.array_equal(answer_by_trees(table, labels, splits)[1::2], answer_by_trees(table, spoiled, splits)[1::2])
+
+
+@pytest.mark.parametrize(("temperature", "power"), [(0.5, 2), (1, 1), (2, 0.5)])
+def test_a_temperature_below_one_sharpens(temperature, power):
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
+    powered = probabilities**power
+    assert sharpen(probabilities, temperature) == pytest.approx(powered / powered.sum(axis=1, keepdims=True))
+
+
+def test_no_augmented_copy_is_written_into_a_corpus(uneven, tmp_path):
+    source = uneven.path / uneven.files["path"].iloc[0]
+    with pytest.raises(ValueError, match="lies inside a corpus"):
+        write_augmented(source, uneven.path / "Ada" / "deep" / "copy.mid", 2)
+    assert not (uneven.path / "Ada" / "deep").exists()
+    assert write_augmented(source, tmp_path / "copy.mid", 2) == 0 and (tmp_path / "copy.mid").exists()
 
 
 def test_answers_that_mean_what_they_say_are_calibrated():

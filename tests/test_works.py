@@ -240,6 +240,21 @@ def test_a_long_name_takes_no_time(title):
     assert time.perf_counter() - start < 0.2
 
 
+def test_a_number_is_that_of_the_file_or_else_of_the_nearest_folder():
+    assert catalogue_numbers("Bach", "Bwv1052 Concertos/Bwv988 Variations/Bwv846 Prelude") == {"BWV 846"}
+    assert catalogue_numbers("Bach", "Bwv1052 Concertos/Bwv988 Variations/Air") == {"BWV 988"}
+
+
+def test_the_range_of_a_set_is_no_number():
+    assert catalogue_numbers("Bach", "Bwv846-869 The Well Tempered Clavier/Air") == catalogue_numbers("Bach", "Bwv846 - 869") == set()
+
+
+def test_movements_and_their_whole_are_one_work_by_title_alone():
+    titles = ["Symphony n45 1mov", "Symphony n45 2mov _Farewell_", "Symphony n45", "Symphony n46", "Symphony n46 b"]
+    works = join_works(5, find_named(["Haydn"] * 5, titles))
+    assert works.tolist() == [0, 0, 0, 3, 4]
+
+
 TITLES = ["Etude op10 n1", "Etude op10 n2", "Etudes op10", "Waltz op64 n1", "Symphony n45", "Symphony n45 1mov", "Symphony n45 2mov _Farewell_", "Sonata",
           "K545", "Sonata K545 1mov", "Bwv846 Prelude", "WT1_1A", "WT1_1B", "Bwv846-869/WT1_2A", "Concerto op3 n8 RV522", "Concerto RV522 2mov", "Piano Sonata n14 op27", "op27 n1"]
 
