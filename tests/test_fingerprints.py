@@ -45,6 +45,7 @@ PIECE = st.lists(st.tuples(st.integers(0, 800), st.integers(20, 100)), min_size=
 
 
 @given(PIECE)
+@settings(deadline=None)
 def test_voices_are_what_they_say(events):
     notes = note_array([second / 47 for second, _ in events], [pitch for _, pitch in events])
     for (second, pitch), outermost in zip(outer_voices(notes), (max, min)):
@@ -59,6 +60,7 @@ def test_voices_are_what_they_say(events):
 
 
 @given(PIECE, st.integers(-12, 12), st.sampled_from([0.5, 2.0]), st.sampled_from([4, 7]))
+@settings(deadline=None)
 def test_neither_key_nor_tempo_matters(events, semitones, speed, reach):
     onsets = np.array([second / 5 for second, _ in events])  # so far apart that nothing becomes simultaneous
     notes = note_array(onsets, [pitch for _, pitch in events])
@@ -89,7 +91,7 @@ def index(pieces) -> Index:
 
 
 @given(st.integers(0, 29), st.floats(0, 45), st.integers(-7, 7), st.floats(0.6, 1.8))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_ten_seconds_are_found_where_they_are(pieces, index, which, begin, semitones, speed):
     part = pieces[which]
     part = part[(part["onset_sec"] >= begin) & (part["onset_sec"] < begin + 12)].copy()
