@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['NEAR', 'RUN', 'REACH', 'LONGEST', 'KINDS', 'TEMPOS', 'RAREST', 'COMMON', 'TICK', 'GAP', 'SPEEDS', 'TOGETHER',
+__all__ = ['NEAR', 'RUN', 'REACH', 'LONGEST', 'KINDS', 'NEARS', 'RAREST', 'COMMON', 'TICK', 'GAP', 'SPEEDS', 'TOGETHER',
            'CANDIDATES', 'CERTAINTY', 'LISTEN', 'PAUSE', 'SURE', 'EDGE', 'KNOWN', 'outer_voices', 'Fingerprints',
            'fingerprints', 'Index', 'make_index', 'Match', 'find', 'name_piece', 'overhear']
 
@@ -52,7 +52,7 @@ RUN = 5            # notes of a fingerprint
 REACH = 7          # notes after the first, among which a listener looks for the others
 LONGEST = 9.0      # seconds from the first to the last
 KINDS = 1 << 20    # of fingerprints; it is a hash of the steps
-TEMPOS = (2.0, 1.0, 0.5)  # of the piece, compared with what was heard, at which a listener takes fingerprints
+NEARS = (0.12, 0.048, 0.02)  # for `NEAR`, what a listener tries: hands are unsteady, and the tempo is not known
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -71,18 +71,9 @@ class Fingerprints:
         "How many different figures there are."
         return _different(self.figure)
 
-    @cached_property
-    def n_half_seconds(self) -> int:
-        "In how many half seconds one begins."
-        return _different(_half_seconds(self.second))
-
 
 def _different(values: np.ndarray) -> int:
     return len(np.unique(values))
-
-
-def _half_seconds(seconds: np.ndarray) -> np.ndarray:
-    return (seconds * 2).astype(np.int64)
 
 
 def _kinds(pitches: np.ndarray, voice: int) -> np.ndarray:
@@ -103,21 +94,22 @@ def _runs(second: np.ndarray, reach: int, longest: float) -> np.ndarray:
 
 
 def fingerprints(
-    notes: np.ndarray,        # Note array
-    reach: int = RUN - 1,     # Notes after the first, among which the others are looked for: neighbours only by default
-    tempos: tuple = (1.0,),   # Tempos of the piece, compared with the notes', that decide what is together
+    notes: np.ndarray,         # Note array
+    reach: int = RUN - 1,      # Notes after the first, among which the others are looked for: neighbours by default
+    nears: tuple = (NEAR,),    # Seconds within which notes begin together, each that is tried, the longest first
+    longest: float = LONGEST,  # Seconds from the first note of a fingerprint to the last
 ) -> Fingerprints:
     "All fingerprints of some notes."
     onsets, parts, before = np.sort(notes["onset_sec"]), [], [None, None]
-    for tempo in sorted(tempos, reverse=True):
-        for voice, (second, pitch) in enumerate(outer_voices(notes, NEAR * tempo)):
+    for near in nears:
+        for voice, (second, pitch) in enumerate(outer_voices(notes, near)):
             if np.array_equal(second, before[voice]):
                 continue  # the same notes, and no run that is new
             before[voice] = second
-            run = _runs(second, reach, LONGEST * tempo)
+            run = _runs(second, reach, longest)
             first = run[:, 0]
             figure = _kinds(pitch[first[:, None] + np.arange(RUN)], voice)
-            note = 2 * np.searchsorted(onsets, second[first]) + voice  # the same at all tempos
+            note = 2 * np.searchsorted(onsets, second[first]) + voice  # the same for each `near`
             parts.append((_kinds(pitch[run], voice), second[first], pitch[first], note, figure))
     kind, second, pitch, note, figure = map(np.concatenate, zip(*parts))
     _, once = np.unique(note * KINDS + kind, return_index=True)
@@ -229,7 +221,7 @@ class Match:
     speed: float     # By how much faster the piece is than what was heard
     votes: int       # Different figures that agree, or different fingerprints, whichever are fewer
     rival: int       # Votes for the best place in another work
-    coverage: float  # Part of the half seconds that were heard, in which a vote lies
+    coverage: float  # Part of the half seconds of the piece that were heard, in which a vote lies
     asked: int       # Different figures that were heard
     variety: float   # The same as a part of the notes that begin one: small where the music repeats itself
 
@@ -254,7 +246,7 @@ def find(
     without: int = None,  # A work that does not count, to see what is said about music that is not in the index
 ) -> Match | None:
     "Where in which piece we are. `None` if no fingerprint is found."
-    heard = fingerprints(notes, REACH, TEMPOS)
+    heard = fingerprints(notes, REACH, NEARS, LONGEST * SPEEDS[-1])
     which, place = _look_up(index, heard)
     second = (index.places[place] >> 4) * TICK
     if without is not None and len(which):
@@ -313,10 +305,11 @@ def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndar
     at, second, which = at[agree], second[agree], which[agree]
     speed, begin = _line(at, second, speed)
     piece = int(np.searchsorted(index.begin, np.median(second), "right")) - 1
+    half_seconds = 2 * speed  # of the piece, so that no tempo has an advantage
     return Match(
         piece, begin - float(index.begin[piece]), speed,
         votes=min(_different(heard.figure[which]), _different(heard.kind[which])), rival=0,
-        coverage=_different(_half_seconds(at)) / heard.n_half_seconds,
+        coverage=_different((at * half_seconds).astype(int)) / _different((heard.second * half_seconds).astype(int)),
         asked=heard.n_figures, variety=heard.n_figures / heard.n_notes)
 
 
