@@ -52,7 +52,7 @@ RUN = 5            # notes of a fingerprint
 REACH = 7          # notes after the first, among which a listener looks for the others
 LONGEST = 9.0      # seconds from the first to the last
 KINDS = 1 << 20    # of fingerprints; it is a hash of the steps
-NEARS = (0.12, 0.048, 0.02)  # for `NEAR`, what a listener tries: hands are unsteady, and the tempo is not known
+NEARS = (0.09, 0.04, 0.02)  # for `NEAR`, what a listener tries: hands are unsteady, and the tempo is not known
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -71,9 +71,18 @@ class Fingerprints:
         "How many different figures there are."
         return _different(self.figure)
 
+    @cached_property
+    def n_half_seconds(self) -> int:
+        "In how many half seconds one begins."
+        return _different(_half_seconds(self.second))
+
 
 def _different(values: np.ndarray) -> int:
     return len(np.unique(values))
+
+
+def _half_seconds(seconds: np.ndarray) -> np.ndarray:
+    return (seconds * 2).astype(np.int64)
 
 
 def _kinds(pitches: np.ndarray, voice: int) -> np.ndarray:
@@ -100,7 +109,7 @@ def fingerprints(
     longest: float = LONGEST,  # Seconds from the first note of a fingerprint to the last
 ) -> Fingerprints:
     "All fingerprints of some notes."
-    onsets, parts, before = np.sort(notes["onset_sec"]), [], [None, None]
+    parts, before, known = [], [None, None], [np.empty(0), np.empty(0)]
     for near in nears:
         for voice, (second, pitch) in enumerate(outer_voices(notes, near)):
             if np.array_equal(second, before[voice]):
@@ -109,8 +118,10 @@ def fingerprints(
             run = _runs(second, reach, longest)
             first = run[:, 0]
             figure = _kinds(pitch[first[:, None] + np.arange(RUN)], voice)
-            note = 2 * np.searchsorted(onsets, second[first]) + voice  # the same for each `near`
-            parts.append((_kinds(pitch[run], voice), second[first], pitch[first], note, figure))
+            known[voice] = np.append(known[voice], np.setdiff1d(second, known[voice]))
+            order = np.argsort(known[voice], kind="stable")
+            note = order[np.searchsorted(known[voice], second[first], sorter=order)]  # the same for each `near`
+            parts.append((_kinds(pitch[run], voice), second[first], pitch[first], note * 2 + voice, figure))
     kind, second, pitch, note, figure = map(np.concatenate, zip(*parts))
     _, once = np.unique(note * KINDS + kind, return_index=True)
     kind, second, pitch, note, figure = (each[once] for each in (kind, second, pitch, note, figure))
@@ -207,9 +218,9 @@ def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
     return order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
-SPEEDS = np.geomspace(0.47, 2.13, 89)  # of the piece, compared with what was heard: half to double, and a little more
+SPEEDS = np.geomspace(0.47, 2.13, 89)  # of what was heard, compared with the piece: half to double, and a little more
 TOGETHER = 0.15   # seconds by which votes for the same beginning may differ
-CANDIDATES = 15   # stretches that are looked at closely
+CANDIDATES = (60, 25)  # stretches: with most votes, rare ones counting more, and of these with votes of most notes
 _MOST = 300_000   # votes that are counted; the rarest fingerprints vote first
 
 
@@ -218,10 +229,10 @@ class Match:
     "A piece, and where in it we are."
     piece: int       # In `Index.pieces`
     offset: float    # Second of the piece at which begins what was heard
-    speed: float     # By how much faster the piece is than what was heard
+    speed: float     # By how much faster what was heard is than the piece
     votes: int       # Different figures that agree, or different fingerprints, whichever are fewer
     rival: int       # Votes for the best place in another work
-    coverage: float  # Part of the half seconds of the piece that were heard, in which a vote lies
+    coverage: float  # Part of the half seconds that were heard, in which a vote lies
     asked: int       # Different figures that were heard
     variety: float   # The same as a part of the notes that begin one: small where the music repeats itself
 
@@ -237,7 +248,7 @@ class Match:
         return float(1 / (1 + np.exp(-(CERTAINTY[0] + np.dot(CERTAINTY[1:], self.evidence)))))
 
 
-CERTAINTY = (-11.14, 2.65, 8.27, 0.51, 1.64)  # found below
+CERTAINTY = (-15.25, 4.03, 7.96, 0.69, 5.06)  # found below
 
 
 def find(
@@ -258,7 +269,8 @@ def find(
     transposed = (index.places[place] % 16 - heard.pitch[which]) % 12
     kind = heard.kind[which]
     rarity = 1 / np.sqrt(index.first[kind + 1] - index.first[kind])
-    stretches = _stretches(second, transposed, rarity, 2 * float(np.ptp(heard.second)))
+    width = max(SPEEDS[-1] * float(np.ptp(heard.second)), 4)
+    stretches = _stretches(second, transposed, rarity, heard.note[which], width)
     return _best(index, [_align(index, heard, which[votes], second[votes]) for votes in stretches])
 
 
@@ -283,9 +295,11 @@ def _look_up(index: Index, heard: Fingerprints) -> tuple[np.ndarray, np.ndarray]
     return np.repeat(order, n), np.repeat(begin[order] - ends + n, n) + np.arange(n.sum())
 
 
-def _stretches(second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, width: float) -> list[np.ndarray]:
-    "The votes in each of the `CANDIDATES` stretches of two widths, and of one transposition, that have most."
-    key = (second / max(width, 10)).astype(np.int64) * 12 + transposed.astype(np.int64)
+def _stretches(
+    second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, note: np.ndarray, width: float
+) -> list[np.ndarray]:
+    "The votes in each of the `CANDIDATES` stretches of two widths, in seconds, and of one transposition."
+    key = (second / width).astype(np.int64) * 12 + transposed.astype(np.int64)
     order = np.sort(key * _MOST + np.arange(len(key))) % _MOST  # as a stable argsort, and much faster
     begin = np.flatnonzero(np.diff(key[order], prepend=-1))
     keys = key[order[begin]]
@@ -293,9 +307,11 @@ def _stretches(second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, w
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
     together = weights + np.where(has_next, weights[after], 0)
-    best = np.argpartition(-together, min(CANDIDATES, len(keys)) - 1)[:CANDIDATES]
+    best = np.argpartition(-together, min(CANDIDATES[0], len(keys)) - 1)[:CANDIDATES[0]]
+    best = best[np.argsort(-together[best], kind="stable")]
     rows = lambda k: order[begin[k]:end[k]]
-    return [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
+    stretches = [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
+    return sorted(stretches, key=lambda votes: -_different(note[votes]))[:CANDIDATES[1]]
 
 
 def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndarray) -> Match:
@@ -305,11 +321,10 @@ def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndar
     at, second, which = at[agree], second[agree], which[agree]
     speed, begin = _line(at, second, speed)
     piece = int(np.searchsorted(index.begin, np.median(second), "right")) - 1
-    half_seconds = 2 * speed  # of the piece, so that no tempo has an advantage
     return Match(
         piece, begin - float(index.begin[piece]), speed,
         votes=min(_different(heard.figure[which]), _different(heard.kind[which])), rival=0,
-        coverage=_different((at * half_seconds).astype(int)) / _different((heard.second * half_seconds).astype(int)),
+        coverage=_different(_half_seconds(at)) / heard.n_half_seconds,
         asked=heard.n_figures, variety=heard.n_figures / heard.n_notes)
 
 
@@ -343,7 +358,7 @@ EDGE = 1e-4    # seconds: a note that begins so little before an edge of a stret
 
 
 def _cut(notes: np.ndarray, begin: float, end: float) -> np.ndarray:
-    "Copies of the notes that begin from `begin` to before `end`, in seconds: they last to `end`, and `begin` becomes 0."
+    "Copies of the notes that begin from second `begin` to before `end`: none lasts longer, and `begin` becomes 0."
     onset = notes["onset_sec"]
     part = notes[(onset >= begin - EDGE) & (onset < end - EDGE)].copy()
     part["onset_sec"] = np.maximum(part["onset_sec"] - begin, 0)
@@ -380,7 +395,7 @@ def name_piece(
     notes: np.ndarray,    # Note array of a piece or a part of one
     without: int = None,  # As for `find`
 ) -> dict | None:
-    "Which piece it is: `composer`, `title`, `score`, `offset_sec` (second of the piece at second 0). `None` if unknown."
+    "Which piece it is: `composer`, `title`, `score`, `offset_sec` (second of it at second 0). `None` if unknown."
     notes, found = notes[~notes["is_drum"]], []
     stretches = _stretches_of(np.sort(notes["onset_sec"]))
     for begin, end in stretches:
@@ -396,8 +411,9 @@ def name_piece(
         return None
     best = max((match for match, _ in agreed), key=lambda match: match.score)
     match, begin = next((match, begin) for match, begin in agreed if match.piece == best.piece)  # nearest to second 0
-    named, offset = index.pieces[best.piece], max(match.offset - begin * match.speed, 0)
-    return dict(composer=named["composer"], title=named["title"], score=round(best.score, 4), offset_sec=round(offset, 2))
+    composer, title = index.pieces[best.piece]["composer"], index.pieces[best.piece]["title"]
+    offset = round(max(match.offset - begin * match.speed, 0), 2)
+    return dict(composer=composer, title=title, score=round(best.score, 4), offset_sec=offset)
 
 
 KNOWN = 0.5  # score below which a piece is unknown, found below
