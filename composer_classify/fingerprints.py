@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,26 +22,28 @@ if TYPE_CHECKING:
     from composer_classify.collection import Corpus
 
 # %% auto #0
-__all__ = ['NEAR', 'RUN', 'REACH', 'LONGEST', 'KINDS', 'RAREST', 'COMMON', 'TICK', 'GAP', 'SPEEDS', 'TOGETHER', 'CANDIDATES',
-           'CERTAINTY', 'LISTEN', 'SURE', 'KNOWN', 'outer_voices', 'Fingerprints', 'fingerprints', 'Index',
-           'make_index', 'Match', 'find', 'name_piece', 'overhear']
+__all__ = ['NEAR', 'RUN', 'REACH', 'LONGEST', 'KINDS', 'NEARS', 'RAREST', 'COMMON', 'TICK', 'GAP', 'SPEEDS', 'TOGETHER',
+           'CANDIDATES', 'CERTAINTY', 'LISTEN', 'PAUSE', 'SURE', 'EDGE', 'KNOWN', 'outer_voices', 'Fingerprints',
+           'fingerprints', 'Index', 'make_index', 'Match', 'find', 'name_piece', 'overhear']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 NEAR = 0.04  # seconds: of notes that begin that close together only the outermost counts
 
 
 def outer_voices(
-    notes: np.ndarray,  # Note array
+    notes: np.ndarray,   # Note array
+    near: float = NEAR,  # Seconds within which notes begin together
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    "Second and pitch of each note of the upper and of the lower voice, each of shape `(n,)`: notes that are the outermost of all that begin within `NEAR` seconds of them; of equal ones the first."
+    "Second and pitch of each note of the upper and the lower voice, shape `(n,)`: the outermost of all within `near`."
     notes = notes[~notes["is_drum"]]
     notes = notes[np.argsort(notes["onset_sec"], kind="stable")]
     onset, pitch, voices = np.asarray(notes["onset_sec"]), notes["pitch"].astype(np.int64), []
-    around = np.column_stack([np.searchsorted(onset, onset - NEAR), np.searchsorted(onset, onset + NEAR, "right")]).ravel()
+    first, after = np.searchsorted(onset, onset - near), np.searchsorted(onset, onset + near, "right")
+    around = np.column_stack([first, after]).ravel()
     for sign in (1, -1):
         outermost = np.maximum.reduceat(np.append(sign * pitch, -128), around)[::2]
         rows = np.flatnonzero(sign * pitch == outermost)
-        again = (np.diff(pitch[rows], prepend=-1) == 0) & (np.diff(onset[rows], prepend=-np.inf) <= NEAR)
+        again = (np.diff(pitch[rows], prepend=-1) == 0) & (np.diff(onset[rows], prepend=-np.inf) <= near)
         voices.append((onset[rows[~again]], pitch[rows[~again]]))
     return voices
 
@@ -49,6 +52,7 @@ RUN = 5            # notes of a fingerprint
 REACH = 7          # notes after the first, among which a listener looks for the others
 LONGEST = 9.0      # seconds from the first to the last
 KINDS = 1 << 20    # of fingerprints; it is a hash of the steps
+NEARS = (0.09, 0.04, 0.02)  # for `NEAR`, what a listener tries: hands are unsteady, and the tempo is not known
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -59,7 +63,26 @@ class Fingerprints:
     second: np.ndarray  # When its first note begins, of shape `(n,)`
     pitch: np.ndarray   # Of its first note, of shape `(n,)`
     note: np.ndarray    # Which of all notes of the voices is the first, of shape `(n,)`
+    figure: np.ndarray  # Kind of the neighbours that follow the first note: equal where the music repeats itself
     n_notes: int        # How many begin one
+
+    @cached_property
+    def n_figures(self) -> int:
+        "How many different figures there are."
+        return _different(self.figure)
+
+    @cached_property
+    def n_half_seconds(self) -> int:
+        "In how many half seconds one begins."
+        return _different(_half_seconds(self.second))
+
+
+def _different(values: np.ndarray) -> int:
+    return len(np.unique(values))
+
+
+def _half_seconds(seconds: np.ndarray) -> np.ndarray:
+    return (seconds * 2).astype(np.int64)
 
 
 def _kinds(pitches: np.ndarray, voice: int) -> np.ndarray:
@@ -71,20 +94,40 @@ def _kinds(pitches: np.ndarray, voice: int) -> np.ndarray:
     return (kind >> np.uint64(20)).astype(np.int64) & (KINDS - 1)
 
 
+def _runs(second: np.ndarray, reach: int, longest: float) -> np.ndarray:
+    "Positions of all runs of `RUN` notes that begin within `longest` seconds, shape `(n, RUN)`."
+    others = np.array([(0, *rest) for rest in combinations(range(1, reach + 1), RUN - 1)])
+    run = (np.arange(len(second))[:, None, None] + others).reshape(-1, RUN)
+    run = run[run[:, -1] < len(second)]
+    return run[second[run[:, -1]] - second[run[:, 0]] < longest]
+
+
 def fingerprints(
-    notes: np.ndarray,     # Note array
-    reach: int = RUN - 1,  # Notes after the first, among which the others are looked for: neighbours only if not given
+    notes: np.ndarray,         # Note array
+    reach: int = RUN - 1,      # Notes after the first, among which the others are looked for: neighbours by default
+    nears: tuple = (NEAR,),    # Seconds within which notes begin together, each that is tried, the longest first
+    longest: float = LONGEST,  # Seconds from the first note of a fingerprint to the last
 ) -> Fingerprints:
     "All fingerprints of some notes."
-    others, parts = np.array([(0, *rest) for rest in combinations(range(1, reach + 1), RUN - 1)]), []
-    for voice, (second, pitch) in enumerate(outer_voices(notes)):
-        run = (np.arange(len(second))[:, None, None] + others).reshape(-1, RUN)
-        run = run[run[:, -1] < len(second)]
-        run = run[second[run[:, -1]] - second[run[:, 0]] < LONGEST]
-        parts.append((_kinds(pitch[run], voice), second[run[:, 0]], pitch[run[:, 0]], run[:, 0] * 2 + voice))
-    kind, second, pitch, note = map(np.concatenate, zip(*parts))
+    parts, before, known = [], [None, None], [np.empty(0), np.empty(0)]
+    for near in nears:
+        for voice, (second, pitch) in enumerate(outer_voices(notes, near)):
+            if np.array_equal(second, before[voice]):
+                continue  # the same notes, and no run that is new
+            before[voice] = second
+            run = _runs(second, reach, longest)
+            first = run[:, 0]
+            figure = _kinds(pitch[first[:, None] + np.arange(RUN)], voice)
+            known[voice] = np.append(known[voice], np.setdiff1d(second, known[voice]))
+            order = np.argsort(known[voice], kind="stable")
+            note = order[np.searchsorted(known[voice], second[first], sorter=order)]  # the same for each `near`
+            parts.append((_kinds(pitch[run], voice), second[first], pitch[first], note * 2 + voice, figure))
+    kind, second, pitch, note, figure = map(np.concatenate, zip(*parts))
     _, once = np.unique(note * KINDS + kind, return_index=True)
-    return Fingerprints(kind[once], second[once], pitch[once], note[once], len(np.unique(note)))
+    kind, second, pitch, note, figure = (each[once] for each in (kind, second, pitch, note, figure))
+    _, row, which = np.unique(note, return_index=True, return_inverse=True)
+    return Fingerprints(kind, second, pitch, note, figure[row][which], len(row))
+
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013
 RAREST = 4      # fingerprints that are kept of a second of music
@@ -175,9 +218,9 @@ def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
     return order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
-SPEEDS = np.geomspace(0.5, 2, 81)  # of the piece, compared with what was heard
+SPEEDS = np.geomspace(0.47, 2.13, 89)  # of what was heard, compared with the piece: half to double, and a little more
 TOGETHER = 0.15   # seconds by which votes for the same beginning may differ
-CANDIDATES = 15   # stretches that are looked at closely
+CANDIDATES = (60, 25)  # stretches: with most votes, rare ones counting more, and of these with votes of most notes
 _MOST = 300_000   # votes that are counted; the rarest fingerprints vote first
 
 
@@ -186,16 +229,18 @@ class Match:
     "A piece, and where in it we are."
     piece: int       # In `Index.pieces`
     offset: float    # Second of the piece at which begins what was heard
-    speed: float     # By how much faster the piece is than what was heard
-    votes: int       # That agree
+    speed: float     # By how much faster what was heard is than the piece
+    votes: int       # Different figures that agree, or different fingerprints, whichever are fewer
     rival: int       # Votes for the best place in another work
     coverage: float  # Part of the half seconds that were heard, in which a vote lies
-    asked: int       # Notes that begin a fingerprint
+    asked: int       # Different figures that were heard
+    variety: float   # The same as a part of the notes that begin one: small where the music repeats itself
 
     @property
-    def evidence(self) -> tuple[float, float, float]:
+    def evidence(self) -> tuple[float, float, float, float]:
         "What the match is judged by."
-        return (self.votes - self.rival) / np.sqrt(self.votes + 1), self.coverage, np.log(self.asked + 1)
+        lead = (self.votes - self.rival) / np.sqrt(self.votes + 1)
+        return lead, self.coverage, np.log(self.asked + 1), self.variety
 
     @property
     def score(self) -> float:
@@ -203,7 +248,7 @@ class Match:
         return float(1 / (1 + np.exp(-(CERTAINTY[0] + np.dot(CERTAINTY[1:], self.evidence)))))
 
 
-CERTAINTY = (-8.14, 2.98, 6.96, 0.25)  # found below
+CERTAINTY = (-15.25, 4.03, 7.96, 0.69, 5.06)  # found below
 
 
 def find(
@@ -212,7 +257,7 @@ def find(
     without: int = None,  # A work that does not count, to see what is said about music that is not in the index
 ) -> Match | None:
     "Where in which piece we are. `None` if no fingerprint is found."
-    heard = fingerprints(notes, REACH)
+    heard = fingerprints(notes, REACH, NEARS, LONGEST * SPEEDS[-1])
     which, place = _look_up(index, heard)
     second = (index.places[place] >> 4) * TICK
     if without is not None and len(which):
@@ -224,59 +269,125 @@ def find(
     transposed = (index.places[place] % 16 - heard.pitch[which]) % 12
     kind = heard.kind[which]
     rarity = 1 / np.sqrt(index.first[kind + 1] - index.first[kind])
-    matches = [_align(index, heard, which[votes], second[votes]) for votes in _stretches(second, transposed, rarity, 2 * float(np.ptp(heard.second)))]
+    width = max(SPEEDS[-1] * float(np.ptp(heard.second)), 4)
+    stretches = _stretches(second, transposed, rarity, heard.note[which], width)
+    return _best(index, [_align(index, heard, which[votes], second[votes]) for votes in stretches])
+
+
+def _best(index: Index, matches: list[Match]) -> Match:
+    "The match with most votes, of repeats in one piece the first, and what speaks against it."
     best = max(matches, key=lambda match: (match.votes, match.coverage))
-    best = min((match for match in matches if match.piece == best.piece and match.votes >= 0.75 * best.votes), key=lambda match: abs(match.offset))  # of repeats the first
+    repeats = [match for match in matches if match.piece == best.piece and match.votes >= 0.75 * best.votes]
+    best = min(repeats, key=lambda match: abs(match.offset))
     work = index.pieces[best.piece]["work"]
-    rival = max((match.votes for match in matches if index.pieces[match.piece]["work"] != work), default=0)
-    return replace(best, rival=rival)
+    rivals = [match.votes for match in matches if index.pieces[match.piece]["work"] != work]
+    return replace(best, rival=max(rivals, default=0))
 
 
 def _look_up(index: Index, heard: Fingerprints) -> tuple[np.ndarray, np.ndarray]:
     "For each vote which fingerprint gave it and its row in `Index.places`."
     begin, n = index.first[heard.kind], index.first[heard.kind + 1] - index.first[heard.kind]
-    order = np.argsort(n, kind="stable")
-    order = order[(n[order] > 0) & (np.cumsum(n[order]) <= _MOST)]
+    order = np.flatnonzero(n)
+    order = order[np.argsort(n[order], kind="stable")]
+    order = order[np.cumsum(n[order]) <= _MOST]
     n = n[order]
     ends = np.cumsum(n)
     return np.repeat(order, n), np.repeat(begin[order] - ends + n, n) + np.arange(n.sum())
 
 
-def _stretches(second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, width: float) -> list[np.ndarray]:
-    "The votes in each of the `CANDIDATES` stretches of two widths, and of one transposition, that have most."
-    key = (second / max(width, 10)).astype(np.int64) * 12 + transposed.astype(np.int64)
-    order = np.argsort(key, kind="stable")
-    keys, begin = np.unique(key[order], return_index=True)
+def _stretches(
+    second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, note: np.ndarray, width: float
+) -> list[np.ndarray]:
+    "The votes in each of the `CANDIDATES` stretches of two widths, in seconds, and of one transposition."
+    key = (second / width).astype(np.int64) * 12 + transposed.astype(np.int64)
+    order = np.sort(key * _MOST + np.arange(len(key))) % _MOST  # as a stable argsort, and much faster
+    begin = np.flatnonzero(np.diff(key[order], prepend=-1))
+    keys = key[order[begin]]
     weights, end = np.add.reduceat(weight[order], begin), np.r_[begin[1:], len(order)]
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
-    best = np.argsort(-(weights + np.where(has_next, weights[after], 0)), kind="stable")[:CANDIDATES]
+    together = weights + np.where(has_next, weights[after], 0)
+    best = np.argpartition(-together, min(CANDIDATES[0], len(keys)) - 1)[:CANDIDATES[0]]
+    best = best[np.argsort(-together[best], kind="stable")]
     rows = lambda k: order[begin[k]:end[k]]
-    return [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
+    stretches = [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
+    return sorted(stretches, key=lambda votes: -_different(note[votes]))[:CANDIDATES[1]]
 
 
 def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndarray) -> Match:
     "The speed and the beginning on which most votes of a stretch agree."
-    at, note = heard.second[which], np.unique(heard.note[which], return_inverse=True)[1]
+    at = heard.second[which]
+    agree, speed = _agreeing(at, heard.note[which], second)
+    at, second, which = at[agree], second[agree], which[agree]
+    speed, begin = _line(at, second, speed)
+    piece = int(np.searchsorted(index.begin, np.median(second), "right")) - 1
+    return Match(
+        piece, begin - float(index.begin[piece]), speed,
+        votes=min(_different(heard.figure[which]), _different(heard.kind[which])), rival=0,
+        coverage=_different(_half_seconds(at)) / heard.n_half_seconds,
+        asked=heard.n_figures, variety=heard.n_figures / heard.n_notes)
+
+
+def _agreeing(at: np.ndarray, note: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
+    "Which votes for `second`, given at `at`, mean the same beginning, and at which speed."
     begins = second - SPEEDS[:, None] * at
-    earliest = begins.min()
-    bins = ((begins - earliest) / TOGETHER).astype(np.int64)
+    bins = ((begins - begins.min()) / TOGETHER).astype(np.int64)
     width, n = int(bins.max()) + 2, int(note.max()) + 1
-    once = np.unique((np.arange(len(SPEEDS))[:, None] * width + bins) * n + note)  # a note has one vote
-    votes = np.bincount(once // n, minlength=len(SPEEDS) * width).reshape(-1, width)
+    votes = np.sort(((np.arange(len(SPEEDS))[:, None] * width + bins) * n + note).ravel())
+    votes = votes[np.diff(votes, prepend=-1) > 0]  # a note has one vote
+    votes = np.bincount(votes // n, minlength=len(SPEEDS) * width).reshape(-1, width)
     votes[:, :-1] += votes[:, 1:]
     speed, bin = divmod(int(votes.argmax()), width)
-    begin = earliest + TOGETHER * (bin + 1)
-    agree = (bins[speed] == bin) | (bins[speed] == bin + 1)
-    half_seconds = lambda seconds: len(np.unique((seconds * 2).astype(np.int64)))
-    piece = int(np.searchsorted(index.begin, np.median(second[agree]), "right")) - 1
-    return Match(
-        piece, float(begin - index.begin[piece]), float(SPEEDS[speed]), min(len(np.unique(note[agree])), len(np.unique(heard.kind[which[agree]]))), 0,
-        half_seconds(at[agree]) / half_seconds(heard.second), heard.n_notes)
+    return (bins[speed] == bin) | (bins[speed] == bin + 1), float(SPEEDS[speed])
+
+
+def _line(at: np.ndarray, second: np.ndarray, speed: float) -> tuple[float, float]:
+    "Speed and second at 0 of the line through votes, as exactly as they say: the speed within a step of `SPEEDS`."
+    from_mean, step = at - at.mean(), SPEEDS[1] / SPEEDS[0]
+    slope = np.dot(from_mean, second) / max(np.dot(from_mean, from_mean), 1e-9)
+    speed = float(np.clip(slope, speed / step, speed * step))
+    return speed, float(second.mean() - speed * at.mean())
+
+
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-018
 LISTEN = 15.0  # seconds of a stretch that is listened to
+PAUSE = 6.0    # seconds without a note after which a new stretch begins
 SURE = 0.99    # score from which one stretch of a piece is enough
+EDGE = 1e-4    # seconds: a note that begins so little before an edge of a stretch begins at it
+
+
+def _cut(notes: np.ndarray, begin: float, end: float) -> np.ndarray:
+    "Copies of the notes that begin from second `begin` to before `end`: none lasts longer, and `begin` becomes 0."
+    onset = notes["onset_sec"]
+    part = notes[(onset >= begin - EDGE) & (onset < end - EDGE)].copy()
+    part["onset_sec"] = np.maximum(part["onset_sec"] - begin, 0)
+    part["duration_sec"] = np.minimum(part["duration_sec"], end - begin - part["onset_sec"])
+    return part
+
+
+def _stretches_of(onset: np.ndarray) -> list[tuple[float, float]]:
+    "Begin and end of up to three stretches to listen to, in seconds, by sorted onsets: where the notes are."
+    edges = [0, *(np.flatnonzero(np.diff(onset) > PAUSE) + 1), len(onset)]
+    parts = [part for first, after in zip(edges, edges[1:]) for part in _divided(onset, first, after)]
+    parts = [(first, after) for first, after in parts if after - first >= RUN]
+    if not parts:
+        return []
+    n_notes = np.cumsum([after - first for first, after in parts])
+    chosen = np.unique(np.searchsorted(n_notes, np.array([0, 0.4, 0.8]) * n_notes[-1], "right"))
+    end = np.append(onset, np.inf)
+    return [(onset[first], end[after]) for first, after in (parts[k] for k in chosen)]
+
+
+def _divided(onset: np.ndarray, first: int, after: int) -> list[tuple[int, int]]:
+    "Positions where parts of `LISTEN` seconds begin and end; one part for what lasts no longer than two."
+    if after == first or onset[after - 1] - onset[first] <= 2 * LISTEN:
+        return [(first, after)]
+    parts = []
+    while first < after:
+        parts.append((first, min(int(np.searchsorted(onset, onset[first] + LISTEN)), after)))
+        first = parts[-1][1]
+    return parts
 
 
 def name_piece(
@@ -284,27 +395,29 @@ def name_piece(
     notes: np.ndarray,    # Note array of a piece or a part of one
     without: int = None,  # As for `find`
 ) -> dict | None:
-    "Which piece it is: `composer`, `title`, `score` and `offset_sec`, the second of that piece at which the notes begin. `None` if it is not known."
-    end = float(notes["onset_sec"].max(initial=0))
-    begins, found = [0.0] if end <= 2 * LISTEN else [part * (end - LISTEN) for part in (0, 0.4, 0.8)], []
-    for begin in begins:
-        part = notes[(notes["onset_sec"] >= begin) & (notes["onset_sec"] < (begin + LISTEN if len(begins) > 1 else np.inf))].copy()
-        part["onset_sec"] -= begin
-        match = find(index, part, without)
+    "Which piece it is: `composer`, `title`, `score`, `offset_sec` (second of it at second 0). `None` if unknown."
+    notes, found = notes[~notes["is_drum"]], []
+    stretches = _stretches_of(np.sort(notes["onset_sec"]))
+    for begin, end in stretches:
+        match = find(index, _cut(notes, begin, end), without)
         if match and match.score >= KNOWN:
             found.append((match, begin))
             if match.score > SURE:
                 break
     works = [index.pieces[match.piece]["work"] for match, _ in found]
-    agreed = [each for each, work in zip(found, works) if len(begins) == 1 or each[0].score > SURE or works.count(work) > 1]
+    alone = len(stretches) == 1
+    agreed = [each for each, work in zip(found, works) if alone or each[0].score > SURE or works.count(work) > 1]
     if not agreed:
         return None
-    match, begin = max(agreed, key=lambda each: each[0].score)
-    named = index.pieces[match.piece]
-    return dict(composer=named["composer"], title=named["title"], score=round(match.score, 4), offset_sec=round(max(match.offset - begin * match.speed, 0), 2))
+    best = max((match for match, _ in agreed), key=lambda match: match.score)
+    match, begin = next((match, begin) for match, begin in agreed if match.piece == best.piece)  # nearest to second 0
+    composer, title = index.pieces[best.piece]["composer"], index.pieces[best.piece]["title"]
+    offset = round(max(match.offset - begin * match.speed, 0), 2)
+    return dict(composer=composer, title=title, score=round(best.score, 4), offset_sec=offset)
 
 
 KNOWN = 0.5  # score below which a piece is unknown, found below
+
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-020
 def overhear(
@@ -319,11 +432,12 @@ def overhear(
     "Some seconds of a piece as somebody else might play them, and the second of the piece at which they begin."
     speed, step = rng.uniform(1 - stretch, 1 + stretch), int(rng.integers(-semitones, semitones + 1))
     begin = rng.uniform(0, max(notes["onset_sec"].max(initial=0) - seconds * speed, 0))
-    heard = notes[(notes["onset_sec"] >= begin) & (notes["onset_sec"] < begin + seconds * speed)].copy()
+    heard = _cut(notes, begin, begin + seconds * speed)
+    heard["duration_sec"] /= speed
     fate = rng.random(len(heard)) / max(wrong, 1e-9) * 3  # below 1 wrong, below 2 missing, below 3 one more beside it
     pitch = heard["pitch"].astype(int) + step + (fate < 1) * rng.choice([-2, -1, 1, 2], len(heard))
     heard["pitch"] = np.clip(pitch, 0, 127)
-    heard["onset_sec"] = np.maximum((heard["onset_sec"] - begin) / speed + rng.normal(0, jitter, len(heard)) * (jitter > 0), 0)
+    heard["onset_sec"] = np.maximum(heard["onset_sec"] / speed + rng.normal(0, jitter, len(heard)) * (jitter > 0), 0)
     added = heard[(fate >= 2) & (fate < 3)]
     added["onset_sec"], added["pitch"] = rng.uniform(0, seconds, len(added)), rng.permutation(added["pitch"].astype(int) + rng.choice([-7, -4, 3, 5], len(added))).clip(0, 127)
     heard = np.concatenate([heard[(fate < 1) | (fate >= 2)], added])

@@ -13,6 +13,7 @@ from composer_classify.best import ModelError
 from composer_classify.fingerprints import KNOWN, NEAR, Index, find, fingerprints, make_index, name_piece, outer_voices, overhear
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.recognition import PIECES
+from patterns import patterns, repeat
 
 SAMPLES = Path(__file__).resolve().parent.parent / "composer_classify" / "samples"
 
@@ -45,6 +46,7 @@ PIECE = st.lists(st.tuples(st.integers(0, 800), st.integers(20, 100)), min_size=
 
 
 @given(PIECE)
+@settings(deadline=None)
 def test_voices_are_what_they_say(events):
     notes = note_array([second / 47 for second, _ in events], [pitch for _, pitch in events])
     for (second, pitch), outermost in zip(outer_voices(notes), (max, min)):
@@ -59,6 +61,7 @@ def test_voices_are_what_they_say(events):
 
 
 @given(PIECE, st.integers(-12, 12), st.sampled_from([0.5, 2.0]), st.sampled_from([4, 7]))
+@settings(deadline=None)
 def test_neither_key_nor_tempo_matters(events, semitones, speed, reach):
     onsets = np.array([second / 5 for second, _ in events])  # so far apart that nothing becomes simultaneous
     notes = note_array(onsets, [pitch for _, pitch in events])
@@ -89,7 +92,7 @@ def index(pieces) -> Index:
 
 
 @given(st.integers(0, 29), st.floats(0, 45), st.integers(-7, 7), st.floats(0.6, 1.8))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_ten_seconds_are_found_where_they_are(pieces, index, which, begin, semitones, speed):
     part = pieces[which]
     part = part[(part["onset_sec"] >= begin) & (part["onset_sec"] < begin + 12)].copy()
@@ -193,6 +196,132 @@ def test_the_shipped_index_is_small_and_knows_the_samples(shipped):
     assert {stem: piece["composer"] for stem, piece in named.items()} == {"bach_bwv772": "Bach", "bach_bwv846": "Bach", "beethoven_woo59": "Beethoven", "mozart_k545": "Mozart"}
     assert "Elise" in named["beethoven_woo59"]["title"] and "K545" in named["mozart_k545"]["title"]
     assert all(piece["score"] > 0.9 for piece in named.values())
+
+
+def named(shipped: Index, heard: list[np.ndarray]) -> float:
+    "Part of some note arrays that is named."
+    return np.mean([name_piece(shipped, notes) is not None for notes in heard])
+
+
+def test_a_few_notes_again_and_again_are_no_piece(shipped):
+    "Half of the kinds, and other lengths, are none that the border was fitted to."
+    assert named(shipped, patterns(seed=0, n=500)) <= 0.01
+
+
+@pytest.mark.slow
+def test_other_patterns_are_no_piece_either(shipped):
+    assert named(shipped, patterns(seed=1, n=500) + patterns(seed=2, n=500)) <= 0.01
+
+
+def test_no_tremolo_is_a_piece(shipped):
+    "Two keys in turn for ten seconds, at every interval to two octaves; the octave was a symphony once."
+    tremolos = [repeat([0, step], 60, gap, 10) for step in range(1, 25) for gap in (0.08, 0.125, 0.25)]
+    assert named(shipped, tremolos) == 0
+
+
+def excerpts(stem: str, seconds: float, n: int) -> list[np.ndarray]:
+    "Equally far apart, of a sample, each beginning at 0."
+    notes = load_midi(SAMPLES / f"{stem}.mid")
+    return [notes.between(begin, seconds) for begin in np.linspace(0, notes["onset_sec"].max() - seconds, n)]
+
+
+@pytest.mark.parametrize("stem, title", [("bach_bwv846", "846"), ("beethoven_woo59", "Elise")])
+def test_pieces_of_repeated_figures_are_still_named(shipped, stem, title):
+    "A prelude that plays each broken chord twice, and a piece that begins with a trill and returns to it."
+    found = [name_piece(shipped, part) for part in excerpts(stem, 12, 8)]
+    assert np.mean([piece is not None and title in piece["title"] for piece in found]) >= 0.85
+
+
+def at(part: np.ndarray, second: float) -> np.ndarray:
+    "The notes that much later."
+    moved = part.copy()
+    moved["onset_sec"] += second
+    return moved
+
+
+A_NOTE = note_array([0.0], [60])
+
+
+@pytest.mark.parametrize("stem", ["bach_bwv772", "beethoven_woo59", "mozart_k545"])
+@pytest.mark.parametrize("silence", [
+    lambda part, later: [at(part, 180)],
+    lambda part, later: [part, at(A_NOTE, 600)],
+    lambda part, later: [A_NOTE, at(part, 600)],
+    lambda part, later: [part, at(later, 310)],
+    lambda part, later: [at(A_NOTE, 20 * k) for k in range(12)] + [at(part, 300)],
+], ids=["rest at the start", "one note after ten minutes", "one note ten minutes before", "pause in the middle", "single notes before"])
+def test_a_piece_is_named_wherever_its_notes_are(shipped, stem, silence):
+    part, later = (np.asarray(load_midi(SAMPLES / f"{stem}.mid").between(begin, 10)) for begin in (2, 12))
+    whole, piece = name_piece(shipped, part), name_piece(shipped, np.concatenate(silence(part, later)))
+    assert piece is not None and (piece["composer"], piece["title"]) == (whole["composer"], whole["title"])
+
+
+def test_drums_before_the_music_do_not_hide_it(shipped):
+    part = np.asarray(load_midi(SAMPLES / "beethoven_woo59.mid").between(0, 12))
+    drums = repeat([0], 36, 0.25, 240)
+    drums["is_drum"] = True
+    assert "Elise" in name_piece(shipped, np.concatenate([drums, at(part, 240)]))["title"]
+
+
+@pytest.mark.parametrize("rest", [0, 25, 70])
+@pytest.mark.parametrize("pause", [0, 300])
+def test_the_offset_is_where_second_0_falls(pieces, index, rest, pause):
+    "Twelve seconds from second 40 of a piece, after a rest and before a pause: second 0 is at 40 less the rest, or 0."
+    piece = pieces[3]
+    heard = at(piece[(piece["onset_sec"] >= 40) & (piece["onset_sec"] < 52)], rest - 40)
+    if pause:
+        heard = np.concatenate([heard, at(piece[piece["onset_sec"] < 12], rest + pause)])
+    found = name_piece(index, heard)
+    assert found["title"] == "3" and abs(found["offset_sec"] - max(40 - rest, 0)) < 0.5
+
+
+def test_the_offset_is_right_at_another_tempo_too(pieces, index):
+    "Played half as fast, a rest of 20 seconds is 10 of the piece."
+    heard = pieces[4][(pieces[4]["onset_sec"] >= 30) & (pieces[4]["onset_sec"] < 42)].copy()
+    heard["onset_sec"] = (heard["onset_sec"] - 30) * 2 + 20
+    assert abs(name_piece(index, heard)["offset_sec"] - 20) < 0.5
+
+
+@given(PIECE, st.floats(0, 15), st.floats(0.1, 5))
+@settings(deadline=None)
+def test_a_stretch_has_no_ghosts(events, begin, seconds):
+    "Notes end to end with edges on them, or a rounding error beside them: what is cut begins and ends in the stretch."
+    notes = note_array([second / 47 for second, _ in events], [pitch for _, pitch in events])
+    for edge in (begin, *notes["onset_sec"][:3], *(notes["onset_sec"][:3] + 1e-9), *(notes["onset_sec"][:3] - 1e-9)):
+        part, rest = fp._cut(notes, edge, edge + seconds), fp._cut(notes, edge + seconds, np.inf)
+        assert len(fp._cut(notes, -1, edge)) + len(part) + len(rest) == len(notes)
+        assert np.all(part["onset_sec"] >= 0) and np.all(part["onset_sec"] + part["duration_sec"] <= seconds + 1e-5)
+        assert np.all(part["duration_sec"] >= fp.EDGE - 1e-6)
+
+
+def test_what_is_overheard_has_no_ghosts():
+    "A note each tenth of a second, none longer: a second of them is ten notes, whatever is rounded."
+    piece = note_array(np.arange(0, 60, 0.1), np.full(600, 60))
+    piece["duration_sec"] = 0.1
+    for begin in np.arange(0, 50, 0.1):
+        heard = fp._cut(piece, begin, begin + 1)
+        assert len(heard) == 10 and heard["duration_sec"].min() > 0.09
+    heard, _ = overhear(piece, np.random.default_rng(0), 10, stretch=0.2)
+    assert heard["duration_sec"].min() > fp.EDGE / 2 and np.max(heard["onset_sec"] + heard["duration_sec"]) < 10.001
+
+
+def played(part: np.ndarray, speed: float, rng: np.random.Generator) -> np.ndarray:
+    "The same notes at another speed, and each as unsteady as its tempo allows."
+    heard = np.asarray(part).copy()
+    unsteady = rng.normal(0, 0.02, len(heard)) / speed
+    heard["onset_sec"] = np.maximum(heard["onset_sec"] / speed + unsteady, 0)
+    return heard[np.argsort(heard["onset_sec"], kind="stable")]
+
+
+def test_half_and_double_tempo_are_as_good_as_the_original(shipped):
+    "The same notes at five speeds."
+    rng, right = np.random.default_rng(8), {}
+    titles = {"bach_bwv772": "772", "bach_bwv846": "846", "beethoven_woo59": "Elise", "mozart_k545": "K545"}
+    asked = [(part, title) for stem, title in titles.items() for part in excerpts(stem, 8, 12)]
+    for speed in (0.5, 0.7, 1, 1.4, 2):
+        found = [name_piece(shipped, played(part, speed, rng)) for part, _ in asked]
+        right[speed] = np.mean([piece is not None and title in piece["title"] for piece, (_, title) in zip(found, asked)])
+    assert min(right.values()) >= right[1] - 0.05 and right[1] > 0.8
 
 
 def test_whole_piece_and_excerpt_agree_on_the_place(shipped):
