@@ -992,7 +992,7 @@ def record(
 ) -> None:
     "Write what a run measured, with parameters, data, library versions, date and machine: its cores, and the GPU if networks were trained on one."
     versions = {}
-    for package in ("composer_classify", "numpy", "pandas", "symusic", "scikit-learn", "keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "onnxruntime"):
+    for package in ("composer_classify", "numpy", "pandas", "scikit-learn", "keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "onnxruntime"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -46,12 +46,13 @@ PEDAL_DTYPE = np.dtype([("track", "u2"), ("onset_sec", "f8"), ("offset_sec", "f8
 # %% ../nbs/00_midi.ipynb #00-008
 _NO_EVENTS = dict(  # what MIDI takes for granted
     tempos=np.array([(0, 0, 120)], TEMPO_DTYPE), time_signatures=np.empty(0, TIME_SIGNATURE_DTYPE),
-    key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE), pedals=np.empty(0, PEDAL_DTYPE), ticks_per_beat=480, repairs=(), lost="")
+    key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE), pedals=np.empty(0, PEDAL_DTYPE),
+    ticks_per_beat=480, repairs=(), lost="")
 GHOST = 1e-4  # seconds: of a note that overlaps a stretch by less, nothing is heard in it (times are sums of floats)
 
 
 class NoteArray(np.ndarray):
-    "The notes of a piece, shape `(n,)` of `NOTE_DTYPE`, sorted by onset then pitch, with what holds for the piece as attributes."
+    "The notes of a piece, shape `(n,)` of `NOTE_DTYPE`, by onset then pitch, with what holds for the piece as attributes."
     tempos: np.ndarray           # `TEMPO_DTYPE`, the first at 0
     time_signatures: np.ndarray  # `TIME_SIGNATURE_DTYPE`
     key_signatures: np.ndarray   # `KEY_SIGNATURE_DTYPE`
@@ -90,14 +91,14 @@ class NoteArray(np.ndarray):
         start: float,            # Seconds
         duration: float = None,  # Seconds; to the end if not given
     ) -> NoteArray:
-        """What sounds in a stretch of time, cut to it and moved so that it begins at 0: notes, pedals, tempo, signatures.
+        """What sounds in a stretch of time, cut to it and moved to begin at 0: notes, pedals, tempo, signatures.
         A note that overlaps it by less than `GHOST` is left out. Raises `ValueError` for a negative duration."""
         if duration is not None and duration < 0:
             raise ValueError(f"the duration must not be negative, and is {duration}")
         end = np.inf if duration is None else start + duration
         onset, offset = self["onset_sec"], self["onset_sec"] + self["duration_sec"]
         overlap = np.minimum(offset, end) - np.maximum(onset, start)
-        inside = (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)  # a note that short is heard where it is whole
+        inside = (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)  # shorter notes where they are whole
         part, first_beat, last_beat = self[inside].copy(), self.beat_at(start), self.beat_at(end)
         offset_beat = np.minimum(part["onset_beat"] + part["duration_beat"], last_beat)
         part["onset_beat"] = np.maximum(part["onset_beat"] - first_beat, 0)
@@ -197,8 +198,10 @@ def _is_chunk(data: bytes, at: int) -> bool:
 
 
 def _track_end(data: bytes, begin: int, claimed: int) -> int:
-    "Where a track ends: where it claims to, if a chunk, the end of the file or of the track confirms it; else before the next."
-    if claimed <= len(data) and (claimed == len(data) or _is_chunk(data, claimed) or data[begin:claimed].endswith(_END_OF_TRACK)):
+    "Where a track ends: where it claims to if a chunk, or the end of the file or track, confirms it; else before the next."
+    if claimed == len(data) or _is_chunk(data, claimed):
+        return claimed
+    if claimed < len(data) and data[begin:claimed].endswith(_END_OF_TRACK):
         return claimed
     following = data.find(b"MTrk", begin)
     return len(data) if following < 0 else following
@@ -301,8 +304,8 @@ _workspace = _Workspace()
 
 
 def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where an event would end that begins at each byte, and where its status byte stands, both in `space`; the end of the data where
-    none can begin. `single` says that running status stands for messages with one data byte, not two."""
+    """Where an event would end that begins at each byte, and where its status byte stands, both in `space`; the end of
+    the data where none can begin. `single` says that running status stands for messages with one data byte, not two."""
     size, status, end = space
     n = len(octets) - len(_PADDING)
     high = octets >= 0x80
@@ -359,14 +362,16 @@ def _starts(stream: _Stream, both: bool) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/00_midi.ipynb #00-018b
 def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
-    """All events at once; `None` if anything is out of the ordinary or the events do not fill each track to its last byte.
+    """All events at once; `None` if anything is out of the ordinary, or events do not fill each track to its last byte.
     `both` allows running status for messages with one data byte too, which takes twice as long."""
     octets, (at, following) = stream.octets, _starts(stream, both)
     delta, place = _numbers(octets, at)
     status = octets.take(place)
     ends = np.flatnonzero(status == _META)
     ends = ends[octets[place[ends] + 1] == 0x2F]
-    if len(ends) != len(stream.end) or not len(ends) or ends[-1] != len(at) - 1 or (place[ends] + 3 != stream.end).any():
+    if len(ends) != len(stream.end) or not len(ends) or ends[-1] != len(at) - 1:
+        return None
+    if (place[ends] + 3 != stream.end).any():
         return None
     size = np.diff(ends, prepend=-1)  # events of each track
     explicit = status >= 0x80
@@ -386,7 +391,8 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     pair = message & (status >> 5 != 0b110)  # program and channel pressure have one data byte
     first *= message
     second *= pair
-    if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place, following, np.flatnonzero(status == _SYSEX)):
+    sysex = np.flatnonzero(status == _SYSEX)
+    if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place[sysex], following[sysex]):
         return None
     total = np.cumsum(delta)
     begin = np.append(0, total[ends[:-1]])
@@ -394,12 +400,12 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     return _Events(total - np.repeat(begin, size), status, first, second, track, place, total[ends] - begin)
 
 
-def _is_plain_sysex(octets: np.ndarray, place: np.ndarray, end: np.ndarray, rows: np.ndarray) -> bool:
-    "Whether the messages in some rows hold 7-bit data and at most an F7 at the end: where they do not, their length may be wrong."
-    if not len(rows):
+def _is_plain_sysex(octets: np.ndarray, place: np.ndarray, end: np.ndarray) -> bool:
+    "Whether messages hold 7-bit data and at most an F7 at the end: where they do not, their length may be wrong."
+    if not len(place):
         return True
-    high, end = np.append(0, np.cumsum(octets >= 0x80)), end[rows]
-    _, data = _numbers(octets, place[rows] + 1)
+    high = np.append(0, np.cumsum(octets >= 0x80))
+    _, data = _numbers(octets, place + 1)
     return not (high[end] - high[data] - ((octets[end - 1] == _ESCAPE) & (end > data))).any()
 
 # %% ../nbs/00_midi.ipynb #00-018c
@@ -414,7 +420,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _behind(data: bytes, status: int, place: int) -> int:
-    "Where an event ends that is not a message of a channel and has its status byte at a place; -1 if there is no such event."
+    "Where an event ends that is no message of a channel and has its status byte at a place; -1 if there is none."
     if status >= 0xF8 and status != _META or status == 0xF6:
         return place + 1  # clock and the like: nothing follows
     if status in (0xF1, 0xF2, 0xF3):
@@ -423,7 +429,8 @@ def _behind(data: bytes, status: int, place: int) -> int:
         return -1
     length, begin = _number(data, place + 1 + (status == _META))
     end, close = begin + length, data.find(_ESCAPE, place)
-    if status == _SYSEX and not data[begin:end].removesuffix(b"\xf7").isascii() and data[place + 1:close].isascii():
+    is_plain = data[begin:end].removesuffix(b"\xf7").isascii()
+    if status == _SYSEX and not is_plain and data[place + 1:close].isascii():
         return close + 1  # written without a length, as it would go through a cable
     return end
 
@@ -443,9 +450,9 @@ class _Walk:
         self.stream, self.rows, self.repairs, self.losses, ends = stream, array("q"), Counter(), [], []
         for track in range(len(stream.begin)):
             ends.append(self._read(track))
-        tick, *small, place = np.array(self.rows).reshape(-1, 6).T
-        status, first, second, track = (column.astype(kind) for column, kind in zip(small, (np.uint8,) * 3 + (np.int32,)))
-        self.events = _Events(tick, status, first, second, track, place, np.array(ends, np.int64))
+        tick, status, first, second, track, place = np.array(self.rows).reshape(-1, 6).T
+        messages = (column.astype(np.uint8) for column in (status, first, second))
+        self.events = _Events(tick, *messages, track.astype(np.int32), place, np.array(ends, np.int64))
         stream.repairs += [f"{_some(n, what)} {rest}" for (what, rest), n in self.repairs.items()]
 
     def _read(self, track: int) -> int:
@@ -483,9 +490,11 @@ class _Walk:
             self.repairs["message", "with a value out of range clipped"] += 1
         self.rows.extend((tick, status, min(content[0], 127), min(content[-1], 127) * (len(content) > 1), track, place))
 
-    def _close(self, track: int, at: int, tick: int, closed: tuple[int, int, int] | None, is_last: bool, is_short: bool) -> int:
-        """Say how a track ended: with its end-of-track event last or not, with an event that runs past its end or not. Drop what stands
-        behind its end and makes no sense. Returns the tick of its end."""
+    def _close(
+        self, track: int, at: int, tick: int, closed: tuple[int, int, int] | None, is_last: bool, is_short: bool,
+    ) -> int:
+        """Say how a track ended: with its end-of-track event last or not, with an event that runs past its end or not.
+        Drop what stands behind its end and makes no sense. Returns the tick of its end."""
         end, whole = self.stream.end[track], self.stream.whole[track]
         if at == end and (is_last or whole):
             if closed is None:
@@ -497,7 +506,8 @@ class _Walk:
             self.repairs["byte", "behind the end of a track ignored"] += end - closed[0]
             del self.rows[closed[2]:]
             return closed[1]
-        self.losses.append(_Loss(track, tick, cut=(is_short or at == end) and end == len(self.stream.data) - len(_PADDING)))
+        is_at_the_end = end == len(self.stream.data) - len(_PADDING)
+        self.losses.append(_Loss(track, tick, cut=is_at_the_end and (is_short or at == end)))
         return tick
 
     def _strikes(self, row: int) -> bool:
@@ -578,8 +588,8 @@ def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/00_midi.ipynb #00-020b
 def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
-    """Track, channel and program of some messages, as one number each, int64. The program is the last one set on the channel
-    in the same track, or else in another one."""
+    """Track, channel and program of some messages, as one number each, int64. The program is the last one set on the
+    channel in the same track, or else in another one."""
     own, changes = events.channel(rows), np.flatnonzero(events.kind == 12)
     if not len(changes):
         return own << 7
@@ -595,12 +605,12 @@ def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
 
 
 def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The different parts, in order, and for each note which of them it belongs to. Quick where those of a part lie together."
+    "The different parts, in order, and which of them each note belongs to. Quick where those of a part lie together."
     begin = np.flatnonzero(part[1:] != part[:-1]) + 1
     runs = part.take(np.append(0, begin)[:len(part)]).tolist()
     parts = sorted(set(runs))
     number = {part: n for n, part in enumerate(parts)}
-    lengths = np.diff(begin, prepend=0, append=len(part))
+    lengths = np.diff(np.concatenate([[0], begin, [len(part)]]))
     return np.array(parts, np.int64), np.repeat(np.array([number[run] for run in runs], np.int64), lengths[:len(runs)])
 
 # %% ../nbs/00_midi.ipynb #00-022
@@ -636,7 +646,8 @@ class _Metas:
 
 
 def _smpte(division: int, name: str) -> tuple[int, float]:
-    "Ticks and microseconds of a beat that lasts a second. An SMPTE division is minus the frames a second, then the ticks a frame."
+    """Ticks and microseconds of a beat that lasts a second. The first byte of an SMPTE division is minus the frames a
+    second, the second one the ticks a frame."""
     frames, ticks = 256 - (division >> 8 & 0xFF), division & 0xFF
     if frames not in (24, 25, 29, 30) or ticks == 0:
         raise MidiLoadError(name, f"has an SMPTE time division that does not exist ({frames} frames of {ticks} ticks)")
@@ -707,17 +718,24 @@ def _signatures(stream: _Stream, events: _Events, metas: _Metas, time: _Clock) -
     found = {}
     for name, kind, size, dtype in (("time", 0x58, 4, TIME_SIGNATURE_DTYPE), ("key", 0x59, 2, KEY_SIGNATURE_DTYPE)):
         rows, content = metas.of(kind, size)
-        first, second = content[:, 0].astype(np.int64), content[:, 1].astype(np.int64)
-        if kind == 0x58:
-            exists, values = (first > 0) & (second < 8), (first, 1 << np.minimum(second, 7))
-        else:
-            first = (first ^ 128) - 128  # with its sign
-            exists, values = (abs(first) <= 7) & (second < 2), (first, second)
-        if not exists.all():
-            stream.repairs.append(f"{_some((~exists).sum(), f'{name} signature')} that do not exist dropped")
-        tick = events.tick[rows]
-        found[f"{name}_signatures"] = _table(dtype, time(tick), tick / time.beat, *values)[exists]
+        values = [_meter(*each) if kind == 0x58 else _key(*each) for each in content[:, :2].tolist()]
+        tick = events.tick.take(rows)
+        table = [row for row in zip(time(tick), tick / time.beat, values) if row[2]]
+        if len(table) < len(values):
+            stream.repairs.append(f"{_some(len(values) - len(table), f'{name} signature')} that do not exist dropped")
+        found[f"{name}_signatures"] = np.array([(second, beat, *value) for second, beat, value in table], dtype)
     return found
+
+
+def _meter(beats: int, power: int) -> tuple[int, int] | None:
+    "A time signature, `None` if there is no such."
+    return (beats, 1 << power) if beats and power < 8 else None
+
+
+def _key(sharps: int, mode: int) -> tuple[int, bool] | None:
+    "A key signature, `None` if there is no such. Flats are counted down from 256."
+    fifths = sharps - 256 * (sharps > 127)
+    return (fifths, mode == 1) if abs(fifths) <= 7 and mode < 2 else None
 
 # %% ../nbs/00_midi.ipynb #00-024
 def _lost(stream: _Stream, losses: list[_Loss], seconds: np.ndarray) -> str:
@@ -755,7 +773,7 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
     parts, track = _number_parts(part)
     if len(parts) > 2**16:
         raise MidiLoadError(name, f"holds {len(parts):,} parts, more than the limit of {2**16:,}")
-    code = (events.tick.take(row) << 7 | events.first.take(row)) << 23  # by onset, then pitch; 2**23 events are more than fit
+    code = (events.tick.take(row) << 7 | events.first.take(row)) << 23  # by onset, then pitch; no file has 2**23 notes
     order = np.sort(code | np.arange(len(row))) & 2**23 - 1
     row, end, part, track = (column.take(order) for column in (row, end, part, track))
     onset = events.tick.take(row)
@@ -765,13 +783,16 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
         events.first.take(row), events.second.take(row), part & 127, track, part >> 7 & 15 == 9)
     tempos = _table(TEMPO_DTYPE, time.seconds, time.ticks / time.beat, 60 / (time.seconds_a_tick * time.beat))
     signatures, pedals = _signatures(stream, events, metas, time), _pedals(events, parts, time)
-    lost = _lost(stream, losses, time(np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses])))
+    at = np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses], np.int64)
+    lost = _lost(stream, losses, time(at))
     if lost:
         stream.repairs.insert(0, lost)
     elif stream.wrong:
-        stream.repairs.append(f"{_some(stream.wrong, 'track')} with a wrong length read up to the next track or the end")
-    repairs = tuple(stream.repairs)
-    return NoteArray(notes, tempos=tempos, pedals=pedals, ticks_per_beat=time.beat, repairs=repairs, lost=lost, **signatures)
+        tracks = _some(stream.wrong, "track")
+        stream.repairs.append(f"{tracks} with a wrong length read up to the next track or the end")
+    return NoteArray(
+        notes, tempos=tempos, pedals=pedals, ticks_per_beat=time.beat, repairs=tuple(stream.repairs), lost=lost,
+        **signatures)
 
 # %% ../nbs/00_midi.ipynb #00-026
 def _read(path: Path, limits: Limits) -> bytes:
@@ -784,7 +805,8 @@ def _read(path: Path, limits: Limits) -> bytes:
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
     except OSError as error:
-        raise MidiLoadError(str(path), f"cannot be opened ({error.strerror or 'the system does not say why'})") from error
+        reason = error.strerror or "the system does not say why"
+        raise MidiLoadError(str(path), f"cannot be opened ({reason})") from error
     except ValueError as error:
         if isinstance(error, MidiLoadError):
             raise
@@ -823,14 +845,15 @@ def load_midi(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
     name: str = None,                   # What to call it in messages; the path if not given
     limits: Limits = Limits(),          # Bounds beyond which a file is refused
-    incomplete: bool = False,           # Return what can be read of a file that is cut off or damaged; see `NoteArray.lost`
+    incomplete: bool = False,           # Return what is there of a file that is cut off or damaged; see `NoteArray.lost`
 ) -> NoteArray:
-    "Read one MIDI file: notes, tempo, key and time signatures. Raises `MidiLoadError` if it cannot be read, or only in part."
+    "Read one MIDI file: notes, tempo, key and time signatures. Raises `MidiLoadError` if it, or a part, cannot be read."
     stream, name = _open(source, name, limits)
     events, losses = _read_regular(stream), []
     if events is None:
         if len(stream.data) > limits.max_irregular:
-            raise MidiLoadError(name, f"is irregular, and larger than the limit of {limits.max_irregular:,} bytes for such a file")
+            limit = f"{limits.max_irregular:,} bytes"
+            raise MidiLoadError(name, f"is irregular, and larger than the limit of {limit} for such a file")
         walk = _Walk(stream)
         events, losses = walk.events, walk.losses
     notes = _notes(stream, events, losses, name, limits)
@@ -858,7 +881,8 @@ def read_mido(
         raise MidiLoadError(name, "holds messages that mido cannot read") from error
 
 
-_BAD_KEY = re.compile(rb"\xff\x59\x02(?:[\x08-\xf8].|.[^\x00\x01])", re.DOTALL)  # more than 7 sharps or flats, or neither major nor minor
+# Key signatures of more than 7 sharps or flats, or neither major nor minor
+_BAD_KEY = re.compile(rb"\xff\x59\x02(?:[\x08-\xf8].|.[^\x00\x01])", re.DOTALL)
 
 
 def keep_messages(track: list, wanted: Callable[[object], bool]) -> list:

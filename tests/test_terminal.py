@@ -312,7 +312,7 @@ def their_python() -> str:
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info[1]}"):
         try:
             subprocess.run(
-                [python, "-c", "import symusic"],
+                [python, "-c", "import numpy"],
                 user=NOBODY,
                 group=NOBODY,
                 check=True,
