@@ -336,8 +336,8 @@ def _both(octets: np.ndarray, space: np.ndarray) -> np.ndarray:
     return ends.ravel()
 
 
-def _starts(stream: _Stream, both: bool) -> tuple[np.ndarray, np.ndarray]:
-    "Where each event of a regular stream begins and ends, int64 of shape `(n,)` each."
+def _starts(stream: _Stream, both: bool) -> np.ndarray:
+    "Where each event of a regular stream begins, int64."
     octets = stream.octets
     doublings = 5 if len(octets) <= _LARGE else 3  # 32 or 8 events in one step
     space = _workspace.take(doublings + 1, len(octets) << both)
@@ -358,33 +358,29 @@ def _starts(stream: _Stream, both: bool) -> tuple[np.ndarray, np.ndarray]:
         at = pairs.ravel()
     stop = np.repeat(np.array(stream.end, np.int64) << both, np.array(counts, np.int64) << doublings)
     at = at.take(np.flatnonzero(at < stop))
-    return at >> both, space[0].take(at) >> both
+    return at >> 1 if both else at
 
 # %% ../nbs/00_midi.ipynb #00-018b
 def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     """All events at once; `None` if anything is out of the ordinary, or events do not fill each track to its last byte.
     `both` allows running status for messages with one data byte too, which takes twice as long."""
-    octets, (at, following) = stream.octets, _starts(stream, both)
+    octets, at = stream.octets, _starts(stream, both)
     delta, place = _numbers(octets, at)
     status = octets.take(place)
+    explicit = status >= 0x80
+    running = np.flatnonzero(~explicit)
+    if len(running):
+        source = np.maximum.accumulate(np.where(explicit & (status < _SYSEX), np.arange(len(status)), -1)).take(running)
+        status[running] = status[source]
+        if not both and (_SIZE[status[running]] == 2).any():
+            return _read_regular(stream, both=True) if len(octets) <= _LARGE else None
     ends = np.flatnonzero(status == _META)
     ends = ends[octets[place[ends] + 1] == 0x2F]
     if len(ends) != len(stream.end) or not len(ends) or ends[-1] != len(at) - 1:
         return None
-    if (place[ends] + 3 != stream.end).any():
-        return None
     size = np.diff(ends, prepend=-1)  # events of each track
-    explicit = status >= 0x80
-    if not explicit.all():
-        row = np.arange(len(status))
-        source = np.maximum.accumulate(np.where(explicit & (status < _SYSEX), row, -1))
-        running = np.flatnonzero(~explicit)
-        source, begin = source[running], np.repeat(ends - size + 1, size)[running]
-        if (source < begin).any():
-            return None
-        status[running] = status[source]
-        if not both and (_SIZE[status[running]] == 2).any():
-            return _read_regular(stream, both=True) if len(octets) <= _LARGE else None
+    if (place[ends] + 3 != stream.end).any() or len(running) and (source < np.repeat(ends - size + 1, size)[running]).any():
+        return None
     data = place + explicit
     first, second = octets.take(data), octets.take(data + 1)
     message = status < _SYSEX
@@ -392,7 +388,7 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     first *= message
     second *= pair
     sysex = np.flatnonzero(status == _SYSEX)
-    if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place[sysex], following[sysex]):
+    if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place[sysex], at[sysex + 1]):
         return None
     total = np.cumsum(delta)
     begin = np.append(0, total[ends[:-1]])
