@@ -19,6 +19,7 @@ import numpy as np
 
 from .all_composers import KernelClassifier, _overlaps, as_probabilities, mixed, pool
 from .evaluation import mean_over_files
+from .midi import sounds_within
 from .preprocessing import N_BINS, _over_files, describe_piece, step_windows
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def excerpt(
     seconds = seconds or np.exp(rng.uniform(np.log(6), np.log(40)))
     begin = rng.uniform(0, max(notes["onset_sec"].max(initial=0) - seconds, 0))
     onset, end = notes["onset_sec"], notes["onset_sec"] + notes["duration_sec"]
-    inside = (onset < begin + seconds) & (end > begin)
+    inside = sounds_within(onset, end, begin, begin + seconds)
     if (inside & ~notes["is_drum"]).sum() < 4:
         return notes
     heard, beat_at = notes[inside].copy(), _beat_at(notes)

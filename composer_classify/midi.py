@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'GHOST', 'CHANNELS',
-           'ROUNDING', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi', 'read_mido', 'keep_messages',
-           'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
+           'ROUNDING', 'sounds_within', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi', 'read_mido',
+           'keep_messages', 'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
 
 # %% ../nbs/00_midi.ipynb #00-006
 NOTE_DTYPE = np.dtype([
@@ -49,6 +49,12 @@ _NO_EVENTS = dict(  # what MIDI takes for granted
     key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE), pedals=np.empty(0, PEDAL_DTYPE),
     ticks_per_beat=480, repairs=(), lost="")
 GHOST = 1e-4  # seconds: of a note that overlaps a stretch by less, nothing is heard in it (times are sums of floats)
+
+
+def sounds_within(onset: np.ndarray, offset: np.ndarray, start: float, end: float) -> np.ndarray:
+    "Which notes are heard in a stretch of time, bool: those that overlap it by `GHOST` or more, and shorter ones in full."
+    overlap = np.minimum(offset, end) - np.maximum(onset, start)
+    return (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)
 
 
 class NoteArray(np.ndarray):
@@ -97,8 +103,7 @@ class NoteArray(np.ndarray):
             raise ValueError(f"the duration must not be negative, and is {duration}")
         end = np.inf if duration is None else start + duration
         onset, offset = self["onset_sec"], self["onset_sec"] + self["duration_sec"]
-        overlap = np.minimum(offset, end) - np.maximum(onset, start)
-        inside = (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)  # shorter notes where they are whole
+        inside = sounds_within(onset, offset, start, end)
         part, first_beat, last_beat = self[inside].copy(), self.beat_at(start), self.beat_at(end)
         offset_beat = np.minimum(part["onset_beat"] + part["duration_beat"], last_beat)
         part["onset_beat"] = np.maximum(part["onset_beat"] - first_beat, 0)

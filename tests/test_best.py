@@ -89,6 +89,21 @@ def test_who_typed_the_file_plays_no_part(sample, tmp_path):
     assert [r["probability"] for r in before.ranking] == pytest.approx([r["probability"] for r in after.ranking], abs=2e-3)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_excerpt_holds_no_ghosts(seed):
+    "Notes end to end, and an excerpt that begins and ends between two of them, but for the last digits of its numbers."
+    notes = np.zeros(60, NOTE_DTYPE)
+    notes["onset_sec"], notes["duration_sec"], notes["onset_beat"], notes["duration_beat"] = np.arange(60) / 10, 0.1, np.arange(60), 1
+
+    class Edge:
+        "Chance that always falls on an edge."
+        def uniform(self, low, high):
+            return (10 + seed) / 10 + 1e-9
+
+    part = excerpt(notes, Edge(), 2.0 - 2e-9)
+    assert part["duration_sec"].min() > 1e-4 and len(part) == 20
+
+
 def test_a_performance_is_out_of_time_and_an_excerpt_is_short(prelude):
     notes, rng = load_midi(prelude), np.random.default_rng(0)
     played = perform(notes, rng, beats=True)
