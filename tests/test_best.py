@@ -194,6 +194,13 @@ def test_answers_are_calibrated_by_other_folds(doubtful_folds):
     assert folds["calibration"] == pytest.approx(line(np.arange(len(truth))))
 
 
+def test_a_view_is_asked_about_by_other_chances_than_it_was_learned_from(small):
+    found = best.cross_validate(small, folds=2, asked=dict(again=perform))
+    assert np.array_equal(found["taught"][1].features, describe_files(small, perform).features)
+    assert np.array_equal(found["pieces"]["again"].features, describe_files(small, perform, seed=1).features)
+    assert not np.array_equal(found["pieces"]["again"].features, found["taught"][1].features)
+
+
 def test_nineteen_of_twenty_right_answers_are_known(doubtful_folds):
     folds, answers = doubtful_folds, doubtful_folds["probabilities"]["typed"]
     sure = answers.max(axis=1)[answers.argmax(axis=1) == folds["truth"]]
