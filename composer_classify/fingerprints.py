@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,16 +64,8 @@ class Fingerprints:
     note: np.ndarray    # Which of all notes of the voices is the first, of shape `(n,)`
     figure: np.ndarray  # Kind of the neighbours that follow the first note: equal where the music repeats itself
     n_notes: int        # How many begin one
-
-    @cached_property
-    def n_figures(self) -> int:
-        "How many different figures there are."
-        return _different(self.figure)
-
-    @cached_property
-    def n_half_seconds(self) -> int:
-        "In how many half seconds one begins."
-        return _different(_half_seconds(self.second))
+    n_figures: int      # How many different ones
+    n_half_seconds: int  # In how many half seconds one begins
 
 
 def _different(values: np.ndarray) -> int:
@@ -126,7 +117,8 @@ def fingerprints(
     _, once = np.unique(note * KINDS + kind, return_index=True)
     kind, second, pitch, note, figure = (each[once] for each in (kind, second, pitch, note, figure))
     _, row, which = np.unique(note, return_index=True, return_inverse=True)
-    return Fingerprints(kind, second, pitch, note, figure[row][which], len(row))
+    n_figures, n_half_seconds = _different(figure[row]), _different(_half_seconds(second))
+    return Fingerprints(kind, second, pitch, note, figure[row][which], len(row), n_figures, n_half_seconds)
 
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013
@@ -218,9 +210,9 @@ def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
     return order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
-SPEEDS = np.geomspace(0.47, 2.13, 89)  # of what was heard, compared with the piece: half to double, and a little more
+SPEEDS = np.geomspace(0.4, 2.5, 105)  # of what was heard, compared with the piece: half to double, and a little more
 TOGETHER = 0.15   # seconds by which votes for the same beginning may differ
-CANDIDATES = (60, 25)  # stretches: with most votes, rare ones counting more, and of these with votes of most notes
+CANDIDATES = (90, 30)  # stretches: with most votes, rare ones counting more, and of these with votes of most notes
 _MOST = 300_000   # votes that are counted; the rarest fingerprints vote first
 
 
@@ -269,7 +261,7 @@ def find(
     transposed = (index.places[place] % 16 - heard.pitch[which]) % 12
     kind = heard.kind[which]
     rarity = 1 / np.sqrt(index.first[kind + 1] - index.first[kind])
-    width = max(SPEEDS[-1] * float(np.ptp(heard.second)), 4)
+    width = max(2 * float(np.ptp(heard.second)), 4)
     stretches = _stretches(second, transposed, rarity, heard.note[which], width)
     return _best(index, [_align(index, heard, which[votes], second[votes]) for votes in stretches])
 
