@@ -46,9 +46,9 @@ MUTATIONS = [
     Mutation("collection", "if stat.S_ISLNK(info.external_attr >> 16):", "if False:", "test_collection.py -k links"),
     Mutation("collection", ' or ".." in name.split("/"):', ":", "test_collection.py -k lead_out"),
     Mutation("collection", "budget[0] -= 0 if member.refused else info.file_size", "budget[0] -= 0", "test_collection.py -k bomb"),
-    Mutation("collection", "if (piece := dest / path).resolve().is_relative_to(dest.resolve()):", "if piece := dest / path:", "test_collection.py -k elsewhere"),
+    Mutation("collection", "if (piece := dest / _on_disk(path)).resolve().is_relative_to(dest.resolve()):", "if piece := dest / _on_disk(path):", "test_collection.py -k elsewhere"),
     # a corpus is whole and says what it holds
-    Mutation("collection", 'partial = path.with_name(f"{path.name}.{os.getpid()}.partial")', "partial = path", "test_collection.py -k all_at_once"),
+    Mutation("system", 'partial = path.with_name(f"{path.name}.{os.getpid()}.partial")', "partial = path", "test_collection.py -k all_at_once"),
     Mutation("collection", "elif _sha256(path.read_bytes()) != row.sha256:", "elif False:", "test_collection.py -k missing_and_changed"),
     Mutation("collection", "if AUGMENTED in content:", "if False:", "test_collection.py -k augmented"),
     Mutation("collection", 'if not corpus.manifest.attrs.get("recipe", "").startswith(f"{LAYOUT}/"):', "if False:", "test_evaluation.py -k layout"),
