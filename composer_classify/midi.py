@@ -233,6 +233,8 @@ def _split(data: bytes, name: str) -> _Stream:
             stream.begin.append(begin)
             stream.end.append(at)
             stream.whole.append(claimed <= len(data))
+        elif len(stream.begin) >= announced > 0:
+            break  # what follows may be left over from another file
         elif (following := claimed if _is_chunk(data, at) else data.find(b"MTrk", at)) >= 0:
             at = following
         else:
