@@ -71,6 +71,17 @@ MUTATIONS = [
     Mutation("optimization", "cv=GroupKFold(inner)", "cv=inner", "test_optimization.py -k no_trial"),
     # model files
     Mutation("best", "if _checksum(text, arrays) != checksum:", "if False:", "test_best.py -k 'fit or sentence'"),
+    # reading
+    Mutation("midi", "if len(data) > limits.max_bytes:", "if False:", "test_midi.py -k 'limit and not zip'"),
+    Mutation("midi", "    if (place[ends] + 3 != stream.end).any() or ", "    if ", "test_midi.py -k prefix_of_a_file"),
+    Mutation("midi", "(events.first > 122)", "(events.first > 127)", "test_reading.py -k all_notes_off"),
+    Mutation("midi", "        elif owed:\n            owed -= 1\n", "", "test_reading.py -k two_voices"),
+    Mutation("midi", "if notes.lost and not (incomplete and len(notes)):", "if False:", "test_midi.py -k 'cut_between or sentence'"),
+    Mutation("midi", "last = np.append(ticks[1:] != ticks[:-1], True)", "last = np.append(True, ticks[1:] != ticks[:-1])", "test_fuzz.py -k mido_plays"),
+    # identification, the page, the command line
+    Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k 'pattern or unknown'"),
+    Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k many"),
+    Mutation("cli", "return int(any(answer.error for answer in answers))", "return 0", "test_cli.py -k bad_file"),
 ]
 
 
