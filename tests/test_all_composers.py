@@ -225,6 +225,7 @@ def test_confusions_are_ranked_by_the_part_of_the_files():
 # ---------------------------------------------------------------- the real collection
 
 
+@pytest.mark.slow
 def test_the_floor_on_the_real_collection(real_corpus):
     "Composers with ten works or more, whole works, likeness alone: what the page claims, with some room below."
     n_works = works_by_composer(real_corpus)

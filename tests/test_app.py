@@ -575,10 +575,10 @@ def test_repairs_are_told(client):
     assert ask(client, whole).json()["repairs"] == []
     for params in ({}, dict(start=5, duration=10)):
         repairs = ask(client, whole + b"more", **params).json()["repairs"]
-        assert repairs == ["4 bytes behind the last track were ignored"]
+        assert repairs == ["4 bytes behind the last track ignored"]
     event = dict(name="a.mid", content=base64.b64encode(whole + b"more").decode())
     said = page_asks(client, "repairs", event=event)
-    assert "Read after repairs: 4 bytes behind the last track were ignored." in said
+    assert "Read after repairs: 4 bytes behind the last track ignored." in said
 
 
 def test_a_question_that_takes_too_long_is_ended(monkeypatch):

@@ -471,6 +471,7 @@ def test_a_folder_on_the_command_line(tmp_path):
 # ---------------------------------------------------------------- the real collection
 
 
+@pytest.mark.slow
 def test_the_floors_on_the_real_collection(real_corpus):
     "Four composers, whole works: as typed, played without a beat, typed by another; with some room below what the page claims."
     four = real_corpus.select(["Bach", "Beethoven", "Chopin", "Mozart"])

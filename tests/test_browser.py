@@ -158,7 +158,7 @@ def test_any_name_is_shown_as_it_is(page):
 def test_a_repaired_file_is_answered_and_says_so(page, tmp_path):
     (tmp_path / "long.mid").write_bytes((SAMPLES / "mozart_k545.mid").read_bytes() + b"more")
     upload(page, tmp_path / "long.mid")
-    assert "Read after repairs: 4 bytes behind the last track were ignored." in headline(page, "K545")
+    assert "Read after repairs: 4 bytes behind the last track ignored." in headline(page, "K545")
 
 
 def test_nothing_stays_in_the_browser_but_a_cookie_that_no_script_sees(page, server):

@@ -459,6 +459,7 @@ def assert_same_run(one: dict, other: dict):
     assert all(np.array_equal(a, b) for x, y in zip(one["models"], other["models"]) for a, b in zip(x.get_weights(), y.get_weights()))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(small, parts, tmp_path, trainings):
     "And in another process the same folds have the same names."
     code = """
@@ -756,6 +757,7 @@ def run(cache: Path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=600, env=env)
 
 
+@pytest.mark.slow
 def test_train_writes_a_model(small, tmp_path):
     done = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / "m.keras")
     assert done.returncode == 0, done.stderr

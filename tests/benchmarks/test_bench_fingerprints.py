@@ -8,6 +8,8 @@ import pytest
 from composer_classify.fingerprints import Index, find, make_index, outer_voices, overhear
 from composer_classify.recognition import PIECES
 
+pytestmark = pytest.mark.slow  # they measure; whether it works is tested elsewhere
+
 pytestmark = pytest.mark.benchmark(group="ten seconds")
 N = 30
 

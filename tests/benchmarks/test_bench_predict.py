@@ -11,6 +11,8 @@ import pytest
 
 from composer_classify.recognition import predict_files
 
+pytestmark = pytest.mark.slow  # they measure; whether it works is tested elsewhere
+
 
 @pytest.fixture(scope="module")
 def paths(contents, tmp_path_factory) -> list[str]:
