@@ -282,7 +282,7 @@ _LARGE = 2**20           # bytes of a file that is read in longer time, so as no
 
 
 def _numbers(octets: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Numbers of variable length, and where they end; one of more than four bytes ends with the data. int64 like `at`."
+    "Numbers of variable length, and where they end; one of more than four bytes ends with the stream. int64 like `at`."
     byte, end = octets.take(at), at + 1
     more, value = _where(byte >= 0x80), byte.astype(np.int64)
     value &= 0x7F
@@ -293,7 +293,7 @@ def _numbers(octets: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray
         value[more] = value.take(more) << 7 | byte & 0x7F
         end[more] += 1
         more = more[byte >= 0x80]
-    end[more] = len(octets) - 1
+    end[more] = len(octets) - len(_PADDING)
     return value, end
 
 
@@ -378,6 +378,8 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     `both` allows running status for messages with one data byte too, which takes twice as long."""
     octets, at = stream.octets, _starts(stream, both)
     delta, place = _numbers(octets, at)
+    if (place == len(octets) - len(_PADDING)).any():
+        return None
     status = octets.take(place)
     explicit = status >= 0x80
     running = _where(~explicit)
@@ -421,13 +423,13 @@ def _is_plain_sysex(octets: np.ndarray, place: np.ndarray, end: np.ndarray) -> b
 
 # %% ../nbs/00_midi.ipynb #00-018c
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    "A number of variable length, and where it ends; one of more than four bytes ends with the data."
+    "A number of variable length, and where it ends; one of more than four bytes ends with the stream."
     value = 0
     for place in range(at, at + 4):
         value = value << 7 | data[place] & 0x7F
         if data[place] < 0x80:
             return value, place + 1
-    return value, len(data)
+    return value, len(data) - len(_PADDING)
 
 
 def _behind(data: bytes, status: int, place: int) -> int:
