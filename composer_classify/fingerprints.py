@@ -212,7 +212,7 @@ def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
 SPEEDS = np.geomspace(0.4, 2.5, 105)  # of what was heard, compared with the piece: half to double, and a little more
 TOGETHER = 0.15   # seconds by which votes for the same beginning may differ
-CANDIDATES = (90, 30)  # stretches: with most votes, rare ones counting more, and of these with votes of most notes
+CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
 _MOST = 300_000   # votes that are counted; the rarest fingerprints vote first
 
 
@@ -240,7 +240,7 @@ class Match:
         return float(1 / (1 + np.exp(-(CERTAINTY[0] + np.dot(CERTAINTY[1:], self.evidence)))))
 
 
-CERTAINTY = (-12.42, 2.87, 8.26, 0.64, 2.36)  # found below
+CERTAINTY = (-12.64, 3.34, 8.09, 0.56, 2.89)  # found below
 
 
 def find(
@@ -262,7 +262,7 @@ def find(
     kind = heard.kind[which]
     rarity = 1 / np.sqrt(index.first[kind + 1] - index.first[kind])
     width = max(2 * float(np.ptp(heard.second)), 4)
-    stretches = _stretches(second, transposed, rarity, heard.note[which], width)
+    stretches = _stretches(second, transposed, rarity, heard.figure[which], width)
     return _best(index, [_align(index, heard, which[votes], second[votes]) for votes in stretches])
 
 
@@ -288,7 +288,7 @@ def _look_up(index: Index, heard: Fingerprints) -> tuple[np.ndarray, np.ndarray]
 
 
 def _stretches(
-    second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, note: np.ndarray, width: float
+    second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, figure: np.ndarray, width: float
 ) -> list[np.ndarray]:
     "The votes in each of the `CANDIDATES` stretches of two widths, in seconds, and of one transposition."
     key = (second / width).astype(np.int64) * 12 + transposed.astype(np.int64)
@@ -303,7 +303,7 @@ def _stretches(
     best = best[np.argsort(-together[best], kind="stable")]
     rows = lambda k: order[begin[k]:end[k]]
     stretches = [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
-    return sorted(stretches, key=lambda votes: -_different(note[votes]))[:CANDIDATES[1]]
+    return sorted(stretches, key=lambda votes: -_different(figure[votes]))[:CANDIDATES[1]]
 
 
 def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndarray) -> Match:

@@ -1,6 +1,4 @@
 """Music of a few notes that come again and again: tremolos, trills, ostinati, chords, scales. None of it is a piece."""
-from collections.abc import Callable
-
 import numpy as np
 
 from composer_classify.midi import NOTE_DTYPE
@@ -23,9 +21,8 @@ def trill(rng: Rng) -> list[int]:
 
 def alberti(rng: Rng) -> list[int]:
     "Low, high, middle, high of a chord."
-    low, middle, high = rng.choice(len(CHORDS)), 1, 2
-    chord = CHORDS[low]
-    return [chord[0], chord[high], chord[middle], chord[high]]
+    low, middle, high, *_ = CHORDS[rng.integers(len(CHORDS))]
+    return [low, high, middle, high]
 
 
 def ostinato(rng: Rng) -> list[int]:
@@ -45,8 +42,8 @@ def broken_chord(rng: Rng) -> list[int]:
 def scale(rng: Rng) -> list[int]:
     "A scale over one or two octaves, up and down, or up again and again."
     steps = np.array(SCALES[rng.integers(len(SCALES))])
-    up = np.append(np.concatenate([steps + 12 * octave for octave in range(int(rng.integers(1, 3)))]), 12).tolist()
-    up = sorted(set(up))
+    octaves = int(rng.integers(1, 3))
+    up = [*np.concatenate([steps + 12 * octave for octave in range(octaves)]).tolist(), 12 * octaves]
     return up + up[-2:0:-1] if rng.random() < 0.7 else up
 
 
@@ -87,9 +84,9 @@ def _second_voice(rng: Rng, notes: np.ndarray, gap: float, end: float) -> np.nda
     return _notes(notes["onset_sec"], notes["pitch"].astype(int) - int(rng.choice([3, 4, 8, 9, 12])), gap)
 
 
-def pattern(rng: Rng, figure: Callable[[Rng], list[int]] = None) -> np.ndarray:
-    "A note array of 5 to 60 s: a figure repeated in any key and at 1.5 to 14 notes a second, some in chords, some with a second voice."
-    figure = figure or FIGURES[rng.integers(len(FIGURES))]
+def pattern(rng: Rng) -> np.ndarray:
+    "Notes of 5 to 60 s: a figure again and again, in any key, 1.5 to 14 notes a second, some as chords or with a voice."
+    figure = FIGURES[rng.integers(len(FIGURES))]
     gap, end, lowest = 1 / np.exp(rng.uniform(np.log(1.5), np.log(14))), rng.uniform(5, 60), int(rng.integers(48, 73))
     notes = repeat(figure(rng), lowest, gap, end)
     if figure is repeated_note or rng.random() < 0.1:
