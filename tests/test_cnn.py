@@ -234,6 +234,7 @@ def test_a_small_rate_learns_little(small):
 # ---------------------------------------------------------------- folds side by side
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_give_what_they_give_one_after_another(small, tmp_path):
     parts = Sequences(small, length=16)
     alone = cross_validate(small, parts, build_tiny, **SHORT)

@@ -165,13 +165,13 @@ def collected(content: bytes) -> None:
         assert {p.name for p in Path(folder).iterdir()} <= {"source.zip", "corpus"}
 
 
-@fuzz(150, deadline=5000)
+@fuzz(50, deadline=5000)
 @given(archive)
 def test_random_archives(content):
     collected(content)
 
 
-@fuzz(200, deadline=5000)
+@fuzz(60, deadline=5000)
 @given(st.data())
 def test_mutated_archives(data):
     content = bytearray(make_zip([("Bach/é.mid", piece()), ("Bach/inner.zip", make_zip([("x.mid", piece(70))])), ("Chopin/y.mid", SAMPLE)]))
