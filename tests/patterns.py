@@ -85,7 +85,7 @@ def _second_voice(rng: Rng, notes: np.ndarray, gap: float, end: float) -> np.nda
 
 
 def pattern(rng: Rng) -> np.ndarray:
-    "Notes of 5 to 60 s: a figure again and again, in any key, 1.5 to 14 notes a second, some as chords or with a voice."
+    "Notes of 5 to 60 s: a figure again and again, 1.5 to 14 notes a second, some as chords or with a second voice."
     figure = FIGURES[rng.integers(len(FIGURES))]
     gap, end, lowest = 1 / np.exp(rng.uniform(np.log(1.5), np.log(14))), rng.uniform(5, 60), int(rng.integers(48, 73))
     notes = repeat(figure(rng), lowest, gap, end)
