@@ -133,17 +133,13 @@ def _spread(work: Callable, jobs: dict[int, tuple], n_jobs: int) -> Iterator[tup
     "Number and result of each job, as they come. Left early, it ends the processes."
     from joblib import Parallel, delayed
 
-    def end() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib warns of results that nobody took
-            done.close()
-
+    warnings.filterwarnings("ignore", r"(?s).*adjusting the input task", UserWarning)  # joblib, of results nobody took
     with ExitStack() as stack:
         stack.enter_context(_loky_ends_quietly())
         with _signals_held():
             tasks = (delayed(_numbered)(work, number, job) for number, job in jobs.items())
             done = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(tasks)
-            stack.callback(end)
+            stack.callback(done.close)
         yield from done
 
 
