@@ -79,8 +79,8 @@ MUTATIONS = [
     Mutation("midi", "if notes.lost and not (incomplete and len(notes)):", "if False:", "test_midi.py -k 'cut_between or sentence'"),
     Mutation("midi", "last = np.append(ticks[1:] != ticks[:-1], True)", "last = np.append(True, ticks[1:] != ticks[:-1])", "test_fuzz.py -k mido_plays"),
     # identification, the page, the command line
-    Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k 'pattern or unknown'"),
-    Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k many"),
+    Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k again_and_again"),
+    Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k more_than_may_wait"),
     Mutation("cli", "return int(any(answer.error for answer in answers))", "return 0", "test_cli.py -k bad_file"),
 ]
 
