@@ -413,7 +413,7 @@ def save_model(
     about: dict,              # `composers` in the order of the answers, `calibration`, `known_above`, `powers` if there is a network, and whatever else belongs to the model
 ) -> None:
     "Write a model."
-    from composer_classify.collection import _write
+    from composer_classify.system import atomic_write
 
     parts = dict(typed=listener.typed, played=listener.played)
     about = json.dumps(dict(about, format=FORMAT, **{part: dict(reach=model.reach, median=model.median) for part, model in parts.items()}))
@@ -425,7 +425,7 @@ def save_model(
     if listener.network:
         arrays["network"] = np.frombuffer(listener.network, np.uint8)
     arrays["tune_features"], arrays["tune_ngrams"] = (np.asarray(each, np.float32) for each in describe_piece(_tune()))
-    _write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
+    atomic_write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
 
 
 def load_model(
@@ -523,10 +523,10 @@ def train(
     seed: int = 0,
 ) -> dict:
     "Score a model on unseen works, five folds, then teach one all files and write it; see `finish`. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
-    from composer_classify.collection import _try_to_write
+    from composer_classify.system import check_writable
 
     out = Path(out)
-    _try_to_write(out, "model.npz")
+    check_writable(out, "model.npz")
     if out.suffix != ".npz":
         raise ValueError(f"{out}: the best model is a .npz file; name one, as in {out.with_suffix('.npz').name}, or choose --model cnn or lstm")
     return finish(corpus, cross_validate(corpus, seed=seed), out)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from .system import MIDI_SUFFIXES, _try_to_write, _write, decoded, printable, walk_files
+from .system import MIDI_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
 
 if TYPE_CHECKING:
     from composer_classify.collection import Corpus
@@ -160,7 +160,7 @@ def _check_picture(path: Path) -> None:
         raise ValueError(f"{path}: is no name for a picture; end it in .png, or one of {', '.join(sorted(known))}")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent} to write it to")
-    _try_to_write(path, "answer.png")
+    check_writable(path, "answer.png")
 
 
 def _quiet_matplotlib() -> None:
@@ -178,7 +178,7 @@ def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, 
 
     path = Path(args.plot)
     figure = plot_recognition(listen(given.get(name, name), name, args.start, args.duration), answer)
-    _write(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
+    atomic_write(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
 
 
 def _print_answer(answer: Recognition) -> None:

@@ -34,7 +34,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
-from .system import DIED, MIDI_SUFFIXES, _try_to_write, _write, in_processes, walk_files
+from .system import DIED, MIDI_SUFFIXES, atomic_write, in_processes, walk_files
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
@@ -486,12 +486,12 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
                 continue
             row, notes, content = found
             if content:
-                _write(staging / "files" / row["sha256"], lambda file: file.write(content))
+                atomic_write(staging / "files" / row["sha256"], lambda file: file.write(content))
             store.write(notes.tobytes())
             rows.append({**row, "length": len(notes)})
 
-    _write(staging / f"{number:05d}.notes", read_all)
-    _write(done, lambda file: file.write(json.dumps(rows).encode()))
+    atomic_write(staging / f"{number:05d}.notes", read_all)
+    atomic_write(done, lambda file: file.write(json.dumps(rows).encode()))
 
 
 def _outlives(member: Member, composer: str | None, title: str) -> bool:
@@ -623,7 +623,7 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
         earlier |= set(_read_manifest(dest, ["path"])["path"])
     except (OSError, ValueError):
         pass
-    _write(attempted, lambda file: file.write(json.dumps(sorted(earlier | pieces)).encode()))
+    atomic_write(attempted, lambda file: file.write(json.dumps(sorted(earlier | pieces)).encode()))
     for path in earlier - pieces - {""}:
         if (piece := dest / _on_disk(path)).resolve().is_relative_to(dest.resolve()):
             piece.unlink(missing_ok=True)
@@ -645,7 +645,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
         content = (staging / "files" / row.sha256).read_bytes()
         piece = dest / _on_disk(row.path)
         if not piece.is_file() or piece.read_bytes() != content:
-            _write(piece, lambda file: file.write(content))
+            atomic_write(piece, lambda file: file.write(content))
 
     def write_notes(file):
         header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(int(ends[-1]) if len(ends) else 0,))
@@ -654,13 +654,13 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
             with open(staging / f"{i:05d}.notes", "rb") as shard:
                 shutil.copyfileobj(shard, file, 1 << 20)
 
-    _write(dest / "notes.npy", write_notes)
-    _write(dest / "offsets.npy", lambda file: np.save(file, offsets))
+    atomic_write(dest / "notes.npy", write_notes)
+    atomic_write(dest / "offsets.npy", lambda file: np.save(file, offsets))
     store = np.load(dest / "notes.npy", mmap_mode="r")
     manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
-    _write(dest / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
+    atomic_write(dest / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
     manifest.attrs = attrs
-    _write(dest / "manifest.parquet", manifest.to_parquet)
+    atomic_write(dest / "manifest.parquet", manifest.to_parquet)
 
 # %% ../nbs/01_collection.ipynb #01-041
 def cache_folder() -> Path:
@@ -865,7 +865,7 @@ def _convert_embedded(composer: str, name: str, folder: Path) -> None:
     path = folder / composer / f"{Path(name).stem}.mid"
     if not path.exists():
         content = _score_to_midi(name)
-        _write(path, lambda file: file.write(content))
+        atomic_write(path, lambda file: file.write(content))
 
 
 def _fetch_embedded(n_jobs: int) -> Path:
@@ -999,4 +999,4 @@ def record(
             continue
     machine = f"{os.cpu_count()} cores, {_processor()}" + (f", {device}" if (device := _accelerator()) else "")
     document = dict(measured=measured, parameters=parameters, data_hash=data_hash, date=time.strftime("%Y-%m-%d"), python=platform.python_version(), versions=versions, machine=machine)
-    _write(Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()))
+    atomic_write(Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()))

@@ -141,11 +141,11 @@ class Index:
         path: str | os.PathLike,  # File to write, `.npz`
     ) -> None:
         "Write the index."
-        from composer_classify.collection import _write
+        from composer_classify.system import atomic_write
 
         about = json.dumps(dict(pieces=self.pieces, run=RUN, kinds=KINDS), ensure_ascii=False)
         arrays = dict(begin=self.begin, counts=np.diff(self.first).astype(np.uint16), places=self.places)
-        _write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
+        atomic_write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Index:

@@ -11,6 +11,7 @@ import re
 import struct
 import threading
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'GHOST', 'CHANNELS',
            'ROUNDING', 'sounds_within', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi', 'read_mido',
-           'keep_messages', 'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
+           'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
 
 # %% ../nbs/00_midi.ipynb #00-006
 NOTE_DTYPE = np.dtype([
@@ -58,7 +59,7 @@ def sounds_within(onset: np.ndarray, offset: np.ndarray, start: float, end: floa
 
 
 class NoteArray(np.ndarray):
-    "The notes of a piece, shape `(n,)` of `NOTE_DTYPE`, by onset then pitch, with what holds for the piece as attributes."
+    "The notes of a piece, shape `(n,)` of `NOTE_DTYPE`, by onset then pitch; what holds for the piece as attributes."
     tempos: np.ndarray           # `TEMPO_DTYPE`, the first at 0
     time_signatures: np.ndarray  # `TIME_SIGNATURE_DTYPE`
     key_signatures: np.ndarray   # `KEY_SIGNATURE_DTYPE`
@@ -203,10 +204,10 @@ def _is_chunk(data: bytes, at: int) -> bool:
 
 
 def _track_end(data: bytes, begin: int, claimed: int) -> int:
-    "Where a track ends: where it claims to if a chunk, or the end of the file or track, confirms it; else before the next."
+    "Where a track ends: where it claims to if a chunk, the end of the file or its own confirms it; else before the next."
     if claimed == len(data) or _is_chunk(data, claimed):
         return claimed
-    if claimed < len(data) and data[begin:claimed].endswith(_END_OF_TRACK):
+    if claimed < len(data) and data[max(claimed - 3, begin):claimed] == _END_OF_TRACK:
         return claimed
     following = data.find(b"MTrk", begin)
     return len(data) if following < 0 else following
@@ -274,11 +275,12 @@ def _where(mask: np.ndarray) -> np.ndarray:
 
 
 _SYSEX, _ESCAPE, _META = 0xF0, 0xF7, 0xFF
-_SIZE = np.full(256, 3)  # bytes of an event without its delta time, by the first of them
-_SIZE[:0x80] = _SIZE[0xC0:0xE0] = 2
-_SIZE[0xF0:] = 2**30     # a length follows, or it does not belong in a file
-_HAS_LENGTH = np.isin(np.arange(256), (_SYSEX, _ESCAPE, _META))
-_LARGE = 2**20           # bytes of a file that is read in longer time, so as not to take up much memory
+_LARGE = 2**20  # bytes of a file that is read in longer time, so as not to take up much memory
+
+
+def _has_one(status: np.ndarray | int) -> np.ndarray | bool:
+    "Whether messages have one data byte and not two, by their status: program and channel pressure."
+    return status & 0xE0 == 0xC0
 
 
 def _numbers(octets: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -321,14 +323,13 @@ def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.
     size, status, end = space
     n = len(octets) - len(_PADDING)
     high = octets >= 0x80
-    is_short = (octets & 0xE0 == 0xC0) | ~high  # program, channel pressure, or running status
-    size[:] = np.uint8(3) - is_short.view(np.uint8)
+    size[:] = np.uint8(3) - (_has_one(octets) | ~high).view(np.uint8)  # running status has no byte of its own
     if single:
         size[~high] = 1
-    told = _where(octets >= _SYSEX)
-    told = told[_HAS_LENGTH.take(octets.take(told)) & (told < n)]
+    told = _where(octets[:n] >= _SYSEX)
+    size[told] = n  # not allowed in a file, if no length follows
+    told = told[np.isin(octets.take(told), (_SYSEX, _ESCAPE, _META))]
     length, data = _numbers(octets, told + 1 + (octets.take(told) == _META))
-    size[octets >= _SYSEX] = n  # not allowed in a file, if no length follows
     size[told] = data + length - told
     np.add(np.arange(1, len(status) + 1), high, out=status)
     longer = _where(high[:n] & high[1:n + 1])
@@ -344,7 +345,7 @@ def _both(octets: np.ndarray, space: np.ndarray) -> np.ndarray:
     for single in (False, True):
         end, status = _following(octets, single, space)
         byte = octets.take(status, mode="clip")
-        ends[:, int(single)] = 2 * end + np.where((byte >= 0x80) & (byte < _SYSEX), _SIZE[byte] == 2, single)
+        ends[:, int(single)] = 2 * end + np.where((byte >= 0x80) & (byte < _SYSEX), _has_one(byte), single)
     return ends.ravel()
 
 
@@ -384,9 +385,10 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     explicit = status >= 0x80
     running = _where(~explicit)
     if len(running):
-        source = np.maximum.accumulate(np.where(explicit & (status < _SYSEX), np.arange(len(status)), -1)).take(running)
+        row = np.where(explicit & (status < _SYSEX), np.arange(len(status)), -1)
+        source = np.maximum.accumulate(row).take(running)
         status[running] = status[source]
-        if not both and (_SIZE[status[running]] == 2).any():
+        if not both and _has_one(status[running]).any():
             return _read_regular(stream, both=True) if len(octets) <= _LARGE else None
     ends = _where(status == _META)
     ends = ends[octets[place[ends] + 1] == 0x2F]
@@ -395,14 +397,15 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     size = ends.copy()  # events of each track
     size[1:] -= ends[:-1]
     size[0] += 1
-    if (place[ends] + 3 != stream.end).any() or len(running) and (source < np.repeat(ends - size + 1, size)[running]).any():
+    if (place[ends] + 3 != stream.end).any():
         return None
+    if len(running) and (source < np.repeat(ends - size + 1, size)[running]).any():
+        return None  # running status does not go on in the next track
     data = place + explicit
     first, second = octets.take(data), octets.take(data + 1)
     message = status < _SYSEX
-    pair = message & (status >> 5 != 0b110)  # program and channel pressure have one data byte
     first *= message
-    second *= pair
+    second *= message & ~_has_one(status)
     sysex = _where(status == _SYSEX)
     if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place[sysex], at[sysex + 1]):
         return None
@@ -432,8 +435,12 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     return value, len(data) - len(_PADDING)
 
 
-def _behind(data: bytes, status: int, place: int) -> int:
-    "Where an event ends that is no message of a channel and has its status byte at a place; -1 if there is none."
+_ON_A_CABLE = re.compile(rb"[\x00-\x7f]*\xf7")  # the data of a SysEx message without its length
+
+
+def _behind(data: bytes, status: int, place: int, stop: int) -> int:
+    """Where an event ends that is no message of a channel and has its status byte at a place, in a track that ends at
+    `stop`; -1 if there is no such event."""
     if status >= 0xF8 and status != _META or status == 0xF6:
         return place + 1  # clock and the like: nothing follows
     if status in (0xF1, 0xF2, 0xF3):
@@ -441,11 +448,11 @@ def _behind(data: bytes, status: int, place: int) -> int:
     if status in (0, 0xF4, 0xF5):
         return -1
     length, begin = _number(data, place + 1 + (status == _META))
-    end, close = begin + length, data.find(_ESCAPE, place)
-    is_plain = data[begin:end].removesuffix(b"\xf7").isascii()
-    if status == _SYSEX and not is_plain and data[place + 1:close].isascii():
-        return close + 1  # written without a length, as it would go through a cable
-    return end
+    end = begin + length
+    if status != _SYSEX or end <= stop and data[begin:end].removesuffix(b"\xf7").isascii():
+        return end
+    raw = _ON_A_CABLE.match(data, place + 1)
+    return raw.end() if raw else end
 
 
 @dataclass
@@ -481,9 +488,9 @@ class _Walk:
             if place >= end:
                 following = len(data)
             elif 0x80 <= status < _SYSEX:
-                following = begin + int(_SIZE[status]) - 1
+                following = begin + (1 if _has_one(status) else 2)
             else:
-                following = _behind(data, status, place)
+                following = _behind(data, status, place, end)
             if not 0 <= following <= end:
                 break
             at, tick = following, tick + delta
@@ -550,18 +557,22 @@ class _Codes:
 def _releases(events: _Events, rows: np.ndarray, never: int) -> dict[int, int]:
     "Strokes of one key and their releases, by rows in order; `never` for what is not released, itself for no length."
     found, struck, owed = {}, [], 0  # releases that are still to come of strokes that another release has ended
-    for row, tick in zip(rows.tolist(), events.tick[rows].tolist()):
-        if events.status[row] >> 4 == 9 and events.second[row]:
-            struck.append(row)
-        elif earlier := [stroke for stroke in struck if events.tick[stroke] < tick]:
-            found.update(dict.fromkeys(earlier, row))
-            struck, owed = struck[len(earlier):], owed + len(earlier) - 1
+    columns = (column[rows].tolist() for column in (events.tick, events.kind, events.second))
+    for row, tick, kind, velocity in zip(rows.tolist(), *columns):
+        if kind == 9 and velocity:
+            struck.append((tick, row))
+        elif struck and struck[0][0] < tick:
+            earlier = bisect_left(struck, (tick,))
+            found.update((stroke, row) for _, stroke in struck[:earlier])
+            struck, owed = struck[earlier:], owed + earlier - 1
         elif owed:
             owed -= 1
         else:
-            found.update(zip(struck, struck))
+            found.update((stroke, stroke) for _, stroke in struck)
             struck = []
-    return found | dict.fromkeys(struck, never)
+        if kind == 11:
+            owed = 0  # All Notes Off
+    return found | {stroke: never for _, stroke in struck}
 
 
 def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -576,18 +587,21 @@ def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
     row, key = row.take(order), key.take(order)
     struck, place = _where(is_on), np.arange(len(row))
     place[struck] = len(row) - 1
-    place = np.minimum.accumulate(place[::-1])[::-1].take(struck)  # of the next release, if there is one of the same key
+    place = np.minimum.accumulate(place[::-1])[::-1].take(struck)  # of the next release, if one is of the same key
     on, own = row.take(struck), key.take(struck)
     release = np.where((key.take(place) == own) & ~is_on.take(place), row.take(place), n)
     quiet = _where((kind == 11) & ((events.first == 120) | (events.first > 122)))  # All Notes Off and its kin
+    silence = _Codes(events.channel(quiet), quiet, n)
     if len(quiet):
-        release = np.minimum(release, _Codes(events.channel(quiet), quiet, n).behind(own.astype(np.int64) >> 7, on))
+        release = np.minimum(release, silence.behind(own.astype(np.int64) >> 7, on))
     onset, end = events.tick.take(on), events.tick.take(release, mode="clip")
     if (at_once := end == onset).any():
         for each in np.unique(own[at_once]):  # the release behind a stroke may belong to an earlier one
-            rows = np.append(row[key == each], quiet[events.channel(quiet) == int(each) >> 7])
-            found = _releases(events, np.sort(rows), n)
-            release[own == each] = [found[stroke] for stroke in on[own == each].tolist()]
+            rows, mine = (slice(*keys.searchsorted([each, each + 1])) for keys in (key, own))
+            rows = row[rows]
+            quiets = np.unique(silence.behind(np.full(len(rows), int(each) >> 7), rows))  # others change nothing
+            found = _releases(events, np.sort(np.append(rows, quiets[quiets < n])), n)
+            release[mine] = [found[stroke] for stroke in on[mine].tolist()]
         end = events.tick.take(release, mode="clip")
     if len(held := _where(release == n)):
         repairs.append(f"{_some(len(held), 'note')} never released, held to the end of the track")
@@ -622,7 +636,8 @@ def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     parts = sorted(set(runs))
     number = {part: n for n, part in enumerate(parts)}
     lengths = [end - start for start, end in zip(begin, [*begin[1:], len(part)])]
-    return np.array(parts, np.int64), np.repeat(np.array([number[run] for run in runs], np.int64), np.array(lengths, np.int64))
+    numbers = np.array([number[run] for run in runs], np.int64)
+    return np.array(parts, np.int64), np.repeat(numbers, np.array(lengths, np.int64))
 
 # %% ../nbs/00_midi.ipynb #00-022
 @dataclass
@@ -854,14 +869,8 @@ def _open(source: str | os.PathLike | bytes, name: str | None, limits: Limits) -
     return stream, name
 
 
-def load_midi(
-    source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
-    name: str = None,                   # What to call it in messages; the path if not given
-    limits: Limits = Limits(),          # Bounds beyond which a file is refused
-    incomplete: bool = False,           # Return what is there of a file that is cut off or damaged; see `NoteArray.lost`
-) -> NoteArray:
-    "Read one MIDI file: notes, tempo, key and time signatures. Raises `MidiLoadError` if it, or a part, cannot be read."
-    stream, name = _open(source, name, limits)
+def _load(stream: _Stream, name: str, limits: Limits, incomplete: bool) -> NoteArray:
+    "The notes of a stream. Raises `MidiLoadError`."
     events, losses = _read_regular(stream), []
     if events is None:
         if len(stream.data) > limits.max_irregular:
@@ -875,15 +884,30 @@ def load_midi(
     return notes
 
 
+def load_midi(
+    source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
+    name: str = None,                   # What to call it in messages; the path if not given
+    limits: Limits = Limits(),          # Bounds beyond which a file is refused
+    incomplete: bool = False,           # Return what is there of a damaged file; see `NoteArray.lost`
+) -> NoteArray:
+    """Read one MIDI file: notes, tempo, key and time signatures.
+
+    Raises `MidiLoadError` if it cannot be read, or only a part of it."""
+    return _load(*_open(source, name, limits), limits, incomplete)
+
+
 def read_mido(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
     name: str = None,                   # What to call it in messages; the path if not given
     limits: Limits = Limits(),          # Bounds beyond which a file is refused
 ) -> mido.MidiFile:
-    "All messages of a file by mido, for what needs more than notes. A hundred times slower. Raises `MidiLoadError`."
+    """All messages of a file by mido, for what needs more than notes. A hundred times slower.
+
+    Raises `MidiLoadError` for what `load_midi` refuses, and for messages that mido cannot read."""
     import mido
 
     stream, name = _open(source, name, limits)
+    _load(stream, name, limits, incomplete=False)
     tracks = [stream.data[begin:end] for begin, end in zip(stream.begin, stream.end)]
     header = struct.pack(">4sIHHh", b"MThd", 6, stream.format, len(tracks), stream.division)
     data = header + b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in tracks)
@@ -896,17 +920,6 @@ def read_mido(
 
 # Key signatures of more than 7 sharps or flats, or neither major nor minor
 _BAD_KEY = re.compile(rb"\xff\x59\x02(?:[\x08-\xf8].|.[^\x00\x01])", re.DOTALL)
-
-
-def keep_messages(track: list, wanted: Callable[[object], bool]) -> list:
-    "The messages of a mido track that are wanted; what is left out leaves its time to the next."
-    kept, waiting = [], 0
-    for message in track:
-        waiting += message.time
-        if wanted(message):
-            kept.append(message.copy(time=waiting))
-            waiting = 0
-    return kept
 
 # %% ../nbs/00_midi.ipynb #00-041
 CHANNELS = ("binary", "velocity", "instrumentation", "timing")
@@ -944,7 +957,8 @@ def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndar
     "The frames in which notes end when a pedal holds them."
     end = end.copy()
     for track in np.unique(pedals["track"]):
-        down, up = (frames_of(np.sort(pedals[field][pedals["track"] == track]), fs) for field in ("onset_sec", "offset_sec"))
+        held = pedals[pedals["track"] == track]
+        down, up = (frames_of(np.sort(held[field]), fs) for field in ("onset_sec", "offset_sec"))
         mine = (notes["track"] == track) & (end > start)
         pedal = np.searchsorted(down, end[mine], "left") - 1  # the last one pressed before the key is let go
         end[mine] = np.where(pedal >= 0, np.maximum(end[mine], up[pedal]), end[mine])
@@ -979,10 +993,12 @@ def piano_roll(
     n_frames: int = None,           # Width; up to the end of the last note if not given
     pedals: np.ndarray = None,      # `notes.pedals` to hold notes while a pedal is down
 ) -> np.ndarray:
-    """Piano roll of shape `(128, n_frames)`, bool for `binary` and `timing`, else float32; for several channels float32 of shape `(128, n_frames, len(channels))`.
-    After section *Feature Extraction* of the report. Raises `ValueError` for a channel there is not."""
+    """Piano roll of shape `(128, n_frames)`, bool for `binary` and `timing`, else float32; for several channels float32
+    of shape `(128, n_frames, len(channels))`. After section *Feature Extraction* of the report.
+    Raises `ValueError` for a channel there is not."""
     if not isinstance(channels, str):
-        return np.stack([piano_roll(notes, fs, channel, n_frames, pedals) for channel in channels], axis=-1).astype(np.float32)
+        rolls = [piano_roll(notes, fs, channel, n_frames, pedals) for channel in channels]
+        return np.stack(rolls, axis=-1).astype(np.float32)
     if channels not in CHANNELS:
         raise ValueError(f"unknown channel {channels!r}: use one of {', '.join(CHANNELS)}")
     notes = np.asarray(notes)  # fields of a plain array are read faster
@@ -999,7 +1015,7 @@ def piano_roll(
     if channels == "velocity":
         return _velocity_roll(notes, start, released, n_frames, pedals, fs)
     elif channels == "instrumentation":
-        once = np.unique(cells(notes["track"].astype(np.int64) * 128 + pitch))  # two notes of one track in a cell count once
+        once = np.unique(cells(notes["track"].astype(np.int64) * 128 + pitch))  # a track counts once in a cell
         roll = np.bincount(once % max(size, 1), minlength=size).astype(np.float32)
     else:
         roll = np.zeros(size, bool)
@@ -1020,9 +1036,11 @@ def plot_roll(
         _, ax = plt.subplots(figsize=(9, 3), layout="constrained")
     used = np.flatnonzero(roll.any(axis=1))
     low, high = (used[0] - 1, used[-1] + 2) if len(used) else (21, 109)
-    ax.imshow(roll[low:high], aspect="auto", origin="lower", cmap="PuRd", interpolation="nearest", extent=(0, roll.shape[1] / fs, low - 0.5, high - 0.5))
+    extent = (0, roll.shape[1] / fs, low - 0.5, high - 0.5)
+    ax.imshow(roll[low:high], aspect="auto", origin="lower", cmap="PuRd", interpolation="nearest", extent=extent)
     octaves = [p for p in range(0, 128, 12) if low <= p < high]
-    ax.set(title=title, xlabel="seconds", ylabel="key", yticks=octaves, yticklabels=[f"C{p // 12 - 1}" for p in octaves])
+    names = [f"C{p // 12 - 1}" for p in octaves]
+    ax.set(title=title, xlabel="seconds", ylabel="key", yticks=octaves, yticklabels=names)
     return ax
 
 # %% ../nbs/00_midi.ipynb #00-056
@@ -1045,7 +1063,7 @@ def synthesize(
     notes: np.ndarray,     # Note array
     rate: int = 11_025,    # Samples a second
 ) -> np.ndarray:
-    "The notes as sound, float32 in [-1, 1] of shape `(n_samples,)`, by a plain tone with a few overtones. Drums are silent."
+    "The notes as sound, float32 in [-1, 1] of shape `(n_samples,)`: a plain tone with some overtones. Drums are silent."
     tone = lambda phase: np.sin(phase) + 0.4 * np.sin(2 * phase) + 0.15 * np.sin(3 * phase)
     length = int(rate * (notes["onset_sec"] + notes["duration_sec"]).max(initial=0))  # pretty_midi adds a second of silence
     sound = to_pretty_midi(notes).synthesize(fs=rate, wave=tone)[:length]
@@ -1058,7 +1076,8 @@ def audio(
     duration: float = 10,  # Seconds
     rate: int = 11_025,    # Samples a second
 ):
-    "Ten seconds of a piece as a player in the notebook (`IPython.display.Audio`). After section *Ten Second Random Audio Samples* of the report."
+    """Ten seconds of a piece as a player in the notebook (`IPython.display.Audio`). After section *Ten Second Random
+    Audio Samples* of the report."""
     from IPython.display import Audio
 
     return Audio(synthesize(notes.between(start, duration), rate), rate=rate)

@@ -28,9 +28,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from .cnn import build_cnn, build_published_cnn
-from .collection import Corpus, _write
+from .collection import Corpus
 from .evaluation import assert_no_leak, get_splits
 from .preprocessing import Chunks, Sequences, open_parts
+from .system import atomic_write
 from .training import _kept, _train_fold, _weights_hash, answer_files, code_hash, fingerprint, fit, load_model, seeded, training_recipe
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             score, learned = get_scorer(self.scoring)(estimator, X, y), estimator[-1] if isinstance(estimator, Pipeline) else estimator
             outcome = dict(settings=_short(_plain(self.estimator.get_params())), score=float(score), seconds=time.monotonic() - begin, learned_from=len(self.learn_[0]), history=dict(getattr(learned, "history_", {})))
             kept.parent.mkdir(parents=True, exist_ok=True)
-            _write(kept, lambda file: file.write(json.dumps(outcome).encode()))
+            atomic_write(kept, lambda file: file.write(json.dumps(outcome).encode()))
         return json.loads(kept.read_text())["score"]
 
     def _recipe(self, X: np.ndarray, y: np.ndarray) -> dict:

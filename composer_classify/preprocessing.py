@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .midi import NOTE_DTYPE, cells_of, frames_of, keep_messages, read_mido
+from .midi import NOTE_DTYPE, cells_of, frames_of, read_mido
 from .works import TOGETHER
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def write_augmented(
     "Write a transposed or faster copy of a MIDI file, signed as one. Returns how many notes fell off the keyboard. Raises `MidiLoadError`, `ValueError`."
     import mido
 
-    from composer_classify.collection import AUGMENTED, _write
+    from composer_classify.collection import AUGMENTED
+    from composer_classify.system import atomic_write
 
     dest = Path(dest)
     if any((folder / "manifest.parquet").exists() for folder in dest.resolve().parents):
@@ -155,7 +156,7 @@ def write_augmented(
                 message.tempo = _slower(message.tempo, tempo)
     sign = f"{AUGMENTED.decode()} {semitones:+d} semitones, tempo x{tempo:g}"
     midi.tracks[0][:0] = [mido.MetaMessage("text", text=sign), mido.MetaMessage("set_tempo", tempo=_slower(500_000, tempo))]
-    _write(dest, lambda file: midi.save(file=file))
+    atomic_write(dest, lambda file: midi.save(file=file))
     return dropped
 
 
@@ -166,12 +167,23 @@ def _slower(micros: int, tempo: float) -> int:
     return round(micros / tempo)
 
 
+def _keep(track: list, wanted: Callable[[object], bool]) -> list:
+    "The messages of a mido track that are wanted; what is left out leaves its time to the next."
+    kept, waiting = [], 0
+    for message in track:
+        waiting += message.time
+        if wanted(message):
+            kept.append(message.copy(time=waiting))
+            waiting = 0
+    return kept
+
+
 def _transpose_track(track: list, semitones: int) -> int:
     "Move the notes of a track in place, dropping those that leave the keyboard without moving the rest in time. Returns how many."
     pitched = lambda message: message.type in ("note_on", "note_off", "polytouch") and message.channel != 9
     leaves = lambda message: pitched(message) and not 0 <= message.note + semitones < 128
     dropped = sum(message.type == "note_on" and message.velocity > 0 and leaves(message) for message in track)
-    track[:] = [message.copy(note=message.note + semitones) if pitched(message) else message for message in keep_messages(track, lambda message: not leaves(message))]
+    track[:] = [message.copy(note=message.note + semitones) if pitched(message) else message for message in _keep(track, lambda message: not leaves(message))]
     return dropped
 
 # %% ../nbs/02_preprocessing.ipynb #02-035

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 # %% auto #0
-__all__ = ['MIDI_SUFFIXES', 'DIED', 'decoded', 'printable', 'walk_files', 'in_processes']
+__all__ = ['MIDI_SUFFIXES', 'DIED', 'decoded', 'printable', 'walk_files', 'atomic_write', 'check_writable', 'in_processes']
 
 # %% ../nbs/00b_system.ipynb #00b-006
 MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
@@ -69,7 +69,7 @@ def _partial_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     "Write a file all at once: under another name first, then moved. Raises `OSError`."
     with _partial_file(path) as partial:
         with open(partial, "wb") as file:
@@ -77,7 +77,7 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(partial, path)
 
 
-def _try_to_write(path: Path, example: str) -> None:
+def check_writable(path: Path, example: str) -> None:
     "Find out now that a file cannot be written. Raises `ValueError` for a folder, `OSError` for the rest."
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name a file to write, as in {path / example}")

@@ -28,9 +28,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from .collection import Corpus, _try_to_write, _write
+from .collection import Corpus
 from .evaluation import assert_no_leak, baselines, bootstrap, get_splits, judge, mean_over_files, scores, sharpen, works_by_composer
 from .preprocessing import Chunks, Sequences
+from .system import atomic_write, check_writable
 
 # %% auto #0
 __all__ = ['ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 'answer_files', 'others',
@@ -170,7 +171,7 @@ def save_model(
         model.save(whole)
         with zipfile.ZipFile(whole, "a") as archive:
             archive.writestr(ABOUT, json.dumps(about))
-        _write(path, lambda file: file.write(whole.read_bytes()))
+        atomic_write(path, lambda file: file.write(whole.read_bytes()))
 
 
 def _check(path: Path, model: keras.Model, composers: list[str], shape: tuple[int | None, ...] = None) -> None:
@@ -249,7 +250,7 @@ def export_onnx(
             _write_onnx(model, partial)
         proto = onnx.load(partial)
     onnx.helper.set_model_props(proto, {"composer_classify": json.dumps(about)})
-    _write(Path(path), lambda file: file.write(proto.SerializeToString()))
+    atomic_write(Path(path), lambda file: file.write(proto.SerializeToString()))
 
 # %% ../nbs/02b_training.ipynb #02b-021b
 PACKAGE = "composer_classify"
@@ -472,7 +473,7 @@ def train(
 ) -> dict:
     "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
     out, writers = Path(out), {".keras": save_model, ".onnx": export_onnx}
-    _try_to_write(out, "model.onnx")
+    check_writable(out, "model.onnx")
     if out.suffix not in writers:
         raise ValueError(f"{out}: a model is a .keras or a .onnx file; name one, as in {out.name}.onnx")
     steps = steps or steps_for(parts)

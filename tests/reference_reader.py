@@ -82,6 +82,7 @@ def read_notes(data: bytes) -> list[Note]:
     The standard does not say to which stroke a release belongs. A release (Note Off, Note On of velocity 0, or All Notes Off and the like,
     controls 120 and 123 to 127) ends every stroke of its key that began at an earlier tick. If it ends several, as many releases less one are
     owed. A release that finds no earlier stroke is one of those; if none is owed, it ends the strokes of its own tick, which have no length.
+    Behind All Notes Off none is owed.
     """
     notes = []
     for track, content in enumerate(read_tracks(data)):
@@ -111,5 +112,6 @@ def read_notes(data: bytes) -> list[Note]:
             elif kind == 0xB and (first == 120 or first >= 123):
                 for key in [key for key in struck if key[0] == channel]:
                     release(key, tick)
+                    owed[key] = 0
         notes.extend(Note(track, *key, onset, end) for key, onsets in struck.items() for onset in onsets)
     return notes

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
-from composer_classify.collection import AUGMENTED, CollectionError, Corpus, _forget_pieces, _write, collect, counts, list_members, summary, validate
+from composer_classify.collection import AUGMENTED, CollectionError, Corpus, _forget_pieces, collect, counts, list_members, summary, validate
+from composer_classify.system import atomic_write
 
 
 @pytest.fixture
@@ -375,9 +376,9 @@ def test_a_file_is_written_all_at_once_or_not_at_all(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _write(path, interrupted)
+        atomic_write(path, interrupted)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-    _write(path, lambda file: file.write(b"new"))
+    atomic_write(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
