@@ -25,11 +25,18 @@ def fence(s, lang=""):
     return f"```{lang}\n{s.rstrip()}\n```"
 
 
+def from_root(s):
+    "Markdown with links that were relative to nbs/ made relative to the root; in code nothing is a link."
+    pieces = re.split(r"(^```.*?^```)", s, flags=re.M | re.S)
+    pieces[::2] = [link.sub(lambda m: m[1] + posixpath.normpath("nbs/" + m[2]), o) for o in pieces[::2]]
+    return "".join(pieces)
+
+
 def output(out, pics):
     "Markdown of one output of a cell; an image goes to the folder `pics`."
     data = out.get("data", {})
     if out["output_type"] == "stream": return fence(text(out["text"])) if out["name"] == "stdout" else ""
-    if "text/markdown" in data: return text(data["text/markdown"])
+    if "text/markdown" in data: return from_root(text(data["text/markdown"]))
     if "image/png" in data:
         pics.mkdir(exist_ok=True)
         pic = pics/f"{len(list(pics.iterdir())) + 1}.png"
@@ -48,9 +55,7 @@ def readme():
     for cell in json.loads((nbs/"index.ipynb").read_text(encoding="utf-8"))["cells"]:
         src = text(cell["source"])
         if cell["cell_type"] == "markdown":
-            pieces = re.split(r"(^```.*?^```)", src, flags=re.M | re.S)  # every second one is code, where nothing is a link
-            pieces[::2] = [link.sub(lambda m: m[1] + posixpath.normpath("nbs/" + m[2]), o) for o in pieces[::2]]
-            parts.append("".join(pieces))
+            parts.append(from_root(src))
         elif cell["cell_type"] == "code":
             opts = {k: v.strip() for k, v in directive.findall(src)}
             if opts.keys() & {"hide", "export", "exports", "default_exp"} or opts.get("include") == "false": continue

@@ -1,8 +1,6 @@
 """`load_midi` against a second reader written from the standard, and on every kind of file that real writers make."""
 import gzip
-import subprocess
-import sys
-import zipfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -297,8 +295,7 @@ def test_a_program_set_in_another_track_counts():
     assert dict(zip(notes["pitch"].tolist(), notes["program"].tolist())) == {60: 19, 72: 40, 74: 41, 84: 73}
 
 
-def test_the_real_collection_has_no_message_of_a_library(real_zip):
-    "The one unreadable file of it is told of in our own words."
+def test_the_one_unreadable_file_of_the_real_collection_is_told_of_in_our_own_words(real_zip):
     opened = {}
     zeros = next(member for member in list_members(real_zip) if member.name.endswith("Overture to Princess of Kensington.mid"))
     with pytest.raises(MidiLoadError, match="is all zero bytes, so nothing of it can be read"):
@@ -323,6 +320,13 @@ def test_what_is_there_of_a_file_is_read_if_asked(length):
 def test_a_missing_track_is_told():
     notes = load_midi(smf([scale() + END, scale(72) + END], n_tracks=3), incomplete=True)
     assert len(notes) == 8 and notes.lost == "cut off: the header announces 3 tracks, 2 found"
+
+
+def test_mido_gets_no_half_a_file():
+    assert len(midi.read_mido(PIECE).tracks) == 2
+    for length in (1000, len(PIECE) - 1):
+        with pytest.raises(MidiLoadError, match="is incomplete: cut off"):
+            midi.read_mido(PIECE[:length])
 
 
 def test_one_damaged_track_leaves_the_others():
@@ -356,6 +360,34 @@ def test_messages_are_in_our_own_words():
     ours = ("is incomplete: ", "lasts ", "is longer than MIDI can count", "has a time division", "has an SMPTE", "is of MIDI format", "is not MIDI", "holds ")
     assert len(sentences) > 20 and all(sentence.startswith(ours) for sentence in sentences)
     assert not any(word in sentence for sentence in sentences for word in ("Error", "MiniMidi", "invalid", "mido"))
+
+
+# ---------------------------------------------------------------- what takes long only for those who mean harm
+
+MANY = Limits.max_irregular // 8
+PILE = b"\0\x90\x3c\x50" + b"\0\x3c\x50" * 200_000 + b"\0\x3c\0" * 200_000  # struck and released at one tick
+HARMFUL = {
+    "SysEx that claims the rest of the file": smf([b"\0\xf0\x8f\xff\x7f" * MANY + END]),
+    "SysEx that never ends": smf([b"\0\xf0\1\xf0" * MANY + END]),
+    "SysEx without lengths": smf([b"\0\xf0\x7f\x09\1\xf7" * MANY + END]),
+    "tracks that claim the rest of the file": smf([]) + b"MTrk\0\x30\0\0" * MANY,
+    "each key released when it is struck": smf([b"".join(on(n % 128, channel=n // 128 % 16) + off(n % 128, channel=n // 128 % 16) for n in range(200_000)) + END]),
+    "the same in many tracks": smf([on(60) + off(60) + END] * 60_000, n_tracks=60_000),
+    "one key, and all strokes before all releases": smf([PILE + END]),
+    "the same, let go by and by": smf([PILE[:-200_000 * 3] + b"\1\x3c\0" * 100_000 + PILE + END]),
+    "all notes off again and again": smf([(on(60) + control(123, 0) + control(123, 0)) * 100_000 + END]),
+}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("content", HARMFUL.values(), ids=HARMFUL)
+def test_a_file_of_a_few_megabytes_takes_a_few_seconds(content):
+    begin = time.perf_counter()
+    try:
+        load_midi(content, incomplete=True)
+    except MidiLoadError:
+        pass
+    assert time.perf_counter() - begin < 15
 
 
 # ---------------------------------------------------------------- stretches and frames

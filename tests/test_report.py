@@ -95,3 +95,8 @@ def test_the_pages_show_what_results_hold(tmp_path):
         there, now = (json.loads((folder / "nbs" / f"{name}.ipynb").read_text())["cells"] for folder in (ROOT, tmp_path))
         shown = [[said(output) for cell in cells for output in cell.get("outputs", [])] for cells in (there, now)]
         assert shown[0] == shown[1] and len(shown[0]) > 3
+
+
+def test_links_of_the_front_page_lead_to_files_that_are_there():
+    links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 20 and [link for link in links if not (ROOT / link).exists()] == []
