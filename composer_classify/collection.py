@@ -671,8 +671,11 @@ def cache_folder() -> Path:
     folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "composer_classify")
     if folder.is_absolute() and _can_write_below(folder):
         return folder
-    user = os.getuid() if hasattr(os, "getuid") else ""
-    return Path(tempfile.gettempdir(), f"composer_classify-{user}")
+    user = os.getuid() if hasattr(os, "getuid") else None
+    folder = Path(tempfile.gettempdir(), f"composer_classify-{user}")
+    if user is not None and folder.exists() and folder.stat().st_uid != user:  # what it holds would be taken for ours
+        raise CollectionError(f"{folder}: belongs to another user; set COMPOSER_CLASSIFY_CACHE to a folder of your own")
+    return folder
 
 
 def _can_write_below(folder: Path) -> bool:

@@ -53,7 +53,7 @@ GHOST = 1e-4  # seconds: of a note that overlaps a stretch by less, nothing is h
 
 
 def sounds_within(onset: np.ndarray, offset: np.ndarray, start: float, end: float) -> np.ndarray:
-    "Which notes are heard in a stretch of time, bool: those that overlap it by `GHOST` or more, and shorter ones in full."
+    "Which notes are heard in a stretch of time, bool: those that overlap it by `GHOST` or more, shorter ones in full."
     overlap = np.minimum(offset, end) - np.maximum(onset, start)
     return (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)
 
@@ -204,7 +204,7 @@ def _is_chunk(data: bytes, at: int) -> bool:
 
 
 def _track_end(data: bytes, begin: int, claimed: int) -> int:
-    "Where a track ends: where it claims to if a chunk, the end of the file or its own confirms it; else before the next."
+    "Where a track ends: where it claims to if a chunk, the end of the file or its own confirms it; else at the next one."
     if claimed == len(data) or _is_chunk(data, claimed):
         return claimed
     if claimed < len(data) and data[max(claimed - 3, begin):claimed] == _END_OF_TRACK:
@@ -1063,7 +1063,7 @@ def synthesize(
     notes: np.ndarray,     # Note array
     rate: int = 11_025,    # Samples a second
 ) -> np.ndarray:
-    "The notes as sound, float32 in [-1, 1] of shape `(n_samples,)`: a plain tone with some overtones. Drums are silent."
+    "The notes as sound, float32 in [-1, 1] of shape `(n_samples,)`: a tone with some overtones. Drums are silent."
     tone = lambda phase: np.sin(phase) + 0.4 * np.sin(2 * phase) + 0.15 * np.sin(3 * phase)
     length = int(rate * (notes["onset_sec"] + notes["duration_sec"]).max(initial=0))  # pretty_midi adds a second of silence
     sound = to_pretty_midi(notes).synthesize(fs=rate, wave=tone)[:length]

@@ -357,6 +357,17 @@ def test_users_without_a_home(open_folder, their_python, env):
     assert not [*open_folder.rglob("composer_classify")]  # no cache of ours in the folder one happens to be in
 
 
+def test_a_temporary_cache_of_somebody_else_is_not_trusted(open_folder, their_python):
+    "Another user who made the folder could have put a corpus there."
+    (open_folder / f"composer_classify-{NOBODY}").mkdir(mode=0o777)
+    env = dict(PYTHONPATH=PACKAGES, PATH=os.defpath, TMPDIR=str(open_folder), HOME="/sys", PYTHONDONTWRITEBYTECODE="1")
+    done = subprocess.run(
+        [their_python, "-c", CODE, "collect", "all", "corpus"],
+        user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, cwd=open_folder, timeout=120, env=env,
+    )
+    assert done.returncode == 1 and "belongs to another user" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_cache_that_was_asked_for_and_cannot_be_written_is_named(open_folder):
     done = run("collect", open_folder / "all", open_folder / "corpus", COMPOSER_CLASSIFY_CACHE="/sys/cache")
     assert done.returncode == 1 and len(complaints(done)) == 1 and complaints(done)[0].startswith("/sys/cache")
