@@ -1,5 +1,6 @@
 """What a terminal and a file system do to a program: closed or full streams, odd names, links, signals, deaths."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -456,6 +457,14 @@ def write_many(folder: Path) -> Path:
     return folder
 
 
+def is_ready(ready: Callable[[psutil.Process], bool], process: psutil.Process) -> bool:
+    "Whether the moment has come; not yet where a process ends while one looks."
+    try:
+        return ready(process)
+    except psutil.Error:
+        return False
+
+
 def end_when(ready: Callable[[psutil.Process], bool], number: int, folder: Path, *arguments: str) -> tuple[int, str]:
     "Send a signal to a command and its processes, as a terminal does. Exit status and what it said; all must be gone."
     out = folder / "out"
@@ -470,7 +479,7 @@ def end_when(ready: Callable[[psutil.Process], bool], number: int, folder: Path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     process, end = psutil.Process(command.pid), time.monotonic() + 60
-    while not ready(process):
+    while not is_ready(ready, process):
         assert command.poll() is None and time.monotonic() < end, "it ended before the signal"
         time.sleep(0.002)
     started = process.children(recursive=True)
@@ -613,6 +622,11 @@ def test_collect_names_the_file_that_fails_and_reads_the_rest(hooked):
     ]
 
 
+def is_at_work(child: psutil.Process) -> bool:
+    "Whether a process is a worker that has started to work."
+    return "popen_loky" in " ".join(child.cmdline()) and child.cpu_times().user > 0.8
+
+
 @pytest.mark.parametrize(
     "command", [("predict", "folder"), ("collect", "folder", "corpus", "--jobs", "2")], ids=["predict", "collect"]
 )
@@ -628,11 +642,10 @@ def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
     )
     watched, killed = psutil.Process(process.pid), False
     while process.poll() is None and not killed:
-        for child in watched.children():
-            if "popen_loky" in " ".join(child.cmdline()) and child.cpu_times().user > 0.8:
-                child.kill()
+        with contextlib.suppress(psutil.Error):  # it, or one of its processes, ended in between
+            if at_work := next((child for child in watched.children() if is_at_work(child)), None):
+                at_work.kill()
                 killed = True
-                break
         time.sleep(0.01)
     out, said = process.communicate(timeout=240)
     assert killed and (process.returncode, said) == (0, "")
