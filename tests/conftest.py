@@ -1,11 +1,15 @@
 """Fixtures: the real collection, where there is one, and the sample."""
+import json
 import os
 import random
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
-from filelock import FileLock
 
 from builders import write_tunes
 from composer_classify.collection import Corpus, collect
@@ -16,9 +20,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: a longer variant of a test in `make test`; runs in `make test-full`")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    "The file that takes longest begins first, so that the others run beside it."
-    items.sort(key=lambda item: item.path.name != "test_report.py")
+    """The files that take longest begin first, so that the others run beside them. What needs the whole real collection
+    runs alone: it is collected once, and measured on the way."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    for item in items:
+        if "real_run" in item.fixturenames:
+            item.add_marker("alone")
+
+
+LONGEST = ["test_report.py", "test_terminal.py", "test_optimization.py", "test_site.py", "test_browser.py", "test_app.py"]
 
 
 SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"
@@ -34,14 +46,47 @@ def real_zip() -> Path:
     return Path(path)
 
 
+MEASURED = """
+import json, sys, time
+start = time.perf_counter()
+from composer_classify.collection import collect, counts
+corpus = collect(*sys.argv[1:], n_jobs=2)
+print(json.dumps(dict(counts(corpus), seconds=time.perf_counter() - start)))
+"""
+
+
+def tree_memory(pid: int) -> int:
+    "Bytes that a process and all below it occupy, what they share counted once (PSS)."
+    total = 0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # it ended in between
+            pass
+    return total
+
+
 @pytest.fixture(scope="session")
-def real_corpus(real_zip, tmp_path_factory) -> Corpus:
-    "The corpus made of it, once for all the processes that the tests are spread over."
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "lock"):
-        return Corpus.open(folder / "corpus") if (folder / "corpus" / "manifest.parquet").exists() else collect(real_zip, folder / "corpus", n_jobs=2)
+def real_run(real_zip, tmp_path_factory) -> tuple[Corpus, dict]:
+    "The real collection, collected by a process of its own, and what that process said of itself and we of it."
+    dest, peak = tmp_path_factory.mktemp("real") / "corpus", 0
+    command = [sys.executable, "-c", MEASURED, real_zip, dest]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while process.poll() is None:
+            try:
+                peak = max(peak, tree_memory(process.pid))
+            except psutil.Error:
+                break
+            time.sleep(0.25)
+        said = json.loads(process.stdout.read())
+    print(f"{said['seconds']:.1f} s, {peak / 2**20:.0f} MiB", {k: v for k, v in said.items() if k != "by_composer"})
+    return Corpus.open(dest), {**said, "peak": peak}
+
+
+@pytest.fixture(scope="session")
+def real_corpus(real_run) -> Corpus:
+    "The corpus made of the real collection."
+    return real_run[0]
 
 
 @pytest.fixture(scope="session")

@@ -518,43 +518,6 @@ def test_kaggle_without_a_network_gets_one_sentence(tmp_path, network, silent_po
 
 # ---------------------------------------------------------------- the real collection
 
-MEASURED = """
-import json, sys, time
-start = time.perf_counter()
-from composer_classify.collection import collect, counts
-corpus = collect(*sys.argv[1:], n_jobs=2)
-print(json.dumps(dict(counts(corpus), seconds=time.perf_counter() - start)))
-"""
-
-
-def tree_memory(pid: int) -> int:
-    "Bytes that a process and all below it occupy, what they share counted once (PSS)."
-    total = 0
-    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:  # it ended in between
-            pass
-    return total
-
-
-@pytest.fixture(scope="module")
-def real_run(real_zip, tmp_path_factory) -> tuple[Corpus, dict]:
-    "The real collection, collected by a process of its own, and what that process said of itself and we of it."
-    dest, peak = tmp_path_factory.mktemp("real") / "corpus", 0
-    with subprocess.Popen([sys.executable, "-c", MEASURED, real_zip, dest], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        while process.poll() is None:
-            try:
-                peak = max(peak, tree_memory(process.pid))
-            except psutil.Error:
-                break
-            time.sleep(0.25)
-        said = json.loads(process.stdout.read())
-    print(f"{said['seconds']:.1f} s, {peak / 2**20:.0f} MiB", {k: v for k, v in said.items() if k != "by_composer"})
-    return Corpus.open(dest), {**said, "peak": peak}
-
-
-@pytest.mark.alone
 def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run):
     _, said = real_run
     assert said["seconds"] <= 30
@@ -562,7 +525,6 @@ def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run)
         assert 0 < said["peak"] <= 1.5 * 2**30
 
 
-@pytest.mark.alone
 def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
     corpus, said = real_run
     top = corpus.manifest[~corpus.manifest["nested"]]
@@ -574,13 +536,11 @@ def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
     assert (said["files"], said["readable"], said["unreadable"], said["nested"]) == (4026, 4025, 1, 86)
 
 
-@pytest.mark.alone
 def test_real_folders_hold_what_the_report_counts(real_run):
     counted = summary(real_run[0])["from its folder"][["Bach", "Beethoven", "Chopin", "Mozart"]].tolist()
     assert counted == [1024, 213, 136, 257 - 1]  # one of Mozart's is a rondo by Beethoven, and has been corrected
 
 
-@pytest.mark.alone
 def test_real_corpus_is_whole_and_opens_at_once(real_run):
     corpus, _ = real_run
     start = time.perf_counter()

@@ -24,26 +24,56 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
+def front_matter(wheel: Path) -> str:
+    "What a wheel says of itself: its README, and what it asks for."
+    archive = zipfile.ZipFile(wheel)
+    name, = (name for name in archive.namelist() if name.endswith("/METADATA"))
+    return archive.read(name).decode()
+
+
 def test_it_holds_the_models_the_tables_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     kinds = {(name.split("/")[1] if name.count("/") > 1 else "", Path(name).suffix) for name in names}
     assert all(name.startswith("composer_classify/") for name in names)
     assert kinds == {("", ".py"), ("weights", ".npz"), ("samples", ".mid"), ("tables", ".csv")}
     assert {Path(name).name for name in names if "/weights/" in name} == {"all.npz", "four.npz", "pieces.npz"}
-    front, = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
-    links = re.findall(r"\]\(([^)\s]+)\)", zipfile.ZipFile(wheel).read(front).decode())
+    links = re.findall(r"\]\(([^)\s]+)\)", front_matter(wheel))
     assert len(links) > 10 and all(link.startswith(("https://", "#")) for link in links)  # PyPI has no files to lead to
     assert 20e6 < wheel.stat().st_size < 45e6
 
 
+BEYOND = ["tensorflow", "keras", "scikeras", "sklearn", "seaborn", "gradio", "music21", "dask", "kagglehub", "nbdev", "fastcore"]
+ELISE = ROOT / "composer_classify" / "samples" / "beethoven_woo59.mid"
+
+
+def answers(*command: str | Path, cwd: Path) -> None:
+    "What is installed names a sample and draws it, and says what the page needs."
+    run = lambda *arguments: subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True)
+    done = run("predict", ELISE, "--plot", "p.png")
+    assert done.returncode == 0 and "Beethoven (Classical, 1770)" in done.stdout and "Elise" in done.stdout
+    assert (cwd / "p.png").exists()
+    page = run("app")
+    assert page.returncode == 1 and "composer_classify[app]" in page.stderr
+
+
+def test_it_answers_without_what_the_extras_bring(wheel, tmp_path):
+    "As in an empty environment, but with this one's libraries, of which those that the wheel does not ask for are hidden."
+    zipfile.ZipFile(wheel).extractall(tmp_path / "unpacked")
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'unpacked')!r}); sys.modules.update(dict.fromkeys({BEYOND}))\n"
+        "import composer_classify; assert 'unpacked' in composer_classify.__file__\n"
+        "from composer_classify.cli import main; sys.exit(main())")
+    answers(sys.executable, program, cwd=tmp_path)
+    asked = " ".join(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", front_matter(wheel), re.M))
+    assert not any(re.search(rf"\b{name}\b", asked.replace("scikit-learn", "sklearn")) for name in BEYOND)
+
+
+@pytest.mark.slow
 def test_it_answers_in_an_empty_environment(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "empty")], check=True)
     python = tmp_path / "empty" / "bin" / "python"
     subprocess.run([str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel)], check=True)
-    sample = ROOT / "composer_classify" / "samples" / "beethoven_woo59.mid"
-    done = subprocess.run([str(python.parent / "composer-classify"), "predict", str(sample), "--plot", str(tmp_path / "p.png")], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and "Beethoven (Classical, 1770)" in done.stdout and "Elise" in done.stdout and (tmp_path / "p.png").exists()
-    page = subprocess.run([str(python.parent / "composer-classify"), "app"], cwd=tmp_path, capture_output=True, text=True)
-    assert page.returncode == 1 and "composer_classify[app]" in page.stderr
+    answers(python.parent / "composer-classify", cwd=tmp_path)
     installed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True).stdout
     assert "tensorflow" not in installed and "gradio" not in installed and "scikit-learn" not in installed

@@ -8,9 +8,7 @@ import pytest
 from composer_classify.fingerprints import Index, find, make_index, outer_voices, overhear
 from composer_classify.recognition import PIECES
 
-pytestmark = pytest.mark.slow  # they measure; whether it works is tested elsewhere
-
-pytestmark = pytest.mark.benchmark(group="ten seconds")
+pytestmark = [pytest.mark.slow, pytest.mark.benchmark(group="ten seconds")]  # whether it works is tested elsewhere
 N = 30
 
 
