@@ -328,8 +328,11 @@ def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.
         size[~high] = 1
     told = _where(octets[:n] >= _SYSEX)
     size[told] = n  # not allowed in a file, if no length follows
-    told = told[np.isin(octets.take(told), (_SYSEX, _ESCAPE, _META))]
-    length, data = _numbers(octets, told + 1 + (octets.take(told) == _META))
+    kind = octets.take(told)
+    is_meta = kind == _META
+    known = _where(is_meta | (kind == _SYSEX) | (kind == _ESCAPE))
+    told = told.take(known)
+    length, data = _numbers(octets, told + 1 + is_meta.take(known))
     size[told] = data + length - told
     np.add(np.arange(1, len(status) + 1), high, out=status)
     longer = _where(high[:n] & high[1:n + 1])
@@ -352,7 +355,7 @@ def _both(octets: np.ndarray, space: np.ndarray) -> np.ndarray:
 def _starts(stream: _Stream, both: bool) -> np.ndarray:
     "Where each event of a regular stream begins, int64."
     octets = stream.octets
-    doublings = 5 if len(octets) <= _LARGE else 3  # 32 or 8 events in one step
+    doublings = 4 if len(octets) <= _LARGE else 3  # 16 or 8 events in one step
     space = _workspace.take(doublings + 1, len(octets) << both)
     space[0] = _both(octets, space[1:4, :len(octets)]) if both else _following(octets, False, space[1:4])[0]
     for jump, further in zip(space, space[1:]):
@@ -591,16 +594,18 @@ def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
     on, own = row.take(struck), key.take(struck)
     release = np.where((key.take(place) == own) & ~is_on.take(place), row.take(place), n)
     quiet = _where((kind == 11) & ((events.first == 120) | (events.first > 122)))  # All Notes Off and its kin
-    silence = _Codes(events.channel(quiet), quiet, n)
     if len(quiet):
+        silence = _Codes(events.channel(quiet), quiet, n)
         release = np.minimum(release, silence.behind(own.astype(np.int64) >> 7, on))
     onset, end = events.tick.take(on), events.tick.take(release, mode="clip")
     if (at_once := end == onset).any():
         for each in np.unique(own[at_once]):  # the release behind a stroke may belong to an earlier one
             rows, mine = (slice(*keys.searchsorted([each, each + 1])) for keys in (key, own))
             rows = row[rows]
-            quiets = np.unique(silence.behind(np.full(len(rows), int(each) >> 7), rows))  # others change nothing
-            found = _releases(events, np.sort(np.append(rows, quiets[quiets < n])), n)
+            if len(quiet):  # of these only the first ones behind a stroke or release change anything
+                silences = np.unique(silence.behind(np.full(len(rows), int(each) >> 7), rows))
+                rows = np.sort(np.append(rows, silences[silences < n]))
+            found = _releases(events, rows, n)
             release[mine] = [found[stroke] for stroke in on[mine].tolist()]
         end = events.tick.take(release, mode="clip")
     if len(held := _where(release == n)):
@@ -702,8 +707,8 @@ def _clock(stream: _Stream, events: _Events, metas: _Metas, begin: np.ndarray, n
     if len(ticks) > 1:
         last = np.append(ticks[1:] != ticks[:-1], True)  # of several at one tick
         ticks, micros = ticks[last], micros[last]
-    seconds_a_tick = micros / (1e6 * stream.division)
-    seconds = np.append(0, np.cumsum((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1]))
+    seconds_a_tick, seconds = micros / (1e6 * stream.division), np.zeros(len(ticks))
+    np.cumsum((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1], out=seconds[1:])
     return _Clock(stream.division, ticks, seconds, seconds_a_tick)
 
 
@@ -746,6 +751,9 @@ def _signatures(stream: _Stream, events: _Events, metas: _Metas, time: _Clock) -
     found = {}
     for name, kind, size, dtype in (("time", 0x58, 4, TIME_SIGNATURE_DTYPE), ("key", 0x59, 2, KEY_SIGNATURE_DTYPE)):
         rows, content = metas.of(kind, size)
+        if not len(rows):
+            found[f"{name}_signatures"] = np.empty(0, dtype)
+            continue
         values = [_meter(*each) if kind == 0x58 else _key(*each) for each in content[:, :2].tolist()]
         tick = events.tick.take(rows)
         table = [row for row in zip(time(tick), tick / time.beat, values) if row[2]]
