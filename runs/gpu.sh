@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 [ "$DATA" = embedded ] || DATA=$(realpath "$DATA")
 SET=${SET:-gpu} PYTHON=${PYTHON:-python3} LIMIT=${LIMIT:-1500} work=runs/out/${SET:-gpu}
 OUT=${OUT:-$work}
-mkdir -p "$work" "$OUT"
+mkdir -p "$work/results" "$OUT"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} MPLBACKEND=Agg TF_CPP_MIN_LOG_LEVEL=2 PYTHONWARNINGS=ignore
 # Several notebooks share the GPU, each takes what it needs; what one process has compiled the others need not compile again
 export XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/$work/compiled}
@@ -27,7 +27,7 @@ say() { echo "$(printf '%4d' $SECONDS) s  $*"; }
 save() {  # the results, what is known of finished trainings, and logs; no networks, which are large and not needed to go on
   (
     flock 9
-    find results/*_published.json "$work" -type f \( -name '*.json' -o -name '*.done' -o -name '*.log' -o -name '*.ipynb' \) \
+    find "$work" -type f \( -name '*.json' -o -name '*.done' -o -name '*.log' -o -name '*.ipynb' \) \
       ! -name training_metadata.json ! -path '*/compiled/*' -print0 | tar -cf "$OUT/published.tmp" --null -T -
     mv "$OUT/published.tmp" "$OUT/published.tar"
   ) 9> "$work/saving"
@@ -49,6 +49,7 @@ step() {  # step NAME NOTEBOOK [-p PARAMETER VALUE]...
   say "$name: begins"
   if timeout --kill-after=5 $left "$PYTHON" -m papermill "nbs/$notebook.ipynb" "$work/$name.ipynb" --cwd nbs \
     -f "runs/$SET/$notebook.yaml" -p corpus "$DATA" -p only_published True ${MORE:-} "$@" \
+    -p results "../$work/results/${notebook#*_}.json" \
     --start-timeout 300 --log-output --no-progress-bar > "$work/$name.log" 2>&1; then
     touch "$work/$name.done"
     say "$name: finished, $((SECONDS - begin)) s"
@@ -90,5 +91,6 @@ step all_composers_part 06_all_composers -p published_chunks $few || failed=1
 wait $optimization || failed=1
 step all_composers 06_all_composers || failed=1
 save
+[ "$SET" = smoke ] || cp "$work"/results/*_published.json results/ || failed=1  # which the pages read
 [ $failed = 0 ] && say "all finished" || say "not all finished: the same command goes on"
 exit $failed
