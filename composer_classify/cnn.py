@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -16,13 +17,26 @@ from .collection import Corpus
 from .preprocessing import N_FLAGS, Chunks, Sequences, onset_of_notes, step_windows
 
 # %% auto #0
-__all__ = ['ChunkBatches', 'build_published_cnn', 'build_cnn', 'evaluate', 'train', 'evidence', 'evidence_of_notes']
+__all__ = ['WithCopies', 'ChunkBatches', 'build_published_cnn', 'build_cnn', 'evaluate', 'train', 'evidence', 'evidence_of_notes']
 
 # %% ../nbs/04_cnn.ipynb #04-020
+@dataclass(frozen=True)
+class WithCopies:
+    "Pictures of chunks, each of them moved in pitch or as it is."
+    chunks: Chunks
+    number: np.ndarray     # Chunk of each picture
+    semitones: np.ndarray  # How far each is moved
+
+    def batch(self, pictures: np.ndarray) -> np.ndarray:
+        return self.chunks.batch(self.number[pictures], self.semitones[pictures])
+
+
 class ChunkBatches(keras.utils.PyDataset):
     "Every chunk once an epoch, shuffled if there is a seed, with a row of `answers` for each."
 
-    def __init__(self, chunks: Chunks, numbers: np.ndarray, answers: np.ndarray, seed: int = None, batch_size: int = 32):
+    def __init__(
+        self, chunks: Chunks | WithCopies, numbers: np.ndarray, answers: np.ndarray, seed: int = None, batch_size: int = 32,
+    ):
         super().__init__(workers=1, max_queue_size=8)
         self.chunks, self.numbers, self.answers, self.seed, self.batch_size = chunks, numbers, answers, seed, batch_size
         self.epoch = -1

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "out" / "smoke"
 NAMES = sorted(path.stem for path in (ROOT / "runs" / "smoke").glob("*.yaml"))
 FEW = ["01_collection", "02_preprocessing"]
-RESULTS = ["all_composers", "best", "cnn", "collection", "evaluation", "fingerprints", "lstm", "optimization", "preprocessing"]
+PUBLISHED = ["all_composers", "cnn", "optimization"]  # with a record of their own of what the report did
+RESULTS = sorted(["best", "collection", "evaluation", "fingerprints", "lstm", "preprocessing", *PUBLISHED, *(f"{name}_published" for name in PUBLISHED)])
 
 
 def report(*settings: str) -> subprocess.CompletedProcess:
@@ -75,6 +77,23 @@ def test_every_parameter_is_one_of_its_notebook(run):
 def test_the_sets_hold_the_same_notebooks():
     names = {folder: sorted(path.stem for path in (ROOT / "runs" / folder).glob("*.yaml")) for folder in ("cpu", "gpu", "smoke")}
     assert names["cpu"] == names["gpu"] == names["smoke"]
+
+
+@pytest.mark.slow
+def test_the_report_s_own_experiments_run_by_one_command_that_goes_on(tmp_path):
+    "`runs/gpu.sh` as on a GPU machine, on the smoke set: killed in the midst, called again, and once more when all is done."
+    shutil.rmtree(OUT, ignore_errors=True)
+    settings = os.environ | {"SET": "smoke", "DATA": "embedded", "OUT": str(tmp_path), "PYTHON": sys.executable, "KERAS_BACKEND": "tensorflow"}
+    run = lambda limit: subprocess.run(["runs/gpu.sh"], cwd=ROOT, env=settings | {"LIMIT": limit}, capture_output=True, text=True, timeout=1200)
+    assert run("45").returncode == 1
+    done = run("1200")
+    assert done.returncode == 0 and "all finished" in done.stdout, done.stdout[-2000:]
+    results = {path.stem: json.loads(path.read_text()) for path in (OUT / "results").glob("*.json")}
+    assert sorted(results) == [f"{name}_published" for name in PUBLISHED]  # ours are not trained
+    assert all({"measured", "parameters", "data_hash", "versions", "machine", "date"} <= set(each) for each in results.values())
+    with tarfile.open(tmp_path / "published.tar") as brought:
+        assert all(f"runs/out/smoke/results/{name}.json" in brought.getnames() for name in results)
+    assert run("1200").stdout.count("finished before") == 4
 
 
 def said(output: dict) -> str:
