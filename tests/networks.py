@@ -78,7 +78,8 @@ class Slow(Counted):
     pause = 0.0  # seconds for each training
 
     def fit(self, X, y):
-        time.sleep(self.pause if "quality" in {"quality", "epochs", "marks"} else 0)  # a set, whose order each process chooses
+        names = {"quality", "epochs", "marks"}  # a set, whose order each process chooses
+        time.sleep(self.pause if "quality" in names else 0)
         return super().fit(X, y)
 
 
@@ -87,7 +88,8 @@ def search_slowly(folder: str, pause: float = 0.0) -> tuple[float, list[float]]:
     Slow.pause = pause
     X, y = rows(24)
     trial = Trial(Slow(folder + "/marks"), folder + "/kept", "a")
-    search = RandomizedSearchCV(trial, {"estimator__quality": [0.2, 0.4, 0.6, 0.8]}, n_iter=4, cv=3, refit=False, random_state=0).fit(X, y)
+    space = {"estimator__quality": [0.2, 0.4, 0.6, 0.8]}
+    search = RandomizedSearchCV(trial, space, n_iter=4, cv=3, refit=False, random_state=0).fit(X, y)
     return search.best_params_["estimator__quality"], search.cv_results_["mean_test_score"].round(6).tolist()
 
 
@@ -95,6 +97,7 @@ def build_tiny_rolls(n_composers: int, optimizer: str, initializer: str, dropout
     "In place of the report's network, with chance in all its places: first weights, order of chunks, dropout."
     rolls = keras.Input((128, 150, 1))
     pooled = layers.Dropout(dropout)(layers.Flatten()(layers.AveragePooling2D((8, 25))(rolls)))
-    model = seeded(keras.Model(rolls, layers.Dense(n_composers, activation="softmax", kernel_initializer=initializer)(pooled)), seed)
+    answer = layers.Dense(n_composers, activation="softmax", kernel_initializer=initializer)(pooled)
+    model = seeded(keras.Model(rolls, answer), seed)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model

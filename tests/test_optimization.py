@@ -53,7 +53,7 @@ def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path
     y = np.repeat(NAMES, 6)
     X = np.arange(12)[:, None]
     for optimizer in ("adam", "sgd"):
-        classifier = published_classifier(small, epochs=1, batch_size=4).set_params(cnn__model=build_tiny_rolls, cnn__model__optimizer=optimizer)
+        classifier = published_classifier(small, epochs=1, batch_size=4).set_params(cnn__model__optimizer=optimizer)
         Trial(classifier, str(tmp_path), "a").fit(X, y).score(X, y)
     table = read_trials(tmp_path)
     assert table["optimizer"].tolist() == ["adam", "sgd"] and table["history"].iloc[0] != table["history"].iloc[1]
@@ -120,7 +120,8 @@ def test_a_trial_that_fails_is_not_kept(tmp_path):
 def test_a_killed_search_goes_on_where_it_was(tmp_path):
     "Begun in a process that is killed, and gone on with in this one."
     code = "import sys; sys.path.insert(0, sys.argv[1]); from networks import search_slowly; search_slowly(sys.argv[2], 0.3)"
-    process = subprocess.Popen([sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)], env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
+    command = [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)]
+    process = subprocess.Popen(command, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "kept").glob("*.json"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -316,14 +317,15 @@ def searched(corpus: Corpus, keep: Path, network: dict) -> RandomizedSearchCV:
     "The report's search, small: two settings in three parts."
     chunks = Chunks(corpus)
     y = chunks.composer
-    trial = Trial(published_classifier(corpus, epochs=2, batch_size=8).set_params(**network), str(keep), corpus.data_hash)
+    classifier = published_classifier(corpus, epochs=2, batch_size=8).set_params(**network)
+    trial = Trial(classifier, str(keep), corpus.data_hash)
     space = {"estimator__cnn__model__optimizer": ["adam", "sgd"]}
     return RandomizedSearchCV(trial, space, n_iter=2, cv=GroupKFold(3), refit=False, random_state=0, error_score="raise").fit(np.arange(len(chunks))[:, None], y, groups=chunks.file)
 
 
 @pytest.fixture
 def quick_workers():
-    "Workers of a cluster are forked from a process that has loaded everything; a new Python would take as long as their whole work."
+    "Workers of a cluster are forked from a process that has loaded everything: to load it takes longer than their work."
     dask = pytest.importorskip("dask")
     multiprocessing.set_forkserver_preload(["distributed", "composer_classify.optimization"])
     multiprocessing.forkserver.ensure_running()
@@ -331,7 +333,9 @@ def quick_workers():
         yield
 
 
-@pytest.mark.parametrize("network", [dict(cnn__model=build_tiny_rolls), pytest.param({}, marks=pytest.mark.slow)], ids=["tiny network", "the report's network"])
+@pytest.mark.parametrize("network", [
+    pytest.param(dict(cnn__model=build_tiny_rolls), id="tiny network"),
+    pytest.param({}, id="the report's network", marks=pytest.mark.slow)])
 def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path, quick_workers, network):
     distributed = pytest.importorskip("distributed")
     alone = searched(small, tmp_path / "alone", network)

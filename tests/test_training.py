@@ -767,8 +767,10 @@ ONE_BATCH = "from composer_classify import training; training.steps_for = lambda
 def run_in_a_process(cache: Path, *arguments) -> tuple[int, str, str]:
     "`composer-classify` as a user has it, with one batch an epoch: exit status, output, and what was said beside it."
     code = f"import sys; {ONE_BATCH}; from composer_classify.cli import main; sys.exit(main())"
-    env = {**os.environ, "COMPOSER_CLASSIFY_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}  # for so few files threads cost more than they save
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=600, env=env)
+    env = {**os.environ, "COMPOSER_CLASSIFY_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env["OMP_NUM_THREADS"] = "1"  # for so few files threads cost more than they save
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600, env=env)
     return done.returncode, done.stdout, done.stderr
 
 
