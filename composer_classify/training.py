@@ -34,9 +34,10 @@ from .preprocessing import Chunks, Sequences
 from .system import atomic_write, check_writable
 
 # %% auto #0
-__all__ = ['ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'fit', 'answer_files', 'others',
-           'fit_temperature', 'fingerprint', 'save_model', 'load_model', 'export_onnx', 'code_hash', 'architecture',
-           'training_recipe', 'cross_validate', 'learn_all', 'learn_others', 'evaluate', 'describe', 'train']
+__all__ = ['ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over', 'fit', 'answer_files',
+           'others', 'fit_temperature', 'fingerprint', 'save_model', 'load_model', 'export_onnx', 'code_hash',
+           'architecture', 'training_recipe', 'cross_validate', 'learn_all', 'learn_others', 'evaluate', 'describe',
+           'train']
 
 # %% ../nbs/02b_training.ipynb #02b-007
 class TrainingBatches(keras.utils.PyDataset):
@@ -82,6 +83,13 @@ def steps_for(parts: Chunks | Sequences) -> int:
     return int(np.clip(len(parts) // 64, 50, 200))
 
 
+def is_soon_over(
+    batches: int,  # Of a training
+) -> bool:
+    "Whether a training is over before TensorFlow would have compiled the network, and so does without."
+    return batches <= 10 and keras.backend.backend() == "tensorflow"
+
+
 def fit(
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     parts: Chunks | Sequences,
@@ -104,7 +112,7 @@ def fit(
             layer.set_weights(learned.get_weights())
     rate = rate or (2e-3 if start is None else 1e-3)
     schedule = keras.optimizers.schedules.CosineDecay(rate / 20, epochs * steps, warmup_target=rate, warmup_steps=steps)
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"], run_eagerly=is_soon_over(epochs * steps))
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
         history = model.fit(TrainingBatches(parts, files, labels, steps, seed, balance=balance), epochs=epochs, shuffle=False, verbose=0, callbacks=[progress])  # batches are random already
@@ -375,8 +383,7 @@ def cross_validate(
     composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
     labels = np.searchsorted(composers, corpus.files["composer"])
     how = dict(epochs=epochs, steps=steps, seed=seed, balance=balance)
-    model = build(len(composers))
-    recipe = keep and training_recipe(corpus, parts, model, folds=folds, start=_weights_hash(start), **how)
+    recipe = keep and training_recipe(corpus, parts, build(len(composers)), folds=folds, start=_weights_hash(start), **how)
     splits = list(get_splits(corpus, folds, seed))[:only]
     for train, test in splits:
         assert_no_leak(works, train, test)

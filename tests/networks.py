@@ -1,6 +1,7 @@
 """Small networks, corpora without a folder, and a classifier that notes what it is asked, for the tests of training and searching."""
 import json
 import os
+import time
 from pathlib import Path
 
 import keras
@@ -8,19 +9,22 @@ import numpy as np
 import pandas as pd
 from keras import layers
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import RandomizedSearchCV
 
 from builders import by_hand
 from composer_classify.collection import Corpus
 from composer_classify.midi import NOTE_DTYPE
+from composer_classify.optimization import Trial
 from composer_classify.preprocessing import N_FLAGS
+from composer_classify.training import seeded
 
 NAMES = ["Ada", "Bob"]
 SHORT = dict(folds=3, epochs=1, steps=3)
 
 
-def build_tiny(n_composers: int) -> keras.Model:
+def build_tiny(n_composers: int, length: int = 16) -> keras.Model:
     "A network that sees how often each thing happens in a window."
-    notes = keras.Input((16, N_FLAGS), name="notes")
+    notes = keras.Input((length, N_FLAGS), name="notes")
     return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
 
 
@@ -67,3 +71,33 @@ def rows(n: int) -> tuple[np.ndarray, np.ndarray]:
     "Rows that hold their own number and their class."
     y = np.arange(n) % 2
     return np.column_stack([np.arange(n), y]), y
+
+
+class Slow(Counted):
+    "A `Counted` that takes its time."
+    pause = 0.0  # seconds for each training
+
+    def fit(self, X, y):
+        names = {"quality", "epochs", "marks"}  # a set, whose order each process chooses
+        time.sleep(self.pause if "quality" in names else 0)
+        return super().fit(X, y)
+
+
+def search_slowly(folder: str, pause: float = 0.0) -> tuple[float, list[float]]:
+    "The best of four qualities in three parts, and the score of each. Trials are kept."
+    Slow.pause = pause
+    X, y = rows(24)
+    trial = Trial(Slow(folder + "/marks"), folder + "/kept", "a")
+    space = {"estimator__quality": [0.2, 0.4, 0.6, 0.8]}
+    search = RandomizedSearchCV(trial, space, n_iter=4, cv=3, refit=False, random_state=0).fit(X, y)
+    return search.best_params_["estimator__quality"], search.cv_results_["mean_test_score"].round(6).tolist()
+
+
+def build_tiny_rolls(n_composers: int, optimizer: str, initializer: str, dropout: float, seed: int = 0) -> keras.Model:
+    "In place of the report's network, with chance in all its places: first weights, order of chunks, dropout."
+    rolls = keras.Input((128, 150, 1))
+    pooled = layers.Dropout(dropout)(layers.Flatten()(layers.AveragePooling2D((8, 25))(rolls)))
+    answer = layers.Dense(n_composers, activation="softmax", kernel_initializer=initializer)(pooled)
+    model = seeded(keras.Model(rolls, answer), seed)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model

@@ -1,5 +1,6 @@
 "Searches: trials that are never lost, rounds, folds of whole works, one file of settings, and a cluster that loses a worker."
 import json
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Tria
                                             read_trials, rounds, tune, vote, watch)
 from composer_classify.preprocessing import Chunks
 from composer_classify.training import save_model, seeded
-from networks import NAMES, Counted, rows
+from networks import NAMES, Counted, build_tiny_rolls, rows, search_slowly
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -116,42 +117,23 @@ def test_a_trial_that_fails_is_not_kept(tmp_path):
     assert not (tmp_path / "kept").exists() and not len(read_trials(tmp_path / "kept"))
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from sklearn.model_selection import RandomizedSearchCV
-from composer_classify.optimization import Trial
-sys.path.insert(0, sys.argv[1])
-from networks import Counted, rows
-
-class Slow(Counted):
-    def fit(self, X, y):
-        time.sleep(float(sys.argv[3]) if "quality" in {"quality", "epochs", "marks"} else 0)  # a set, whose order each process chooses
-        return super().fit(X, y)
-
-X, y = rows(24)
-trial = Trial(Slow(sys.argv[2] + "/marks"), sys.argv[2] + "/kept", "a")
-search = RandomizedSearchCV(trial, {"estimator__quality": [0.2, 0.4, 0.6, 0.8]}, n_iter=4, cv=3, refit=False, random_state=0).fit(X, y)
-print(search.best_params_["estimator__quality"], search.cv_results_["mean_test_score"].round(6).tolist())
-"""
-
-
 def test_a_killed_search_goes_on_where_it_was(tmp_path):
-    run = lambda pause: subprocess.Popen([sys.executable, "-c", SLOW, str(ROOT / "tests"), str(tmp_path), str(pause)], stdout=subprocess.PIPE, text=True, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
-    process = run(0.5)
+    "Begun in a process that is killed, and gone on with in this one."
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from networks import search_slowly; search_slowly(sys.argv[2], 0.3)"
+    command = [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)]
+    process = subprocess.Popen(command, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "kept").glob("*.json"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
     before = len(read_trials(tmp_path / "kept"))
     assert 4 <= before < 12
-    answer, _ = run(0).communicate(timeout=120)
-    assert answer.startswith("0.8 ") and len(read_trials(tmp_path / "kept")) == 12
+    answer = search_slowly(str(tmp_path))
+    assert answer[0] == 0.8 and len(read_trials(tmp_path / "kept")) == 12
     marks = (tmp_path / "marks").read_text().splitlines()
     assert 12 <= len(marks) <= 13  # the one that was cut off may have been asked already
-    again, _ = run(0).communicate(timeout=120)
+    again = search_slowly(str(tmp_path))
     assert again == answer and (tmp_path / "marks").read_text().splitlines() == marks
 
 
@@ -331,18 +313,32 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypat
 # ---------------------------------------------------------------- on a cluster
 
 
-def searched(corpus: Corpus, keep: Path) -> RandomizedSearchCV:
+def searched(corpus: Corpus, keep: Path, network: dict) -> RandomizedSearchCV:
     "The report's search, small: two settings in three parts."
     chunks = Chunks(corpus)
     y = chunks.composer
-    trial = Trial(published_classifier(corpus, epochs=2, batch_size=8), str(keep), corpus.data_hash)
+    classifier = published_classifier(corpus, epochs=2, batch_size=8).set_params(**network)
+    trial = Trial(classifier, str(keep), corpus.data_hash)
     space = {"estimator__cnn__model__optimizer": ["adam", "sgd"]}
     return RandomizedSearchCV(trial, space, n_iter=2, cv=GroupKFold(3), refit=False, random_state=0, error_score="raise").fit(np.arange(len(chunks))[:, None], y, groups=chunks.file)
 
 
-def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):
+@pytest.fixture
+def quick_workers():
+    "Workers of a cluster are forked from a process that has loaded everything: to load it takes longer than their work."
+    dask = pytest.importorskip("dask")
+    multiprocessing.set_forkserver_preload(["distributed", "composer_classify.optimization"])
+    multiprocessing.forkserver.ensure_running()
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
+@pytest.mark.parametrize("network", [
+    pytest.param(dict(cnn__model=build_tiny_rolls), id="tiny network"),
+    pytest.param({}, id="the report's network", marks=pytest.mark.slow)])
+def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path, quick_workers, network):
     distributed = pytest.importorskip("distributed")
-    alone = searched(small, tmp_path / "alone")
+    alone = searched(small, tmp_path / "alone", network)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
         first = client.run(os.getpid)
 
@@ -355,7 +351,7 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path):
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()
         with parallel_config(backend="dask"):
-            together = searched(small, tmp_path / "cluster")
+            together = searched(small, tmp_path / "cluster", network)
         killer.join(timeout=1)
         assert not killer.is_alive() and set(client.run(os.getpid).values()) != set(first.values())
     assert together.best_params_ == alone.best_params_

@@ -18,6 +18,7 @@ from keras import layers
 
 from builders import CONTRACT, by_hand, in_other_clothes, pieces, thorough
 from composer_classify import lstm, training
+from composer_classify.cli import main
 from composer_classify.evaluation import assert_no_leak, get_splits
 from composer_classify.lstm import build_lstm, build_published_lstm, published_table, windows_of_files
 from composer_classify.midi import load_midi
@@ -259,6 +260,16 @@ def test_training_again_gives_the_same_network(parts):
     assert history == again and len(history["loss"]) == 2
     assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), same.get_weights()))
     assert not all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights()))
+
+
+def test_few_batches_teach_the_same_without_compiling(parts, monkeypatch):
+    learn = lambda: fit(build_tiny, parts, np.arange(12), np.repeat([0, 1], 6), epochs=2, steps=5)
+    soon, soon_history = learn()
+    monkeypatch.setattr(training, "is_soon_over", lambda batches: False)
+    compiled, history = learn()
+    assert (soon.run_eagerly, compiled.run_eagerly) == (keras.backend.backend() == "tensorflow", False)
+    assert soon_history["loss"] == pytest.approx(history["loss"], rel=1e-4)
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(soon.get_weights(), compiled.get_weights()))
 
 
 def test_a_network_learns_steps_from_leaps(parts):
@@ -750,34 +761,52 @@ def test_onnx_files_know_their_composers(small, parts, tmp_path):
         training.export_onnx(build_tiny(2), tmp_path / "other.onnx", dict(composers=["Ada"]))
 
 
-def run(cache: Path, *arguments) -> subprocess.CompletedProcess:
-    "`composer-classify` as a process of its own, with one batch an epoch."
-    code = "import sys; from composer_classify import training; training.steps_for = lambda parts: 1; from composer_classify.cli import main; sys.exit(main())"
-    env = {**os.environ, "COMPOSER_CLASSIFY_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}  # for so few files threads cost more than they save
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=600, env=env)
+ONE_BATCH = "from composer_classify import training; training.steps_for = lambda parts: 1"
 
 
-@pytest.mark.slow
-def test_train_writes_a_model(small, tmp_path):
-    done = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / "m.keras")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{tmp_path / 'm.keras'}: 2 composers, trained on ") and "accuracy" in done.stdout and len(done.stdout.splitlines()) == 1
+def run_in_a_process(cache: Path, *arguments) -> tuple[int, str, str]:
+    "`composer-classify` as a user has it, with one batch an epoch: exit status, output, and what was said beside it."
+    code = f"import sys; {ONE_BATCH}; from composer_classify.cli import main; sys.exit(main())"
+    env = {**os.environ, "COMPOSER_CLASSIFY_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env["OMP_NUM_THREADS"] = "1"  # for so few files threads cost more than they save
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600, env=env)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(params=["here", pytest.param("in a process", marks=pytest.mark.slow)])
+def run(request, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    "The same, and in `make test` without a new process and with a tiny network in place of the LSTM."
+    def run_here(cache: Path, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setenv("COMPOSER_CLASSIFY_CACHE", str(cache))
+        monkeypatch.setattr(training, "steps_for", lambda parts: 1)
+        monkeypatch.setattr(lstm, "build_lstm", lambda n_composers: build_tiny(n_composers, 256))
+        capfd.readouterr()
+        return main(list(map(str, arguments))), *capfd.readouterr()
+
+    return run_here if request.param == "here" else run_in_a_process
+
+
+def test_train_writes_a_model(run, small, tmp_path):
+    status, out, said = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / "m.keras")
+    assert status == 0, said
+    assert out.startswith(f"{tmp_path / 'm.keras'}: 2 composers, trained on ") and "accuracy" in out and len(out.splitlines()) == 1
     _, about = load_model(tmp_path / "m.keras", Sequences(small), NAMES)
     assert about["parameters"] == dict(epochs=20, steps=1, seed=0)
 
 
 @pytest.mark.parametrize(("name", "words"), [("m.txt", "a model is a .keras or a .onnx file"), ("", "is a folder")])
-def test_train_says_at_once_where_it_cannot_write(small, tmp_path, name, words):
-    done = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / name)
-    assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr
-    (sentence,) = (line for line in done.stderr.splitlines() if line.startswith("composer-classify: "))
+def test_train_says_at_once_where_it_cannot_write(run, small, tmp_path, name, words):
+    status, out, said = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / name)
+    assert (status, out) == (1, "") and "Traceback" not in said
+    (sentence,) = (line for line in said.splitlines() if line.startswith("composer-classify: "))
     assert sentence.startswith(f"composer-classify: {tmp_path / name}: ") and words in sentence
 
 
-def test_evaluate_prints_the_contract(small, tmp_path):
-    done = run(tmp_path / "cache", "evaluate", small.path, "--model", "lstm", "--folds", 2, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+def test_evaluate_prints_the_contract(run, small, tmp_path):
+    status, out, said = run(tmp_path / "cache", "evaluate", small.path, "--model", "lstm", "--folds", 2, "--json")
+    assert status == 0, said
+    found = json.loads(out)
     assert list(found) == CONTRACT
     assert (found["n_files"], found["n_works"], found["confusion"]["composers"]) == (12, 12, NAMES)
     assert np.array(found["confusion"]["counts"]).sum(axis=1).tolist() == [6, 6]
