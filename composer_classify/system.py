@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -167,3 +168,14 @@ def in_processes(
             del left[number]
             yield number, DIED
         suspects = [number for number in suspects if number in left]
+
+
+def _end_processes() -> None:
+    "End the processes that joblib keeps, if it has been used by a process of `multiprocessing`."
+    if multiprocessing.parent_process() and "joblib.externals.loky" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+
+
+multiprocessing.util.Finalize(None, _end_processes, exitpriority=100)  # before the wait for all processes

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker("alone")
 
 
-LONGEST = ["test_report.py", "test_terminal.py", "test_optimization.py", "test_site.py", "test_browser.py", "test_app.py"]
+LONGEST = ["test_report.py", "test_terminal.py", "test_site.py", "test_optimization.py", "test_browser.py", "test_app.py"]
 
 
 SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"

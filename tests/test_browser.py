@@ -31,7 +31,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "telephone"])
+@pytest.fixture(params=[(1280, 900), pytest.param((390, 844), marks=pytest.mark.slow)], ids=["desk", "telephone"])
 def page(request, browser, server):
     "The page, opened; afterwards nothing may have been asked of another host, been refused, or have gone wrong in it."
     context = browser.new_context(viewport=dict(width=request.param[0], height=request.param[1]), has_touch=request.param[0] < 500)
@@ -71,6 +71,10 @@ def test_a_file_is_named_shown_and_heard(page, server):
     assert page.locator(".score img").evaluate("image => image.naturalWidth") > 500
     assert "Piano roll of" in page.locator(".score img").get_attribute("alt")
     assert fits(page)
+    size = page.viewport_size
+    page.set_viewport_size(dict(width=390, height=844))  # in `make test-full` all of this file runs at this width too
+    assert fits(page)
+    page.set_viewport_size(size)
     audio = page.locator(".answer audio")
     audio.evaluate("player => { player.muted = true; return player.play() }")
     page.wait_for_function("document.querySelector('.answer audio').currentTime > 0.5")

@@ -327,6 +327,7 @@ def searched(corpus: Corpus, keep: Path, network: dict) -> RandomizedSearchCV:
 def quick_workers():
     "Workers of a cluster are forked from a process that has loaded everything: to load it takes longer than their work."
     dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")  # before a setting of it: its own ones would go with that
     multiprocessing.set_forkserver_preload(["distributed", "composer_classify.optimization"])
     multiprocessing.forkserver.ensure_running()
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from composer_classify.collection import CollectionError, Corpus, cache_folder, collect, hash_source
 from composer_classify.recognition import Recognizer, listen, plot_recognition
+from composer_classify.system import in_processes
 from builders import make_zip, piece
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -632,11 +634,11 @@ def is_at_work(child: psutil.Process) -> bool:
     "command", [("predict", "folder"), ("collect", "folder", "corpus", "--jobs", "2")], ids=["predict", "collect"]
 )
 def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
-    n = 120 if command[0] == "predict" else 300  # to name their pieces too takes longer
+    n = 210 if command[0] == "predict" else 300  # more than 200, for which there are no workers
     write_many(tmp_path, n)
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, *command, "--json"],
-        stdout=subprocess.PIPE,
+        stdout=open(tmp_path / "out", "w"),  # a pipe that nobody reads would stop it
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -649,9 +651,21 @@ def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
                 at_work.kill()
                 killed = True
         time.sleep(0.01)
-    out, said = process.communicate(timeout=240)
+    said, out = process.communicate(timeout=240)[1], (tmp_path / "out").read_text()
     assert killed and (process.returncode, said) == (0, "")
     assert len(json.loads(out)) == n if command[0] == "predict" else json.loads(out)["readable"] == n
+
+
+def use_processes() -> None:
+    assert dict(in_processes(abs, [(-1,), (2,)], n_jobs=2)) == {0: 1, 1: 2}
+
+
+def test_a_process_that_used_others_does_not_wait_for_them():
+    "joblib keeps them for five minutes."
+    process = multiprocessing.get_context("fork").Process(target=use_processes)
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == 0
 
 
 # ---------------------------------------------------------------- words
