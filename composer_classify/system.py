@@ -178,4 +178,10 @@ def _end_processes() -> None:
         get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
-multiprocessing.util.Finalize(None, _end_processes, exitpriority=100)  # before the wait for all processes
+def _end_processes_first(_: object = None) -> None:
+    "Have them ended before a process waits for all that it has started."
+    multiprocessing.util.Finalize(None, _end_processes, exitpriority=100)
+
+
+_end_processes_first()
+multiprocessing.util.register_after_fork(_end_processes, _end_processes_first)  # a fork forgets it

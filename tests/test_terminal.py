@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,7 +19,6 @@ import pytest
 
 from composer_classify.collection import CollectionError, Corpus, cache_folder, collect, hash_source
 from composer_classify.recognition import Recognizer, listen, plot_recognition
-from composer_classify.system import in_processes
 from builders import make_zip, piece
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -656,16 +654,24 @@ def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
     assert len(json.loads(out)) == n if command[0] == "predict" else json.loads(out)["readable"] == n
 
 
-def use_processes() -> None:
+USED = """
+import multiprocessing
+from composer_classify.system import in_processes
+
+def use():
     assert dict(in_processes(abs, [(-1,), (2,)], n_jobs=2)) == {0: 1, 1: 2}
+
+process = multiprocessing.get_context("fork").Process(target=use)
+process.start()
+process.join()
+assert process.exitcode == 0
+"""
 
 
 def test_a_process_that_used_others_does_not_wait_for_them():
     "joblib keeps them for five minutes."
-    process = multiprocessing.get_context("fork").Process(target=use_processes)
-    process.start()
-    process.join(timeout=60)
-    assert process.exitcode == 0
+    done = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 # ---------------------------------------------------------------- words
