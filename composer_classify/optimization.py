@@ -32,7 +32,7 @@ from .collection import Corpus
 from .evaluation import assert_no_leak, get_splits
 from .preprocessing import Chunks, Sequences, open_parts
 from .system import atomic_write
-from .training import _kept, _train_fold, _weights_hash, answer_files, code_hash, fingerprint, fit, is_soon_over, load_model, seeded, training_recipe
+from .training import _kept, _train_fold, _weights_hash, answer_files, code_hash, fingerprint, fit, load_model, seeded, training_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,11 +162,10 @@ def read_chunks(
 PUBLISHED_SPACE = dict(optimizer=["adam", "sgd"], initializer=["glorot_uniform", "he_normal"], dropout=[0.4, 0.5])  # with epochs of 10 or 20 and batches of 20 or 30
 
 
-def _build(n_composers: int, optimizer: str, initializer: str, dropout: float, seed: int = 0, meta: dict = None) -> keras.Model:
-    "The report's network, for labels that are numbers. What scikeras knows of the data it gives as `meta`."
+def _build(n_composers: int, optimizer: str, initializer: str, dropout: float, seed: int = 0) -> keras.Model:
+    "The report's network, for labels that are numbers."
     model = seeded(build_published_cnn(n_composers, initializer, dropout), seed)
-    few = meta is not None and meta["X_shape_"][0] <= 32  # rows: one batch, or two
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], run_eagerly=few and is_soon_over(1))
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

@@ -172,10 +172,12 @@ def in_processes(
 
 def _end_processes() -> None:
     "End the processes that joblib keeps, if it has been used by a process of `multiprocessing`."
-    if multiprocessing.parent_process() and "joblib.externals.loky" in sys.modules:
+    if multiprocessing.parent_process() and "joblib.executor" in sys.modules:
+        from joblib.executor import MemmappingExecutor
         from joblib.externals.loky import get_reusable_executor
 
-        get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+        if isinstance(executor := get_reusable_executor(reuse=True), MemmappingExecutor):
+            executor.terminate(kill_workers=True)
 
 
 def _end_processes_first(_: object = None) -> None:

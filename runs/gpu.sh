@@ -4,11 +4,10 @@
 #
 #   DATA=path/to/midi_classic_music_data.zip runs/gpu.sh
 #
-# About ten minutes for the CNN, the search and a part of all composers, and ten for all composers in full, on an H100 with 16
-# cores. What is finished is kept, each training for itself, and the same command goes on where it was cut. SET=smoke rehearses
-# it on a CPU. After each step, and every half minute, $OUT/published.tar holds what there is; unpacked in another clone, the
-# same command goes on there. LIMIT: seconds after which no training is waited for. MORE: more parameters, as in
-# MORE="-p published_epochs 2".
+# On an H100 with 16 cores: five minutes for the CNN with the search beside it, and five for all composers. What is finished is
+# kept, each training for itself, and the same command goes on where it was cut. SET=smoke rehearses it on a CPU. After each
+# step, and every half minute, $OUT/published.tar holds what there is; unpacked in another clone, the same command goes on
+# there. LIMIT: seconds after which no training is waited for.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 : "${DATA:?say which data: DATA=path/to/midi_classic_music_data.zip runs/gpu.sh}"
@@ -41,14 +40,13 @@ watch() {
   done
 }
 
-step() {  # step NAME NOTEBOOK [-p PARAMETER VALUE]...
+step() {  # step NAME NOTEBOOK
   local name=$1 notebook=$2 left=$((LIMIT - SECONDS)) begin=$SECONDS
-  shift 2
   [ ! -e "$work/$name.done" ] || { say "$name: finished before"; return 0; }
   [ $left -gt 30 ] || { say "$name: no time left"; return 1; }
   say "$name: begins"
   if timeout --kill-after=5 $left "$PYTHON" -m papermill "nbs/$notebook.ipynb" "$work/$name.ipynb" --cwd nbs \
-    -f "runs/$SET/$notebook.yaml" -p corpus "$DATA" -p only_published True ${MORE:-} "$@" \
+    -f "runs/$SET/$notebook.yaml" -p corpus "$DATA" -p only_published True \
     -p results "../$work/results/${notebook#*_}.json" \
     --start-timeout 300 --log-output --no-progress-bar > "$work/$name.log" 2>&1; then
     touch "$work/$name.done"
@@ -82,12 +80,9 @@ watch &
 watching=$!
 trap 'kill $watching 2> /dev/null' EXIT
 
-few=20000
-[ "$SET" != smoke ] || few=32
 step cnn 04_cnn & cnn=$!
 step optimization 05_optimization & optimization=$!
 wait $cnn; failed=$?
-step all_composers_part 06_all_composers -p published_chunks $few || failed=1
 wait $optimization || failed=1
 step all_composers 06_all_composers || failed=1
 save

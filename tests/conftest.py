@@ -20,6 +20,9 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: a longer variant of a test in `make test`; runs in `make test-full`")
 
 
+LONGEST = ["test_report.py", "test_terminal.py", "test_site.py", "test_optimization.py", "test_browser.py", "test_app.py"]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The files that take longest begin first, so that the others run beside them. What needs the whole real collection
@@ -28,10 +31,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "real_run" in item.fixturenames:
             item.add_marker("alone")
-
-
-LONGEST = ["test_report.py", "test_terminal.py", "test_site.py", "test_optimization.py", "test_browser.py", "test_app.py"]
-
 
 SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"
 

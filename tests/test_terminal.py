@@ -634,14 +634,15 @@ def is_at_work(child: psutil.Process) -> bool:
 def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
     n = 210 if command[0] == "predict" else 300  # more than 200, for which there are no workers
     write_many(tmp_path, n)
-    process = subprocess.Popen(
-        [sys.executable, "-c", CODE, *command, "--json"],
-        stdout=open(tmp_path / "out", "w"),  # a pipe that nobody reads would stop it
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    with open(tmp_path / "out", "w") as stdout:  # a pipe that nobody reads would stop it
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, *command, "--json"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
     watched, killed = psutil.Process(process.pid), False
     while process.poll() is None and not killed:
         with contextlib.suppress(psutil.Error):  # it, or one of its processes, ended in between
@@ -671,7 +672,7 @@ assert process.exitcode == 0
 def test_a_process_that_used_others_does_not_wait_for_them():
     "joblib keeps them for five minutes."
     done = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---------------------------------------------------------------- words
