@@ -53,6 +53,7 @@ prepare: .venv/.dev ## after editing a notebook: write the modules and README.md
 test test-full: export MPLBACKEND := Agg
 test test-full: export TF_CPP_MIN_LOG_LEVEL := 2
 test: NOT_SLOW := and not slow
+test-full: export FUZZ ?= 1
 test test-full: .venv/.dev
 	@$(STATE) > .venv/before
 	@$(MAKE) --no-print-directory prepare

@@ -17,8 +17,14 @@ MORE = int(os.environ.get("FUZZ", 0))
 
 
 def thorough(n: int):
-    "Settings for `n` examples: always the same ones, so that CI is stable; with `FUZZ=100` a hundred times as many, at random."
-    return settings(max_examples=n * (MORE or 1), derandomize=not MORE, deadline=None, database=None)
+    "Settings for `n` examples, always the same ones; with `FUZZ=100` a hundred times as many, at random."
+    return settings(max_examples=examples(n), derandomize=MORE < 2, deadline=None, database=None)
+
+
+def examples(n: int) -> int:
+    "How many of `n` examples are tried: a quarter in `make test`, all in `make test-full` (`FUZZ=1`), or more."
+    return n * MORE or max(n // 4, 10)
+
 
 END = b"\x00\xff\x2f\x00"
 

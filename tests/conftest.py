@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -18,9 +19,10 @@ from composer_classify.collection import Corpus, collect
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time or memory, or looks at what such a run has made, so nothing else may run beside it")
     config.addinivalue_line("markers", "slow: a longer variant of a test in `make test`; runs in `make test-full`")
+    config.addinivalue_line("markers", "sampled(n): of its variants the first n, one by default, run in `make test`; all in `make test-full`")
 
 
-LONGEST = ["test_report.py", "test_terminal.py", "test_site.py", "test_optimization.py", "test_browser.py", "test_app.py"]
+LONGEST = ["test_terminal.py", "test_report.py", "test_optimization.py", "test_app.py", "test_browser.py", "test_training.py"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,9 +30,15 @@ def pytest_collection_modifyitems(items):
     """The files that take longest begin first, so that the others run beside them. What needs the whole real collection
     runs alone: it is collected once, and measured on the way."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    variants = Counter()
     for item in items:
         if "real_run" in item.fixturenames:
             item.add_marker("alone")
+        if sampled := item.get_closest_marker("sampled"):
+            name = item.path.name, item.originalname
+            variants[name] += 1
+            if variants[name] > (sampled.args or (1,))[0]:
+                item.add_marker("slow")
 
 SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"
 

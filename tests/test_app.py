@@ -433,6 +433,7 @@ def test_no_path_and_no_address_is_accepted(client, event):
     assert "root:" not in said and str(ROOT) not in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_visitors_do_not_fill_the_memory(client, server):
     "Each visitor's last answer is remembered for the last fifty only."
     def crowd(n: int, name: str) -> None:
@@ -555,6 +556,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("content", [b"no", (SAMPLES / "bach_bwv772.mid").read_bytes()], ids=["bad", "good"])
 def test_any_name_is_given_back(client, name, content):
@@ -606,6 +608,7 @@ def test_who_hangs_up_leaves_no_trace(server, client):
     assert "ClientDisconnect" not in (server[2] / "log").read_text()
 
 
+@pytest.mark.slow
 def test_idle_lines_keep_nobody_out(server, client):
     port, lines = int(server[0].rsplit(":", 1)[1]), []
     for _ in range(WAITING + 10):

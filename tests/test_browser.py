@@ -103,6 +103,7 @@ def test_ten_random_seconds_and_the_whole_again(page):
     page.locator(".answer small", has_text="0:00 to 1:56").wait_for()
 
 
+@pytest.mark.slow
 def test_without_a_file_there_are_samples(page):
     page.get_by_role("button", name="Random ten seconds").click()
     headline(page, ".")
@@ -111,6 +112,7 @@ def test_without_a_file_there_are_samples(page):
     assert fits(page)
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_told_apart_and_the_next_one_works(page, tmp_path):
     (tmp_path / "<b>diary<b>.mid").write_text("Dear diary")
     upload(page, tmp_path / "<b>diary<b>.mid")
@@ -136,6 +138,7 @@ def drop(page, name: str, content: bytes) -> None:
     }""", [name, list(content)])
 
 
+@pytest.mark.slow
 def test_a_file_is_dropped(page):
     drop(page, "dropped.mid", (SAMPLES / "mozart_k545.mid").read_bytes())
     assert "dropped.mid" in headline(page, "K545")
@@ -159,6 +162,7 @@ def test_any_name_is_shown_as_it_is(page):
         assert fits(page)
 
 
+@pytest.mark.slow
 def test_a_repaired_file_is_answered_and_says_so(page, tmp_path):
     (tmp_path / "long.mid").write_bytes((SAMPLES / "mozart_k545.mid").read_bytes() + b"more")
     upload(page, tmp_path / "long.mid")
@@ -191,6 +195,7 @@ def test_another_browser_gets_nothing_of_what_this_one_sees(page, browser, serve
     stranger.close()
 
 
+@pytest.mark.slow
 def test_an_address_with_parameters_is_the_page(browser, server):
     context = browser.new_context()
     page = context.new_page()

@@ -119,6 +119,7 @@ def test_what_is_missing_is_named():
     assert done.returncode == 1 and "composer_classify[app]" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves(tmp_path):
     "`composer-classify predict … | head -1` ends quietly."
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"

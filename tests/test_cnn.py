@@ -185,6 +185,7 @@ def test_what_is_learned_from_others_is_kept_under_all_that_made_it(tmp_path):
 # ---------------------------------------------------------------- chance
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("build", [build_cnn, build_published_cnn, build_lstm, build_tiny])
 def test_chance_depends_on_the_seed_and_on_nothing_else(build):
     random.seed(1)

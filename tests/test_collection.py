@@ -92,6 +92,7 @@ def test_many_small_archives_of_the_same_bytes_are_a_bomb(tmp_path):
         collect(tmp_path / "a.zip", tmp_path / "corpus")
 
 
+@pytest.mark.slow
 def test_too_many_members_are_a_bomb(tmp_path):
     (tmp_path / "a.zip").write_bytes(overlapping(make_zip([("b", b"")]), 200_001))
     with pytest.raises(CollectionError, match="zip bomb"):
@@ -504,6 +505,7 @@ def silent_port():
         yield server.getsockname()[1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("network", ["none", "silent"])
 def test_kaggle_without_a_network_gets_one_sentence(tmp_path, network, silent_port):
     pytest.importorskip("kagglehub")

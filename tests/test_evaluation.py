@@ -201,7 +201,7 @@ def test_intervals_are_those_of_a_literal_bootstrap():
     truth, probabilities, works = families(0)
     files_of = [np.flatnonzero(works == work) for work in np.unique(works)]
     rng, drawn, f1 = np.random.default_rng(7), [], []
-    for _ in range(1000):
+    for _ in range(400):
         files = np.concatenate([files_of[k] for k in rng.integers(0, len(files_of), len(files_of))])
         drawn.append(scores(truth[files], probabilities[files]))
         f1.append(f1_score(truth[files], probabilities[files].argmax(axis=1), average=None))

@@ -1,9 +1,8 @@
 """Whatever the bytes, `load_midi` gives a sound `NoteArray` or a `MidiLoadError`, and collecting gives a sound corpus or a `CollectionError`.
 
-Always the same examples (`derandomize`), so that CI is stable. To look further: `FUZZ=100 pytest tests/test_fuzz.py` takes a hundred times as many, at random.
+Always the same examples (`derandomize`), so that CI is stable. `make test` takes a quarter of them. To look further: `FUZZ=100 pytest tests/test_fuzz.py` takes a hundred times as many, at random.
 """
 import io
-import os
 import resource
 import tempfile
 from pathlib import Path
@@ -14,18 +13,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from builders import END, make_zip, off, on, piece, riff, scale, smf, tempo, varlen
+from builders import END, MORE, examples, make_zip, off, on, piece, riff, scale, smf, tempo, varlen
 from composer_classify.collection import CollectionError, collect, list_members, validate
 from composer_classify.midi import NOTE_DTYPE, Limits, MidiLoadError, NoteArray, load_midi, piano_roll
 
-MORE = int(os.environ.get("FUZZ", 0))
 SAMPLE = (Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid").read_bytes()
 SMALL = Limits(max_seconds=600)  # rolls of six hours would take the time, not the reading
 
 
 def fuzz(n: int, deadline: int = 1000):
     "Settings for `n` examples, each of which must be done within a second."
-    return settings(max_examples=n * (MORE or 1), derandomize=not MORE, deadline=deadline, database=None,
+    return settings(max_examples=examples(n), derandomize=MORE < 2, deadline=deadline, database=None,
                     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])
 
 

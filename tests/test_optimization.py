@@ -48,6 +48,7 @@ def test_a_trial_is_trained_once(tmp_path):
     assert len(table) == len(changed) + 1 and table["quality"].max() == 0.8 and table.iloc[0]["score"] == pytest.approx(6 / 8) and set(table["learned_from"]) == {11, 12}
 
 
+@pytest.mark.slow
 def test_what_is_inside_a_network_is_told_from_what_is_around_it(small, tmp_path):
     "scikeras has an optimizer of its own, which a compiled network does not use."
     y = np.repeat(NAMES, 6)
@@ -279,7 +280,14 @@ def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):
     for mine, theirs in zip(model.layers[:-1], begun.layers[:-1]):  # so slow a network is still what it began as
         if not isinstance(mine, keras.layers.BatchNormalization):
             assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(mine.get_weights(), theirs.get_weights()))
-    learned = FileClassifier(small.path, tuple(NAMES), **dict(settings, rate=3e-3, steps=25)).fit(X[order], y[order])
+
+
+@pytest.mark.slow
+def test_our_classifier_tells_steps_from_leaps(small):
+    X, y = np.arange(12)[:, None], small.files["composer"].to_numpy()
+    order = np.random.default_rng(0).permutation(12)
+    settings = dict(width=16, dropout=0.45, channel_dropout=0.2, rate=3e-3, weight_decay=0.03, epochs=1, steps=25)
+    learned = FileClassifier(small.path, tuple(NAMES), **settings).fit(X[order], y[order])
     assert learned.predict(X).tolist() == y.tolist() and learned.predict_proba(X).shape == (12, 2)
 
 
@@ -335,7 +343,7 @@ def quick_workers():
 
 
 @pytest.mark.parametrize("network", [
-    pytest.param(dict(cnn__model=build_tiny_rolls), id="tiny network"),
+    pytest.param(dict(cnn__model=build_tiny_rolls), id="tiny network", marks=pytest.mark.slow),
     pytest.param({}, id="the report's network", marks=pytest.mark.slow)])
 def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path, quick_workers, network):
     distributed = pytest.importorskip("distributed")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders import END, control, meta, off, on, riff, scale, smf, tempo, varlen
+from builders import END, control, examples, meta, off, on, riff, scale, smf, tempo, varlen
 from composer_classify import midi
 from composer_classify.collection import list_members
 from composer_classify.midi import Limits, MidiLoadError, load_midi, piano_roll
@@ -122,7 +122,7 @@ streams = st.builds(smf, st.lists(events(), min_size=1, max_size=4), st.sampled_
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
-@pytest.mark.parametrize("n", [250, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [120, pytest.param(5000, marks=pytest.mark.slow)])
 def test_random_streams_are_read_like_by_the_reference_reader(n):
     seen = dict(notes=0, regular=0)
 
@@ -138,7 +138,7 @@ def test_random_streams_are_read_like_by_the_reference_reader(n):
 
 
 @given(streams)
-@settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+@settings(max_examples=examples(200), deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
 def test_both_ways_of_reading_agree(content):
     stream = midi._split(content, "")
     fast, slow = midi._read_regular(stream), midi._Walk(stream).events

@@ -15,6 +15,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `d
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt install chromium"),
     pytest.mark.skipif(sys.version_info < (3, 11) and not shutil.which("quarto"), reason="needs Quarto, or Python 3.11 for smalldocs"),
 ]

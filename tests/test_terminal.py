@@ -76,6 +76,7 @@ def folder(tmp_path) -> Path:
 # ---------------------------------------------------------------- streams
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(folder, closed):
     done = shell(f"cc predict a.mid missing.mid --plot p.png {closed}", folder)
@@ -116,17 +117,20 @@ def test_no_streams_at_all(folder):
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"") and (folder / "p.png").is_file()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["predict a.mid", "predict a.mid --json", "--help", "predict --help"])
 def test_a_full_disk(folder, command):
     done = shell(f"cc {command} >/dev/full", folder)
     assert done.returncode == 1 and complaints(done) == ["standard output: cannot be written (No space left on device)"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_for_what_is_said_beside_the_answers(folder):
     done = shell("cc predict missing.mid a.mid 2>/dev/full", folder)
     assert done.returncode == 1 and done.stdout.startswith("a.mid: Bach")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["predict a.mid a.mid a.mid --duration 5", "--help"])
 def test_a_reader_that_leaves_early(folder, command):
     done = shell(f"cc {command} | head -c 1; exit ${{PIPESTATUS[0]}}", folder)
@@ -143,6 +147,7 @@ CONSOLES = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("console", CONSOLES, ids=lambda console: next(iter(console.values())))
 def test_consoles_that_lack_characters(folder, console):
     name, encoding = "Dvořák é ☃.mid", console.get("PYTHONIOENCODING", "ascii")
@@ -202,6 +207,7 @@ def test_odd_names_can_be_mapped_back(tmp_path):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "arguments", [("predict", "a.mid", "--top", "\x1b[31m"), ("predict", "a.mid", "--\x1b[31m"), ("\x1b[31m",)]
 )
@@ -238,6 +244,7 @@ EMPTY = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("arguments", EMPTY, ids=" ".join)
 def test_empty_names(arguments):
     done = run(*arguments)
@@ -249,6 +256,7 @@ def test_empty_names(arguments):
 # ---------------------------------------------------------------- pictures
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -267,6 +275,7 @@ def test_a_picture_that_cannot_be_written_is_told_before_the_work(folder, name, 
     ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ODD)
 def test_names_stand_in_pictures_as_they_are(tmp_path, name):
     path = tmp_path / f"{name}.mid"
@@ -281,6 +290,7 @@ def test_names_stand_in_pictures_as_they_are(tmp_path, name):
     assert f">{shown}.mid: sounds like" in (tmp_path / "p.svg").read_text()
 
 
+@pytest.mark.slow
 def test_a_font_without_the_character_is_no_warning(folder):
     (folder / "a.mid").rename(folder / "夢 $.mid")
     done = run("predict", folder / "夢 $.mid", "--plot", folder / "p.png")
@@ -337,6 +347,7 @@ HOMES = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("env", HOMES, ids=str)
 def test_users_without_a_home(open_folder, their_python, env):
     plain = dict(PYTHONPATH=PACKAGES, PATH=os.defpath, TMPDIR=str(open_folder), PYTHONDONTWRITEBYTECODE="1")
@@ -358,6 +369,7 @@ def test_users_without_a_home(open_folder, their_python, env):
     assert not [*open_folder.rglob("composer_classify")]  # no cache of ours in the folder one happens to be in
 
 
+@pytest.mark.slow
 def test_a_temporary_cache_of_somebody_else_is_not_trusted(open_folder, their_python):
     "Another user who made the folder could have put a corpus there."
     (open_folder / f"composer_classify-{NOBODY}").mkdir(mode=0o777)
@@ -498,10 +510,14 @@ SIGNALS = {
 WORKERS = lambda process: len(process.children()) > 2  # one of them counts what they share
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize(
-    "moment", ["workers start", pytest.param("workers work", marks=pytest.mark.slow), "an answer is there"]
-)
+def ends(*moments: str) -> list:
+    "Each moment with each signal; in `make test` the first with Ctrl-C and the last with `kill`."
+    quick = [(moments[0], signal.SIGINT), (moments[-1], signal.SIGTERM)]
+    every = [(moment, number) for moment in moments for number in SIGNALS]
+    return [pytest.param(*each, marks=[] if each in quick else pytest.mark.slow) for each in every]
+
+
+@pytest.mark.parametrize(("moment", "number"), ends("workers start", "workers work", "an answer is there"))
 def test_predict_is_ended(tmp_path, moment, number):
     write_many(tmp_path)
     ready = {
@@ -522,10 +538,7 @@ SAID_MANY = (
 )
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize(
-    "moment", ["workers start", pytest.param("a shard is there", marks=pytest.mark.slow), "pieces are written"]
-)
+@pytest.mark.parametrize(("moment", "number"), ends("workers start", "a shard is there", "pieces are written"))
 def test_collect_is_ended_and_goes_on(tmp_path, moment, number):
     write_many(tmp_path)
     ready = {
@@ -628,8 +641,9 @@ def is_at_work(child: psutil.Process) -> bool:
     return "popen_loky" in " ".join(child.cmdline()) and child.cpu_times().user > 0.8
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
-    "command", [("predict", "folder"), ("collect", "folder", "corpus", "--jobs", "2")], ids=["predict", "collect"]
+    "command", [("collect", "folder", "corpus", "--jobs", "2"), ("predict", "folder")], ids=["collect", "predict"]
 )
 def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
     n = 210 if command[0] == "predict" else 300  # more than 200, for which there are no workers

@@ -90,6 +90,7 @@ def test_drums_play_no_part_in_steps(notes):
     assert differing(onset_steps(notes), onset_steps(notes[~notes["is_drum"]])) == []
 
 
+@pytest.mark.slow
 @thorough(300)
 @given(pieces(), st.integers(-127, 127))
 @example(by_hand((0, 60, False), (1, 66, False)), 3)
@@ -262,6 +263,7 @@ def test_training_again_gives_the_same_network(parts):
     assert not all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights()))
 
 
+@pytest.mark.slow
 def test_few_batches_teach_the_same_without_compiling(parts, monkeypatch):
     learn = lambda: fit(build_tiny, parts, np.arange(12), np.repeat([0, 1], 6), epochs=2, steps=5)
     soon, soon_history = learn()
