@@ -5,231 +5,19 @@
 # %% ../nbs/06_all_composers.ipynb #06-003
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .composers import period_color, period_legend, who
 from .evaluation import confusion
-from .preprocessing import N_BINS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from scipy import sparse
 
 # %% auto #0
-__all__ = ['TABLE', 'PERIODS', 'COLORS', 'Composer', 'who', 'introduce', 'by_birth', 'plot_lives', 'KernelClassifier',
-           'as_probabilities', 'answer_by_kernel', 'mixed', 'pool', 'worst_confusions', 'plot_by_works',
-           'map_composers', 'plot_map', 'leave_composers_out']
-
-# %% ../nbs/06_all_composers.ipynb #06-007
-TABLE = Path(__file__).parent / "tables" / "composers.csv" if "__file__" in globals() else Path("../composer_classify/tables/composers.csv")
-PERIODS = ("Medieval", "Renaissance", "Baroque", "Classical", "Romantic", "Modern")
-
-
-@dataclass(frozen=True)
-class Composer:
-    "Who a composer was. As text: period and year of birth."
-    composer: str  # as the collection writes it
-    name: str      # in full
-    born: int
-    died: int
-    period: str    # one of `PERIODS`
-    school: str
-
-    def __str__(self) -> str:
-        return f"{self.period}, {self.born}"
-
-
-@cache
-def _composers() -> dict[str, Composer]:
-    with open(TABLE, encoding="utf-8", newline="") as file:
-        return {row["composer"]: Composer(**dict(row, born=int(row["born"]), died=int(row["died"]))) for row in csv.DictReader(file)}
-
-
-def who(
-    composer: str,  # A composer as the collection writes them
-) -> Composer | None:
-    "What the table knows of a composer; nothing of one who is not in it."
-    return _composers().get(composer)
-
-
-def introduce(
-    composer: str,  # As for `who`
-) -> str:
-    "The composer with period and year of birth, as far as the table knows them: *Bach (Baroque, 1685)*."
-    return f"{composer} ({who(composer)})" if who(composer) else composer
-
-
-def by_birth(
-    composers: Iterable[str],
-) -> list[str]:
-    "The composers in the order in which they were born, those whom the table does not know at the end."
-    return sorted(composers, key=lambda composer: (who(composer).born if who(composer) else 9999, composer))
-
-# %% ../nbs/06_all_composers.ipynb #06-009
-COLORS = dict(zip(PERIODS, ("#3b3b3b", "#8a5a2b", "#3a6ea5", "#4d9152", "#c2475b", "#7d4aa5")))
-
-
-def _color(composer: str) -> str:
-    return COLORS[who(composer).period] if who(composer) else "#999999"
-
-
-def _period_legend(ax, composers: Iterable[str], loc: str) -> None:
-    "Name the colours of the periods that occur."
-    found = {who(c).period if who(c) else "not known" for c in composers}
-    for period in (*PERIODS, "not known"):
-        if period in found:
-            ax.scatter([], [], color=COLORS.get(period, "#999999"), label=period)
-    ax.legend(frameon=False, fontsize=8, loc=loc)
-
-
-def plot_lives(
-    works: dict[str, int],  # How many works there are of each composer
-):
-    "When each composer lived, in the order of birth, with the number of their works. Those whom the table does not know are left out."
-    import matplotlib.pyplot as plt
-
-    names = [composer for composer in by_birth(works) if who(composer)]
-    _, ax = plt.subplots(figsize=(8, 0.6 + 0.17 * len(names)), layout="constrained")
-    for row, composer in enumerate(names):
-        ax.barh(row, who(composer).died - who(composer).born, left=who(composer).born, color=_color(composer), height=0.7)
-        ax.text(who(composer).died + 4, row, str(works[composer]), va="center", fontsize=7, color="0.4")
-    ax.set(yticks=range(len(names)), xlabel="year; the figure behind a life is the number of works", ylim=(len(names) - 0.4, -0.6))
-    ax.use_sticky_edges = False  # bars would draw the border to their beginning
-    ax.autoscale(axis="x")
-    ax.set_yticklabels(names, fontsize=7)
-    _period_legend(ax, names, loc="lower left")
-    return ax
-
-# %% ../nbs/06_all_composers.ipynb #06-025
-def _roots(features: np.ndarray) -> np.ndarray:
-    "Square roots with the sign kept: a share of 0.04 differs from one of 0.01 as much as 0.36 from 0.25."
-    return np.sign(features) * np.sqrt(np.abs(features))
-
-
-def _shares(ngrams: np.ndarray | sparse.csr_array) -> np.ndarray:
-    "Roots of the shares of the n-grams of each kind, float32, scaled such that the product of two rows is the mean overlap of their histograms. Dense, because BLAS is three times as fast as a product of sparse matrices that is full in the end."
-    counts = ngrams.astype(np.float32)
-    counts = counts if isinstance(counts, np.ndarray) else counts.toarray()
-    by_kind = counts.reshape(len(counts), -1, N_BINS)
-    by_kind /= np.maximum(by_kind.sum(axis=2, keepdims=True), 1) * by_kind.shape[1]
-    return np.sqrt(counts, out=counts)
-
-
-def _overlaps(ngrams: sparse.csr_array) -> np.ndarray:
-    "How far the n-grams of each two files overlap, float32 of shape `(files, files)`."
-    shares = _shares(ngrams)
-    return shares @ shares.T
-
-
-class KernelClassifier:
-    "Names the composer of a piece by its likeness to known ones: kernel ridge regression, a Gaussian kernel of note features plus a linear one of n-grams."
-
-    def __init__(
-        self,
-        reach: float = 0.4,    # How fast likeness falls with the distance of the features; 1 is 1/e at the median distance of two pieces
-        phrases: float = 0.25,  # Weight of the n-grams; that of the features is 1
-        ridge: float = 0.1,    # Penalty on large weights
-        balance: float = 0.8,  # 1 makes composers weigh alike, 0 files
-    ):
-        self.reach, self.phrases, self.ridge, self.balance = reach, phrases, ridge, balance
-
-    def fit(
-        self,
-        features: np.ndarray,       # As `feature_table` gives them, shape `(files, features)`
-        ngrams: sparse.csr_array,   # As `ngram_table` gives them, shape `(files, n-grams)`
-        labels: np.ndarray,         # Composer of each file, as a number, shape `(files,)`
-        overlaps: np.ndarray = None,  # How far the n-grams of each two files overlap, shape `(files, files)`, where that is known already
-    ) -> KernelClassifier:
-        "Learn from these files."
-        from sklearn.kernel_ridge import KernelRidge
-
-        roots = _roots(features)
-        self.mean, self.scale = roots.mean(axis=0), roots.std(axis=0)
-        self.scale[self.scale < 1e-6] = 1  # what never changes, but for rounding
-        self.known = ((roots - self.mean) / self.scale).astype(np.float32)
-        apart = self._apart(self.known)
-        self.median = float(np.median(apart)) or 1.0  # 0 if all are the same piece
-        kernel = np.exp(-self.reach / self.median * apart) + self.phrases * (_overlaps(ngrams) if overlaps is None else overlaps)
-        files = np.bincount(labels)
-        weights = files[labels] ** -self.balance
-        ridge = KernelRidge(alpha=self.ridge, kernel="precomputed").fit(kernel, np.eye(len(files), dtype=np.float32)[labels], weights / weights.mean())
-        self.weights = ridge.dual_coef_.astype(np.float32)
-        self.of_ngrams = self.phrases * (_shares(ngrams).T @ self.weights)
-        return self
-
-    def _apart(self, points: np.ndarray) -> np.ndarray:
-        "Squared distances to the known pieces, shape `(points, pieces)`."
-        return np.maximum((points**2).sum(axis=1)[:, None] + (self.known**2).sum(axis=1) - 2 * points @ self.known.T, 0)
-
-    def decide(
-        self,
-        features: np.ndarray,      # As for `fit`
-        ngrams: np.ndarray | sparse.csr_array,  # As for `fit`
-    ) -> np.ndarray:
-        "The score of each composer, about 1 for a sure one and 0 for the others, shape `(files, composers)`."
-        near = np.exp(-self.reach / self.median * self._apart(((_roots(features) - self.mean) / self.scale).astype(np.float32)))
-        return near @ self.weights + _shares(ngrams) @ self.of_ngrams
-
-
-def as_probabilities(
-    decided: np.ndarray,        # Scores, as `KernelClassifier.decide` gives them, shape `(files, composers)`
-    temperature: float = 0.1,
-) -> np.ndarray:
-    "Scores as probabilities, by softmax, of the same shape."
-    odds = np.exp((decided - decided.max(axis=1, keepdims=True)) / temperature)  # by NumPy alone: to load SciPy takes as long as to answer
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
-def answer_by_kernel(
-    features: np.ndarray,      # As for `KernelClassifier.fit`
-    ngrams: sparse.csr_array,  # As for `KernelClassifier.fit`
-    labels: np.ndarray,        # Composer of each file, as a number, shape `(files,)`
-    splits: Iterable[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
-    **settings: float,         # Of the `KernelClassifier`
-) -> np.ndarray:
-    "Out-of-fold scores, shape `(files, composers)`."
-    decided, overlaps = np.zeros((len(labels), labels.max() + 1)), _overlaps(ngrams)
-    for train, test in splits:
-        known = KernelClassifier(**settings).fit(features[train], ngrams[train], labels[train], overlaps[np.ix_(train, train)])
-        decided[test] = known.decide(features[test], ngrams[test])
-    return decided
-
-# %% ../nbs/06_all_composers.ipynb #06-033
-def mixed(
-    answers: np.ndarray,  # Probabilities by several models, shape `(models, files, composers)`
-    powers: np.ndarray,   # Of each model, shape `(models,)`
-) -> np.ndarray:
-    "Their product, each raised to its power, as probabilities of shape `(files, composers)`."
-    return as_probabilities(np.tensordot(powers, np.log(np.maximum(answers, 1e-4)), 1), 1.0)
-
-
-def pool(
-    answers: list[np.ndarray],  # Out-of-fold probabilities by several models, each of shape `(files, composers)`
-    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
-    splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
-) -> tuple[np.ndarray, np.ndarray]:
-    "Their product, each raised to a power that was learned in the other folds; and the powers, shape `(folds, models)`."
-    from scipy.optimize import minimize
-
-    answers = np.stack(answers)
-
-    def unlikely(powers, files):
-        return -np.log(mixed(answers[:, files], powers)[np.arange(len(files)), truth[files]] + 1e-12).mean()
-
-    pooled, powers = np.zeros(answers.shape[1:]), []
-    for train, test in splits:
-        best = np.ones(len(answers))
-        if len(train):
-            best = minimize(unlikely, best, (train,), "L-BFGS-B", bounds=[(0, 10)] * len(answers)).x
-        pooled[test] = mixed(answers[:, test], best)
-        powers.append(best)
-    return pooled, np.array(powers)
+__all__ = ['worst_confusions', 'plot_by_works', 'map_composers', 'plot_map', 'leave_composers_out']
 
 # %% ../nbs/06_all_composers.ipynb #06-040
 def worst_confusions(
@@ -256,12 +44,12 @@ def plot_by_works(
     from adjustText import adjust_text
 
     _, ax = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    ax.scatter(table["works"], table["recall"], c=[_color(composer) for composer in table.index], s=22)
+    ax.scatter(table["works"], table["recall"], c=[period_color(composer) for composer in table.index], s=22)
     ax.set(xscale="log", xlabel="works", ylabel="files named right", ylim=(-0.03, 1.05))
     ticks = [n for n in (3, 5, 10, 20, 50, 100, 200, 500) if table["works"].min() <= n <= table["works"].max()]
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
-    _period_legend(ax, table.index, loc="lower right")
+    period_legend(ax, table.index, loc="lower right")
     adjust_text([ax.text(row.works, row.recall, composer, fontsize=7) for composer, row in table.iterrows()], table["works"].to_numpy(float), table["recall"].to_numpy(float), ax=ax)
     return ax
 
@@ -300,12 +88,12 @@ def plot_map(
     from adjustText import adjust_text
 
     _, ax = plt.subplots(figsize=(9, 6.5), layout="constrained")
-    ax.scatter(*places.T, c=[_color(composer) for composer in composers], s=40)
+    ax.scatter(*places.T, c=[period_color(composer) for composer in composers], s=40)
     ax.set(xticks=[], yticks=[])
     for side in ("left", "right", "top", "bottom"):
         ax.spines[side].set_visible(False)
     ax.margins(0.08)
-    _period_legend(ax, composers, loc="best")
+    period_legend(ax, composers, loc="best")
     adjust_text([ax.text(*place, composer, fontsize=9) for place, composer in zip(places, composers)], *places.T, ax=ax)
     return ax
 

@@ -34,9 +34,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from .all_composers import by_birth, introduce
+from .composers import by_birth, introduce
 from .midi import Limits, MidiLoadError, NoteArray, clock, piano_roll, synthesize
-from .recognition import Recognition, _loaded, cut_out, listen
+from .recognition import Recognition, cut_out, listen, load_once
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -154,7 +154,7 @@ LONGEST_NAME = 200  # characters of a file's name
 
 def _predict(content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
     "The answer as data. Raises `MidiLoadError`."
-    return _loaded("all").predict_notes(listen(content, name, start, duration, LIMITS), name, top, start).to_dict()
+    return load_once("all").predict_notes(listen(content, name, start, duration, LIMITS), name, top, start).to_dict()
 
 
 def _wrong(name: str, reason: str) -> str:
@@ -169,7 +169,7 @@ def _show(name: str, content: bytes, random: bool) -> str:
         if random:
             start = _random_start(notes)
             notes = cut_out(notes, start, TEN)
-        return _answer_html(notes, _loaded("all").predict_notes(notes, name, start=start))
+        return _answer_html(notes, load_once("all").predict_notes(notes, name, start=start))
     except MidiLoadError as error:
         return _wrong(error.name, error.reason)
 
@@ -226,7 +226,7 @@ def _answer(function: Callable, *args: object) -> object:
 def _pool(n: int) -> ProcessPoolExecutor:
     "So many processes, each with a model of its own."
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker; this process has read its own long ago
-    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _loaded, ("all",))
+    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), load_once, ("all",))
 
 
 async def _ask(pool: ProcessPoolExecutor, function: Callable, *args: object) -> object:
@@ -328,7 +328,7 @@ def build_page(workers: Workers = None) -> gr.Blocks:
     "The page, ready to `launch(css=STYLE)` or to show in a notebook."
     import gradio as gr
 
-    workers, recognizer = workers or Workers(), _loaded("all")
+    workers, recognizer = workers or Workers(), load_once("all")
     first, *_, last = by_birth(recognizer.composers)
 
     async def answer(event: gr.EventData) -> str:

@@ -5,280 +5,73 @@
 # %% ../nbs/06a_best.ipynb #06a-003
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .all_composers import KernelClassifier, _overlaps, as_probabilities, mixed, pool
+from .augment import performed_crop, simulate_performance
+from .calibration import calibrate, calibrated, fit_pool
 from .evaluation import mean_over_files
-from .midi import sounds_within
-from .preprocessing import N_BINS, _over_files, describe_piece, step_windows
+from .features import PieceFeatures, _joined, _seen, corpus_features
+from .kernel import KernelClassifier, bhattacharyya_kernel
+from .probabilities import apply_pool
+from composer_classify.shipped_model import (
+    SequencedPerformedScorer, _rounded, needs_second_opinion, network_windows, save_model,
+)
 
 if TYPE_CHECKING:
     import keras
-    from scipy import sparse
 
-    from composer_classify.collection import Corpus
+    from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICKS', 'JITTER', 'VIEWS', 'ON_GRID', 'SHORT', 'BELOW', 'WINDOWS', 'FORMAT', 'retype', 'perform', 'excerpt', 'Pieces',
-           'describe', 'describe_files', 'played_excerpt', 'Listener', 'learn', 'answer_unseen', 'settings_for',
-           'temperature_at', 'calibrated', 'calibrate', 'cross_validate', 'is_unsure', 'windows_of', 'ask_networks',
-           'ModelError', 'save_model', 'load_model', 'evaluate', 'finish', 'train']
-
-# %% ../nbs/06a_best.ipynb #06a-008
-TICKS = (96, 100, 120, 192, 240, 384, 480, 1024)  # of a beat, as programs count them
-JITTER = 0.03  # standard deviation of every beginning and end of a performance, in seconds
-
-
-def _in_order(notes: np.ndarray) -> np.ndarray:
-    return notes[np.lexsort((notes["pitch"], notes["onset_beat"]))]
-
-
-def _beat_at(notes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    "The beat that falls on a second, by where notes begin."
-    second, first = np.unique(notes["onset_sec"], return_index=True)
-    beat = notes["onset_beat"][first]
-    pace = (beat[-1] - beat[0]) / (second[-1] - second[0]) if len(second) > 1 else 2.0
-    return lambda seconds: np.interp(seconds, np.r_[second, second[-1] + 100], np.r_[beat, beat[-1] + 100 * pace])
-
-
-def retype(
-    notes: np.ndarray,         # Note array
-    rng: np.random.Generator,  # Where chance comes from
-) -> np.ndarray:
-    "The piece as another might have typed it: ticks, tempo, velocities, programs and tracks by chance, the notes as they were."
-    typed, ticks, tempo = notes.copy(), rng.choice(TICKS), rng.uniform(0.5, 2)
-    for beat, second in (("onset_beat", "onset_sec"), ("duration_beat", "duration_sec")):
-        typed[beat] = np.round(notes[beat] * ticks) / ticks
-        typed[second] = typed[beat] * tempo
-    typed["velocity"], typed["program"], typed["track"] = rng.integers(1, 128, len(notes)), rng.integers(128), rng.integers(1, 20, len(notes))
-    return _in_order(typed)
-
-
-def perform(
-    notes: np.ndarray,         # Note array
-    rng: np.random.Generator,  # Where chance comes from
-    beats: bool = None,        # Whether the beat is still known; tossed for if not given
-) -> np.ndarray:
-    "The piece as a person might play it: out of time, with the pedal, in other dynamics; and, unless `beats`, with seconds for beats as a recorder has them (at 120 a minute)."
-    played = notes.copy()
-    onset = np.maximum(notes["onset_sec"] + rng.normal(0, JITTER, len(notes)), 0)
-    end = np.maximum(notes["onset_sec"] + notes["duration_sec"] + rng.normal(0, JITTER, len(notes)), onset + 0.03)
-    lifts = np.cumsum(rng.uniform(0.5, 2, int(end.max(initial=0)) * 2 + 2))  # when the pedal is lifted: after half a second to two
-    end = np.minimum(np.maximum(end, lifts[np.searchsorted(lifts, onset, side="right")]), onset + 8)
-    played["onset_sec"], played["duration_sec"], played["velocity"] = onset, end - onset, rng.integers(30, 110, len(notes))
-    known, ticks = rng.random() < 0.5 if beats is None else beats, rng.choice(TICKS)
-    beat_at = _beat_at(notes) if known and len(notes) else lambda seconds: 2 * seconds
-    begins, ends = (np.round(beat_at(seconds) * ticks) / ticks for seconds in (onset, end))
-    played["onset_beat"], played["duration_beat"] = begins, ends - begins
-    return _in_order(played)
-
-
-def excerpt(
-    notes: np.ndarray,         # Note array
-    rng: np.random.Generator,  # Where chance comes from
-    seconds: float = None,     # How long; between 6 and 40 if not given
-) -> np.ndarray:
-    "What sounds within some seconds from anywhere in the piece, cut to them as `NoteArray.between` does; all of it where that would be fewer than four notes. Beats keep their count."
-    seconds = seconds or np.exp(rng.uniform(np.log(6), np.log(40)))
-    begin = rng.uniform(0, max(notes["onset_sec"].max(initial=0) - seconds, 0))
-    onset, end = notes["onset_sec"], notes["onset_sec"] + notes["duration_sec"]
-    inside = sounds_within(onset, end, begin, begin + seconds)
-    if (inside & ~notes["is_drum"]).sum() < 4:
-        return notes
-    heard, beat_at = notes[inside].copy(), _beat_at(notes)
-    first, last = beat_at(np.array([begin, begin + seconds]))
-    beat, end_beat = heard["onset_beat"].copy(), np.minimum(heard["onset_beat"] + heard["duration_beat"], last)
-    heard["onset_sec"], heard["onset_beat"] = np.maximum(heard["onset_sec"], begin), np.where(onset[inside] < begin, first, beat)
-    heard["duration_sec"], heard["duration_beat"] = np.minimum(end[inside], begin + seconds) - heard["onset_sec"], np.maximum(end_beat - heard["onset_beat"], 0)
-    return _in_order(heard)
+__all__ = ['VIEWS', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings', 'cross_validate', 'add_second_opinion',
+           'evaluate', 'fit_final_model', 'train']
 
 # %% ../nbs/06a_best.ipynb #06a-012
-@dataclass(frozen=True)
-class Pieces:
-    "Descriptions of pieces, a row each."
-    features: np.ndarray  # As `describe_piece` gives them, shape `(pieces, features)`
-    ngrams: np.ndarray | sparse.csr_array  # As `describe_piece` gives them, shape `(pieces, n-grams)`
-    on_grid: np.ndarray   # Which part of the notes begins on a twelfth or a sixteenth of a beat, shape `(pieces,)`
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, rows: np.ndarray) -> Pieces:
-        return Pieces(self.features[rows], self.ngrams[rows], self.on_grid[rows])
-
-    @property
-    def onsets(self) -> np.ndarray:
-        "How many onsets were heard, shape `(pieces,)`: as many as the register, the last kind of n-gram, has entries."
-        return np.asarray(self.ngrams[:, -N_BINS:].sum(axis=1)).ravel()
-
-
-def describe(
-    pieces: list[np.ndarray],  # Note arrays
-) -> Pieces:
-    "Descriptions of some pieces."
-    features, ngrams = zip(*map(describe_piece, pieces))
-    return Pieces(np.stack(features), np.stack([each.ravel() for each in ngrams]), np.array([_on_grid(notes) for notes in pieces]))
-
-
-def _on_grid(notes: np.ndarray) -> float:
-    beat = np.asarray(notes)["onset_beat"]
-    off = np.minimum(*(np.abs(beat - np.round(beat * parts) / parts) for parts in (12, 16)))  # in beats
-    return float((off < 0.0051).mean()) if len(notes) else 1.0  # half a tick of a program that counts a hundred
-
-
-def _seen(notes: np.ndarray, view: Callable | None, seed: int) -> np.ndarray:
-    "Chance depends on the piece and the seed, not on how pieces are spread over processes."
-    return view(notes, np.random.default_rng([seed, len(notes), *notes["pitch"][:16]])) if view else notes
-
-
-def _describe(pieces: list[np.ndarray], view: Callable | None, seed: int) -> Pieces:
-    from scipy import sparse
-
-    described = describe([_seen(notes, view, seed) for notes in pieces])
-    return Pieces(described.features, sparse.csr_array(described.ngrams), described.on_grid)
-
-
-def _joined(parts: list[Pieces]) -> Pieces:
-    from scipy import sparse
-
-    return Pieces(np.concatenate([part.features for part in parts]), sparse.vstack([part.ngrams for part in parts]).tocsr(), np.concatenate([part.on_grid for part in parts]))
-
-
-def describe_files(
-    corpus: Corpus,
-    view: Callable[[np.ndarray, np.random.Generator], np.ndarray] = None,  # As `perform`; the files as they are if not given
-    seed: int = 0,
-) -> Pieces:
-    "A view of all files of a corpus, n-grams sparse."
-    return _joined(_over_files(partial(_describe, view=view, seed=seed), corpus))
-
-
-def played_excerpt(
-    notes: np.ndarray,         # Note array
-    rng: np.random.Generator,  # Where chance comes from
-) -> np.ndarray:
-    "An `excerpt`, two times in five of a performance."
-    return excerpt(perform(notes, rng) if rng.random() < 0.4 else notes, rng)
-
-
-VIEWS = (None, perform, played_excerpt)  # what a model learns from
+VIEWS = (None, simulate_performance, performed_crop)  # what a model learns from
 
 # %% ../nbs/06a_best.ipynb #06a-015
-ON_GRID = 0.6  # part of the notes, above which a piece counts as typed
-SHORT = 128  # onsets, below which a piece on the grid is answered by both
-
-
-class Listener:
-    "Names composers of pieces that were typed and of pieces that were played: a `KernelClassifier` for either, and perhaps a network, as ONNX, to ask where they are in doubt."
-
-    def __init__(self, typed: KernelClassifier, played: KernelClassifier, network: bytes = None):
-        self.typed, self.played, self.network = typed, played, network
-
-    def decide(
-        self,
-        pieces: Pieces,
-    ) -> np.ndarray:
-        "The score of each composer, as of `KernelClassifier.decide`, shape `(pieces, composers)`."
-        of_typed = np.where(pieces.on_grid > ON_GRID, np.where(pieces.onsets < SHORT, 0.5, 1.0), 0.0)
-        decided = np.zeros((len(pieces), self.typed.weights.shape[1]))
-        for part, weight in ((self.typed, of_typed), (self.played, 1 - of_typed)):
-            rows = np.flatnonzero(weight)
-            if len(rows):
-                decided[rows] += weight[rows, None] * part.decide(pieces.features[rows], pieces.ngrams[rows])
-        return decided
-
-
-def _steps(known: np.ndarray) -> np.ndarray:
-    "For each feature the step at which 8 bits reach its largest value, float32 of shape `(features,)`."
-    return np.maximum(np.abs(known).max(axis=0), 1e-6).astype(np.float32) / 127
-
-
-def _rounded(model: KernelClassifier) -> KernelClassifier:
-    "Rounded to what a model file keeps, so that what is measured is what is shipped: features to 8 bits, weights to 16."
-    step = _steps(model.known)
-    model.known = np.round(model.known / step) * step
-    model.weights, model.of_ngrams = (values.astype(np.float16).astype(np.float32) for values in (model.weights, model.of_ngrams))
-    model.mean, model.scale = model.mean.astype(np.float32), model.scale.astype(np.float32)
-    return model
-
-
-def learn(
-    taught: list[Pieces],         # Views of the files, as typed first
+def fit_scorer(
+    taught: list[PieceFeatures],         # Views of the files, as typed first
     labels: np.ndarray,           # Composer of each file, as a number, shape `(files,)`
     overlaps: np.ndarray = None,  # As for `KernelClassifier.fit`, of all views one after the other, where that is known already
     **settings: float,            # Of the `KernelClassifier`
-) -> Listener:
+) -> SequencedPerformedScorer:
     "Learn from the files as they are typed, and from all views."
     n, every = len(labels), _joined(taught)
-    overlaps = _overlaps(every.ngrams) if overlaps is None else overlaps
+    overlaps = bhattacharyya_kernel(every.ngrams) if overlaps is None else overlaps
     typed = KernelClassifier(**settings).fit(taught[0].features, taught[0].ngrams, labels, overlaps[:n, :n])
     played = KernelClassifier(**settings).fit(every.features, every.ngrams, np.tile(labels, len(taught)), overlaps)
-    return Listener(_rounded(typed), _rounded(played))
+    return SequencedPerformedScorer(_rounded(typed), _rounded(played))
 
 
-def answer_unseen(
-    taught: list[Pieces],       # As for `learn`
-    asked: dict[str, Pieces],   # Views of the same files to ask about
+def cross_val_scores_by_view(
+    taught: list[PieceFeatures],       # As for `fit_scorer`
+    asked: dict[str, PieceFeatures],   # Views of the same files to ask about
     labels: np.ndarray,         # Composer of each file, as a number, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
-    overlaps: np.ndarray = None,  # As for `learn`
+    overlaps: np.ndarray = None,  # As for `fit_scorer`
     **settings: float,          # Of the `KernelClassifier`
 ) -> dict[str, np.ndarray]:
     "Out-of-fold scores of each view asked about, shape `(files, composers)`."
-    overlaps = _overlaps(_joined(taught).ngrams) if overlaps is None else overlaps
+    overlaps = bhattacharyya_kernel(_joined(taught).ngrams) if overlaps is None else overlaps
     decided = {name: np.zeros((len(labels), int(labels.max()) + 1)) for name in asked}
     for train, test in splits:
         rows = np.concatenate([train + view * len(labels) for view in range(len(taught))])
-        listener = learn([pieces[train] for pieces in taught], labels[train], overlaps[np.ix_(rows, rows)], **settings)
+        listener = fit_scorer([pieces[train] for pieces in taught], labels[train], overlaps[np.ix_(rows, rows)], **settings)
         for name, pieces in asked.items():
             decided[name][test] = listener.decide(pieces[test])
     return decided
 
 
-def settings_for(n_composers: int) -> dict[str, float]:
+def default_settings(n_composers: int) -> dict[str, float]:
     "What suits a list of few composers with many works each, and a longer one with a tail. Found by hand on other folds."
     return dict(phrases=0.5, ridge=0.03, balance=0.5) if n_composers <= 10 else {}
-
-# %% ../nbs/06a_best.ipynb #06a-016
-def temperature_at(
-    calibration: tuple[float, float],  # Logarithm of the temperature at 256 onsets, and its slope by octave
-    onsets: np.ndarray,                # How many were heard
-) -> np.ndarray:
-    "The temperature for as much music as was heard, of the same shape."
-    return np.exp(calibration[0] + calibration[1] * np.log2(np.maximum(onsets, 1) / 256))
-
-
-def calibrated(
-    decided: np.ndarray,  # Scores, shape `(files, composers)`
-    onsets: np.ndarray,   # How many onsets were heard of each, shape `(files,)`
-    calibration: tuple[float, float],
-) -> np.ndarray:
-    "Scores as probabilities that mean what they say, of the same shape."
-    return as_probabilities(decided / temperature_at(calibration, onsets)[:, None], 1.0)
-
-
-def calibrate(
-    decided: np.ndarray,  # Out-of-fold scores, shape `(files, composers)`
-    onsets: np.ndarray,   # How many onsets were heard of each, shape `(files,)`
-    truth: np.ndarray,    # Composer of each file, as a column, shape `(files,)`
-) -> tuple[float, float]:
-    "The calibration under which the truth is likeliest."
-    from scipy.optimize import minimize
-
-    def unlikely(calibration):
-        return -np.log(calibrated(decided, onsets, calibration)[np.arange(len(truth)), truth] + 1e-12).mean()
-
-    return tuple(float(x) for x in minimize(unlikely, [np.log(0.1), 0.0], method="Nelder-Mead").x)
 
 # %% ../nbs/06a_best.ipynb #06a-018
 def cross_validate(
@@ -287,7 +80,7 @@ def cross_validate(
     seed: int = 0,
     asked: dict[str, Callable] = None,  # More views to ask about, by name
 ) -> dict:
-    "Out-of-fold answers to the views that are taught (`typed`, `played`, `excerpt`) and those asked about, and what it takes to teach the final model. Raises `ValueError` where works are too few."
+    "Out-of-fold answers to the views that are taught (`typed`, `played`, `random_crop`) and those asked about, and what it takes to teach the final model. Raises `ValueError` where works are too few."
     from composer_classify.evaluation import assert_no_leak, get_splits
 
     splits, works = list(get_splits(corpus, folds, seed)), corpus.files["work_id"].to_numpy()
@@ -295,10 +88,10 @@ def cross_validate(
         assert_no_leak(works, train, test)
     views = dict(zip(("typed", "played", "excerpt"), ((view, 0) for view in VIEWS)))
     views |= {name: (view, 1) for name, view in (asked or {}).items()}  # by other chances than was learned from
-    pieces = {name: describe_files(corpus, *view) for name, view in views.items()}
+    pieces = {name: corpus_features(corpus, *view) for name, view in views.items()}
     taught = {name: pieces[name] for name in ("typed", "played", "excerpt")}
-    truth, settings, overlaps = np.searchsorted(corpus.composers, corpus.files["composer"]), settings_for(len(corpus.composers)), _overlaps(_joined(list(taught.values())).ngrams)
-    decided = answer_unseen(list(taught.values()), pieces, truth, splits, overlaps, **settings)
+    truth, settings, overlaps = np.searchsorted(corpus.composers, corpus.files["composer"]), default_settings(len(corpus.composers)), bhattacharyya_kernel(_joined(list(taught.values())).ngrams)
+    decided = cross_val_scores_by_view(list(taught.values()), pieces, truth, splits, overlaps, **settings)
 
     def line(files: np.ndarray) -> tuple[float, float]:
         each = lambda table: np.concatenate([table[view][files] for view in taught])
@@ -315,40 +108,19 @@ def cross_validate(
                 decided=decided, probabilities=probabilities, calibration=line(np.arange(len(truth))), known_above=known_above)
 
 # %% ../nbs/06a_best.ipynb #06a-018b
-BELOW = 0.6  # probability of the best answer, below which the network is asked too
-WINDOWS = 8  # that it hears of a piece, at most
-
-
-def is_unsure(
-    probabilities: np.ndarray,  # First opinion, shape `(pieces, composers)`
-    pieces: Pieces,
-) -> np.ndarray:
-    "Which pieces a network should be asked about too, bool of shape `(pieces,)`."
-    return (probabilities.max(axis=1) < BELOW) & (pieces.on_grid > ON_GRID) & (pieces.onsets >= SHORT)
-
-
-def windows_of(
-    notes: np.ndarray,   # Note array
-    length: int = 256,   # Onsets in a window
-) -> np.ndarray:
-    "What the network hears of a piece, from all over it, shape `(windows, length, flags)`; see `step_windows`."
-    windows, _ = step_windows(notes, length)
-    return windows[np.linspace(0, len(windows) - 1, min(len(windows), WINDOWS)).round().astype(int)]
-
-
-def ask_networks(
+def add_second_opinion(
     corpus: Corpus,
     found: dict,                    # As `cross_validate` gives it
     networks: list[keras.Model],    # One for each fold, which was taught nothing of its works
 ) -> dict:
     "The same with second opinions in the `probabilities`; the first stay as `first`, and `powers` are those of both."
     first, rows, truth, splits = found["probabilities"], corpus.files.index.to_numpy(), found["truth"], found["splits"]
-    second, unsure = {}, {name: is_unsure(each, found["pieces"][name]) for name, each in first.items()}
+    second, unsure = {}, {name: needs_second_opinion(each, found["pieces"][name]) for name, each in first.items()}
     for name, (view, seed) in found["views"].items():
         second[name] = np.full_like(first[name], np.nan)
         for network, (_, test) in zip(networks, splits):
             if len(files := test[unsure[name][test]]):
-                windows = [windows_of(_seen(corpus.notes(rows[file]), view, seed)) for file in files]
+                windows = [network_windows(_seen(corpus.notes(rows[file]), view, seed)) for file in files]
                 answers = network.predict(np.concatenate(windows), batch_size=128, verbose=0)
                 second[name][files] = mean_over_files(answers, np.repeat(np.arange(len(files)), list(map(len, windows))))
 
@@ -357,120 +129,14 @@ def ask_networks(
 
     doubtful = np.flatnonzero(unsure["typed"])
     within = [tuple(np.flatnonzero(np.isin(doubtful, files)) for files in split) for split in splits]
-    _, by_fold = pool(both("typed", doubtful), truth[doubtful], within)
-    _, (powers,) = pool(both("typed", doubtful), truth[doubtful], [(np.arange(len(doubtful)),) * 2])
+    _, by_fold = fit_pool(both("typed", doubtful), truth[doubtful], within)
+    _, (powers,) = fit_pool(both("typed", doubtful), truth[doubtful], [(np.arange(len(doubtful)),) * 2])
     probabilities = {name: each.copy() for name, each in first.items()}
     for name in first:
         for of_fold, (_, test) in zip(by_fold, splits):
             files = test[unsure[name][test]]
-            probabilities[name][files] = mixed(both(name, files), of_fold)
+            probabilities[name][files] = apply_pool(both(name, files), of_fold)
     return dict(found, first=first, probabilities=probabilities, powers=powers.tolist(), unsure=unsure)
-
-# %% ../nbs/06a_best.ipynb #06a-029
-_ARRAYS = dict(mean=np.float32, scale=np.float32, step=np.float32, known=np.int8, weights=np.float16, of_ngrams=np.float16)  # of a `KernelClassifier`
-_LARGEST = 1 << 28  # bytes that a model may have
-FORMAT = 1
-
-
-class ModelError(ValueError):
-    "A model file cannot be used. The message is one sentence that names it."
-
-
-def _tune() -> np.ndarray:
-    "A little tune in three parts, to compare descriptions by."
-    from composer_classify.midi import NOTE_DTYPE
-
-    step = np.arange(96)  # some nearly together, some of them drums
-    notes = np.zeros(len(step), NOTE_DTYPE)
-    notes["pitch"] = 48 + step % 3 * 9 + step * step % 11
-    notes["onset_beat"], notes["duration_beat"], notes["is_drum"] = step // 3 * 0.75 + step % 2 * 0.04, 0.25 + step % 5 * 0.5, step % 31 == 7
-    return _in_order(notes)
-
-
-def _checksum(about: str, arrays: dict[str, np.ndarray]) -> str:
-    described = (f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes() for name in sorted(arrays))
-    return hashlib.sha256(b"".join([about.encode(), *described])).hexdigest()
-
-
-def _unsealed(path: str | os.PathLike, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
-    "What a file of ours says about itself, and its arrays. Raises `ModelError` where it is too large or was changed, and what zipfile, NumPy and JSON raise where it is none."
-    if os.path.getsize(path) > _LARGEST:
-        raise ModelError(f"{path}: is larger than any {kind} of composer_classify")
-    with np.load(path, allow_pickle=False) as archive:
-        if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST:
-            raise ModelError(f"{path}: unpacks to more than any {kind} of composer_classify has")
-        arrays = {name: archive[name] for name in archive.files}
-    text, checksum = str(arrays.pop("about")), str(arrays.pop("checksum"))
-    about = json.loads(text)
-    if _checksum(text, arrays) != checksum:
-        raise ModelError(f"{path}: is damaged, its checksum does not fit; install composer_classify again, or make the {kind} again")
-    return about, arrays
-
-
-def save_model(
-    listener: Listener,       # As `learn` gives it, perhaps with a network
-    path: str | os.PathLike,  # File to write, `.npz`
-    about: dict,              # `composers` in the order of the answers, `calibration`, `known_above`, `powers` if there is a network, and whatever else belongs to the model
-) -> None:
-    "Write a model."
-    from composer_classify.system import atomic_write
-
-    parts = dict(typed=listener.typed, played=listener.played)
-    about = json.dumps(dict(about, format=FORMAT, **{part: dict(reach=model.reach, median=model.median) for part, model in parts.items()}))
-    arrays = {}
-    for part, model in parts.items():
-        step = _steps(model.known)
-        values = dict(vars(model), step=step, known=np.round(model.known / step))
-        arrays |= {f"{part}_{name}": values[name].astype(kind) for name, kind in _ARRAYS.items()}
-    if listener.network:
-        arrays["network"] = np.frombuffer(listener.network, np.uint8)
-    arrays["tune_features"], arrays["tune_ngrams"] = (np.asarray(each, np.float32) for each in describe_piece(_tune()))
-    atomic_write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
-
-
-def load_model(
-    path: str | os.PathLike,
-) -> tuple[Listener, dict]:
-    "A model and what it says about itself. Raises `ModelError` where the file is none, is damaged, or was made by a version that hears music otherwise."
-    try:
-        about, arrays = _unsealed(path, "model")
-        features, ngrams = describe_piece(_tune())
-        if about["format"] != FORMAT or not np.array_equal(arrays["tune_ngrams"], ngrams) or not np.allclose(arrays["tune_features"], features, atol=1e-4):
-            raise ModelError(f"{path}: was made by another version of composer_classify, which describes music otherwise; train it again")
-        _check(about, "network" in arrays)
-        network = arrays["network"].tobytes() if "network" in arrays else None
-        return Listener(*(_part(part, arrays, about, len(features), ngrams.size) for part in ("typed", "played")), network), about
-    except FileNotFoundError:
-        raise ModelError(f"{path}: does not exist; make a model with `composer-classify train CORPUS --out {path}`") from None
-    except ModelError:
-        raise
-    except Exception as error:  # whatever zipfile and NumPy make of a damaged file, and what a stranger may have written
-        raise ModelError(f"{path}: is not a model of composer_classify ({type(error).__name__})") from None
-
-
-def _check(about: dict, network: bool) -> None:
-    "Raises `ValueError` for a description that no answer can be made by."
-    composers, numbers = about["composers"], [*about["calibration"], about["known_above"], *(about[part][name] for part in ("typed", "played") for name in ("reach", "median"))]
-    if network and not (len(about["powers"]) == 2 and all(isinstance(power, (int, float)) and 0 <= power <= 10 for power in about["powers"])):
-        raise ValueError("powers")
-    if not isinstance(composers, list) or not all(isinstance(composer, str) for composer in composers) or not len(set(composers)) == len(composers) > 1:
-        raise ValueError("composers")
-    if len(about["calibration"]) != 2 or not all(isinstance(number, (int, float)) and abs(number) < 1e6 for number in numbers) or not all(abs(number) < 20 for number in about["calibration"]) or min(numbers[3:]) <= 0:
-        raise ValueError("numbers")
-
-
-def _part(part: str, arrays: dict[str, np.ndarray], about: dict, n_features: int, n_ngrams: int) -> KernelClassifier:
-    "One of the two classifiers of a file. Raises `ValueError` for arrays that do not fit each other."
-    model, n = KernelClassifier(float(about[part]["reach"])), len(arrays[f"{part}_known"])
-    model.median = float(about[part]["median"])
-    shapes = dict(mean=(n_features,), scale=(n_features,), step=(n_features,), known=(n, n_features), weights=(n, len(about["composers"])), of_ngrams=(n_ngrams, len(about["composers"])))
-    for name, kind in _ARRAYS.items():
-        values = arrays[f"{part}_{name}"]
-        if values.dtype != kind or values.shape != shapes[name] or not np.isfinite(values).all() or not n or name == "scale" and values.min() <= 0:
-            raise ValueError(name)
-        setattr(model, name, values.astype(np.float32))
-    model.known *= model.step
-    return model
 
 # %% ../nbs/06a_best.ipynb #06a-032
 def evaluate(
@@ -478,11 +144,11 @@ def evaluate(
     folds: int = 5,
     seed: int = 0,
 ) -> dict:
-    "Leak-free scores of the shipped kind of model, without second opinions, on a corpus, as `evaluation.judge` reports them. Raises `ValueError` where works are too few."
-    from composer_classify.evaluation import baselines, judge
+    "Leak-free scores of the shipped kind of model, without second opinions, on a corpus, as `evaluation_report` reports them. Raises `ValueError` where works are too few."
+    from composer_classify.evaluation import baselines, evaluation_report
 
     found = cross_validate(corpus, folds, seed)
-    return judge(corpus, found["probabilities"]["typed"], baselines(corpus, found["splits"]))
+    return evaluation_report(corpus, found["probabilities"]["typed"], baselines(corpus, found["splits"]))
 
 
 def _as_onnx(network: keras.Model, composers: list[str]) -> bytes:
@@ -493,16 +159,17 @@ def _as_onnx(network: keras.Model, composers: list[str]) -> bytes:
         return Path(folder, "network.onnx").read_bytes()
 
 
-def finish(
+def fit_final_model(
     corpus: Corpus,
-    found: dict,             # As `cross_validate` gives it, or `ask_networks`
+    found: dict,             # As `cross_validate` gives it, or `add_second_opinion`
     out: str | os.PathLike,  # File to write, `.npz`
     network: keras.Model = None,  # For second opinions, taught all files
 ) -> dict:
     "Teach a model all files and write it, with the scores and the calibration that were found in folds. Returns what was written about it."
     from importlib.metadata import version
 
-    from composer_classify.evaluation import bootstrap, reliability, scores
+    from composer_classify.calibration import reliability
+    from composer_classify.evaluation import bootstrap, scores
 
     answers, truth, works = found["probabilities"]["typed"], found["truth"], found["works"]
     about = dict(
@@ -510,7 +177,7 @@ def finish(
         calibration_error={view: reliability(truth, found["probabilities"][view])[1] for view in ("typed", "played", "excerpt")},
         n_files=len(truth), n_test_files=len(truth), n_trained=len(truth), n_works=len(np.unique(works)), data_hash=corpus.data_hash, parameters=dict(seed=found["seed"], **found["settings"]), version=version("composer_classify"),
     )
-    listener = learn(found["taught"], truth, found["overlaps"], **found["settings"])
+    listener = fit_scorer(found["taught"], truth, found["overlaps"], **found["settings"])
     if network is not None:
         about["powers"], listener.network = found["powers"], _as_onnx(network, corpus.composers)
     save_model(listener, out, about)
@@ -522,11 +189,11 @@ def train(
     out: str | os.PathLike,  # File to write, `.npz`
     seed: int = 0,
 ) -> dict:
-    "Score a model on unseen works, five folds, then teach one all files and write it; see `finish`. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
-    from composer_classify.system import check_writable
+    "Score a model on unseen works, five folds, then teach one all files and write it; see `fit_final_model`. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
+    from composer_classify.files import check_writable
 
     out = Path(out)
     check_writable(out, "model.npz")
     if out.suffix != ".npz":
         raise ValueError(f"{out}: the best model is a .npz file; name one, as in {out.with_suffix('.npz').name}, or choose --model cnn or lstm")
-    return finish(corpus, cross_validate(corpus, seed=seed), out)
+    return fit_final_model(corpus, cross_validate(corpus, seed=seed), out)

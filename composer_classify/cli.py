@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from .system import MIDI_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
+from .files import MIDI_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
 
 if TYPE_CHECKING:
-    from composer_classify.collection import Corpus
+    from composer_classify.corpus import Corpus
     from composer_classify.recognition import Recognition
 
 # %% auto #0
@@ -120,7 +120,7 @@ def _read_stdin(unread: dict[str, str]) -> bytes:
 
 def _predict(args: argparse.Namespace) -> int:
     "Answer each file; name each that cannot be answered."
-    from composer_classify.recognition import FEW, predict_files
+    from composer_classify.recognition import SERIAL_FILES, predict_files
 
     if args.plot is not None:
         _check_picture(Path(args.plot))
@@ -128,7 +128,7 @@ def _predict(args: argparse.Namespace) -> int:
     given = dict.fromkeys(unread, b"")
     if STDIN in files:
         given[STDIN] = _read_stdin(unread)
-    quick = len(files) > FEW and not (args.json or args.plot)
+    quick = len(files) > SERIAL_FILES and not (args.json or args.plot)
     if quick:
         _warn(f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower")
     answers, first = [], None
@@ -183,7 +183,7 @@ def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, 
 
 def _print_answer(answer: Recognition) -> None:
     "A few lines for a person."
-    from composer_classify.all_composers import introduce
+    from composer_classify.composers import introduce
     from composer_classify.midi import clock
 
     _print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
@@ -224,8 +224,9 @@ def _collect(args: argparse.Namespace) -> int:
 # %% ../nbs/09_cli.ipynb #09-011
 def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
     "The corpus or the part of it that was asked for, without composers too small to split; and the exit status for having left some out."
-    from composer_classify.collection import CollectionError, open_corpus
+    from composer_classify.collection import open_corpus
     from composer_classify.evaluation import works_by_composer
+    from composer_classify.files import CollectionError
 
     corpus = open_corpus(args.corpus)
     if args.composers:
@@ -253,7 +254,7 @@ def _model(name: str):
 
 def _without_failing(run: Callable[[Corpus], dict], corpus: Corpus) -> tuple[dict, int]:
     "What a run makes of a corpus without the files whose features cannot be computed, and the exit status for having left out some."
-    from composer_classify.preprocessing import FeatureError
+    from composer_classify.corpus import FeatureError
 
     try:
         return run(corpus), 0

@@ -13,8 +13,9 @@ import numpy as np
 from keras import layers
 
 from . import training
-from .collection import Corpus
-from .preprocessing import N_FLAGS, Chunks, Sequences, onset_of_notes, step_windows
+from .corpus import Corpus
+from .features import onset_of_notes
+from .windows import N_FLAGS, Chunks, Sequences, step_windows
 
 # %% auto #0
 __all__ = ['WithCopies', 'ChunkBatches', 'build_published_cnn', 'build_cnn', 'evaluate', 'train', 'evidence', 'evidence_of_notes']
@@ -80,19 +81,19 @@ def build_cnn(
     channel_dropout: float = 0.1,  # Part of the channels that is left out of a whole window
 ) -> keras.Model:
     "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 450,000 weights."
-    def learn(x, layer, activation="relu", name=None):
+    def fit_scorer(x, layer, activation="relu", name=None):
         return layers.Activation(activation, name=name)(layers.BatchNormalization()(layer(x)))
 
     steps = keras.Input((length, n_flags), name="steps")
-    x = learn(layers.SpatialDropout1D(channel_dropout)(steps), layers.Dense(width, use_bias=False))
+    x = fit_scorer(layers.SpatialDropout1D(channel_dropout)(steps), layers.Dense(width, use_bias=False))
     for _ in range(2):
-        x = learn(x, layers.Conv1D(width, 4, strides=2, padding="same", use_bias=False))
+        x = fit_scorer(x, layers.Conv1D(width, 4, strides=2, padding="same", use_bias=False))
     for apart in (1, 2, 4, 8):
         y = layers.SpatialDropout1D(channel_dropout)(x)
-        phrase = learn(y, layers.Conv1D(width, 3, dilation_rate=apart, padding="same", use_bias=False), "tanh")
-        gate = learn(y, layers.Conv1D(width, 1, use_bias=False), "sigmoid")
+        phrase = fit_scorer(y, layers.Conv1D(width, 3, dilation_rate=apart, padding="same", use_bias=False), "tanh")
+        gate = fit_scorer(y, layers.Conv1D(width, 1, use_bias=False), "sigmoid")
         x = layers.Add(name=f"phrase_{apart}")([x, layers.Multiply()([phrase, gate])])
-    x = learn(layers.Dropout(dropout * 2 / 3)(x), layers.Dense(3 * width // 2, use_bias=False), "tanh", "heard")
+    x = fit_scorer(layers.Dropout(dropout * 2 / 3)(x), layers.Dense(3 * width // 2, use_bias=False), "tanh", "heard")
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)])
     return keras.Model(steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(dropout)(x)))
 

@@ -5,79 +5,37 @@
 # %% ../nbs/01_collection.ipynb #01-003
 from __future__ import annotations
 
-import difflib
-import hashlib
 import importlib.metadata
-import io
 import json
-import lzma
 import os
-import platform
 import re
 import shutil
-import stat
-import sys
-import tempfile
 import time
 import unicodedata
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from tqdm import tqdm
 
-from .midi import NOTE_DTYPE, Limits, MidiLoadError, load_midi
-from .system import DIED, MIDI_SUFFIXES, atomic_write, in_processes, walk_files
+from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_members, why_unreadable
+from .composers import SPELLINGS, WELL_KNOWN, composer_name, fold_name
+from .corpus import AUGMENTED, LAYOUT, Corpus, path_on_disk, read_manifest, validate
+from .files import MIDI_SUFFIXES, CollectionError, atomic_write, cache_folder, lock_folder, sha256
+from .midi import NOTE_DTYPE, MidiLoadError, load_midi
+from .processes import DIED, in_processes
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['SPELLINGS', 'WELL_KNOWN', 'WRAPPERS', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH', 'LAYOUT', 'STAGING',
-           'SHARD', 'AUGMENTED', 'CORRECTIONS', 'EMBEDDED', 'KAGGLE_SET', 'composer_name', 'categorise',
-           'CollectionError', 'ComposerNotFoundError', 'match_composers', 'Member', 'list_members', 'Corpus',
-           'validate', 'read_corrections', 'cache_folder', 'hash_source', 'collect', 'open_corpus', 'summary', 'counts',
-           'record']
+__all__ = ['WRAPPERS', 'STAGING', 'SHARD', 'CORRECTIONS', 'EMBEDDED', 'KAGGLE_SET', 'categorise', 'read_corrections', 'collect',
+           'open_corpus', 'summary', 'counts']
 
 # %% ../nbs/01_collection.ipynb #01-007
-SPELLINGS = {
-    # misspelt, or spelt in several ways
-    "Albe_niz": "Albéniz", "Albeniz": "Albéniz", "Bacewitz": "Bacewicz", "Buxehude": "Buxtehude", "Buxethude": "Buxtehude",
-    "Gershuin": "Gershwin", "Haendel": "Handel", "Händel": "Handel", "Lizt": "Liszt", "Mendelsonn": "Mendelssohn", "Mussorgski": "Mussorgsky",
-    "Pachebel": "Pachelbel", "Rothchlid": "Rothchild", "Skriabin": "Scriabin", "Stravinski": "Stravinsky", "Tchaicovsky": "Tchaikovsky",
-    "Tchakoff": "Tchaikovsky", "Vaughan": "Vaughan Williams",
-    # people who must not be merged: the report counts Oscar Straus (The Chocolate Soldier) as Johann Strauss
-    "C.P.E.Bach": "C.P.E. Bach", "CPE Bach": "C.P.E. Bach", "Bach CPE": "C.P.E. Bach", "Bach, CPE": "C.P.E. Bach", "Bach, C.P.E": "C.P.E. Bach", "J.S. Bach": "Bach",
-    "Straus": "O. Straus", "Strauss, J": "Strauss", "Strauss, R": "R. Strauss",
-    # composers who occur only as the first words of loose files
-    "Bizet": "Bizet", "Diabelli": "Diabelli", "Nicolai": "Nicolai", "Pollen": "Pollen", "Reger": "Reger", "Reinecke": "Reinecke",
-    "Rimsky Korsakov": "Rimsky-Korsakov", "Rothchild": "Rothchild", "meditation thais": "Massenet",
-}
-WELL_KNOWN = set("Albéniz Bach Bartok Beethoven Berlioz Bizet Brahms Bruckner Buxtehude Byrd Chopin Clementi Corelli Couperin Czerny Debussy Dvorak Elgar Faure Franck Gershwin Grieg Handel "
-                 "Haydn Joplin Josquin Liszt Mahler Mendelssohn Monteverdi Mozart Mussorgsky Pachelbel Paganini Palestrina Poulenc Prokofiev Puccini Purcell Rachmaninov Rameau Ravel Rossini "
-                 "Satie Scarlatti Schoenberg Schubert Schumann Scriabin Shostakovich Sibelius Smetana Strauss Stravinsky Tchaikovsky Telemann Verdi Vivaldi Wagner Weber".split())
 WRAPPERS = {"midiclassics"}  # folders that hold composers and are none
-
-# %% ../nbs/01_collection.ipynb #01-008
-def _fold(text: str) -> str:
-    "Lower case without accents, to compare names by."
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-
-
-_SPELLINGS = {_fold(found): composer for found, composer in SPELLINGS.items()}
-
-
-def composer_name(
-    found: str,  # A folder name, or the composer as someone typed it
-) -> str:
-    "The name this project uses for a composer: Unicode composed, spelling put right."
-    found = unicodedata.normalize("NFC", found.strip())
-    return _SPELLINGS.get(_fold(found), found)
 
 # %% ../nbs/01_collection.ipynb #01-011
 def _title(file_name: str) -> str:
@@ -88,7 +46,7 @@ def _title(file_name: str) -> str:
 
 def _first_words(title: str, names: Iterable[str]) -> str | None:
     "The longest of the names that a title begins with."
-    fits = [n for n in names if re.match(re.escape(_fold(n)) + r"\b", _fold(title))]
+    fits = [n for n in names if re.match(re.escape(fold_name(n)) + r"\b", fold_name(title))]
     return max(sorted(fits), key=len, default=None)
 
 
@@ -108,300 +66,9 @@ def categorise(
         return None, title
     return composer_name(found), title[len(found):].strip(" -_,.") or title
 
-# %% ../nbs/01_collection.ipynb #01-015
-class CollectionError(ValueError):
-    "A source or corpus cannot be used. The message is one sentence that names it and what to do."
-
-
-class ComposerNotFoundError(CollectionError):
-    "Wanted composers are missing. The message names them, with close matches."
-
-    def __init__(self, missing: list[str], known: list[str]):
-        self.missing = missing
-        folded = {_fold(name): name for name in known}
-        close = lambda name: [folded[f] for f in difflib.get_close_matches(_fold(name), folded, n=3, cutoff=0.6)]
-        hints = [f"{name!r}" + (f" (did you mean {' or '.join(close(name))}?)" if close(name) else "") for name in missing]
-        super().__init__(f"not among the {len(known)} composers of this corpus: {', '.join(hints)}")
-
-
-def match_composers(
-    wanted: list[str],  # As someone typed them; spelling, case and accents are forgiven
-    known: list[str],   # Those there are
-) -> list[str]:
-    "The known composers that were meant, in the order wanted. Raises `ComposerNotFoundError`."
-    by_name = {_fold(name): name for name in known}
-    meant = [by_name.get(_fold(composer_name(name))) for name in wanted]
-    if None in meant:
-        raise ComposerNotFoundError([w for w, m in zip(wanted, meant) if m is None], known)
-    return meant
-
-# %% ../nbs/01_collection.ipynb #01-018
-MAX_MEMBERS = 200_000
-MAX_UNPACKED = 8 * 2**30     # bytes, of an archive in all
-MAX_ARCHIVE = 64 * 2**20     # bytes, of an archive inside an archive
-MAX_DEPTH = 3                # archives inside archives
-
-
-@dataclass(frozen=True)
-class Member:
-    "A file of the source: how to name it and where its bytes are."
-    name: str                # path inside the source; `outer.zip/inner.mid` inside an archive
-    source: str              # the folder or zip file on disk
-    inside: tuple            # folders and file name, or the place in each archive on the way to the file (two members can have one name)
-    refused: str = ""        # why it must not be read, if so
-    nested: bool = False     # inside an archive inside the source
-
-    def read(self, opened: dict, limit: int = Limits.max_bytes) -> bytes:
-        "Its bytes, at most `limit` and one more. `opened` keeps archives open from one member to the next."
-        if os.path.isdir(self.source):
-            with open(Path(self.source, *self.inside), "rb") as file:
-                return file.read(limit + 1)
-        *archives, place = self.inside
-        archive = _open_archive(opened, self.source, tuple(archives))
-        with archive.open(archive.infolist()[place]) as file:
-            return file.read(limit + 1)
-
-
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, OSError, EOFError, RuntimeError, ValueError)  # what zipfile raises for damage
-
-
-def _why(error: Exception) -> str:
-    "Why an archive or a file cannot be read, in words of our own."
-    if isinstance(error, NotImplementedError):
-        return "it is compressed in an unknown way"
-    if type(error) is RuntimeError:  # no library says that of a damaged file
-        return "the program failed over it; please report this"
-    return getattr(error, "strerror", None) or "its bytes make no sense"
-
-
-def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile.ZipFile:
-    "A zip file on disk, or an archive inside it."
-    if (source, inside) not in opened:
-        content = source
-        for other in [key for key in opened if key != (source, inside[:len(key[1])])]:
-            del opened[other]  # only the archives that lead to this one stay in memory
-        if inside:
-            outer = _open_archive(opened, source, inside[:-1])
-            with outer.open(outer.infolist()[inside[-1]]) as file:
-                content = io.BytesIO(file.read(MAX_ARCHIVE + 1))
-        opened[source, inside] = zipfile.ZipFile(content)
-    return opened[source, inside]
-
-# %% ../nbs/01_collection.ipynb #01-019
-def _member_name(info: zipfile.ZipInfo) -> str:
-    "The name of a zip member. Without the flag for UTF-8 zipfile takes it for cp437, though most tools write UTF-8 all the same."
-    name = info.filename
-    if not info.flag_bits & 0x800:
-        try:
-            name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            pass
-    return _clean_name(name.replace("\\", "/"))
-
-
-def _clean_name(name: str) -> str:
-    "A name with its Unicode composed, and what is no Unicode replaced."
-    return unicodedata.normalize("NFC", name.encode(errors="surrogateescape").decode(errors="replace"))
-
-
-def _plain(name: str) -> str:
-    "A path without empty parts."
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
-
-
-def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
-    "Why a zip member must not be read, or an empty string."
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
-        return "its name leads out of the archive"
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "it is a link"
-    if info.flag_bits & 1:
-        return "it is encrypted"
-    suffix = os.path.splitext(name)[1].lower()
-    limit = MAX_ARCHIVE if suffix == ".zip" else Limits.max_bytes
-    if info.file_size > limit and suffix in {".zip", *MIDI_SUFFIXES}:
-        return f"it unpacks to {info.file_size:,} bytes, more than the limit of {limit:,}"
-    return ""
-
-# %% ../nbs/01_collection.ipynb #01-020
-def _is_noise(name: str) -> bool:
-    "Files that operating systems and version control leave about. A leading dot alone is no sign: eighteen studies by Burgmüller have one."
-    *folders, file = name.split("/")
-    return file.startswith("._") or any(f == "__MACOSX" or re.match(r"\.\w", f) for f in folders)
-
-
-def _archive_members(source: str, inside: tuple[int, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None) -> Iterator[Member]:
-    "All files in an archive and in the archives inside it. `budget` is what it may still unpack to, and how many members it may still have."
-    budget, opened = budget or [MAX_UNPACKED, MAX_MEMBERS], {} if opened is None else opened
-    for place, info in enumerate(_open_archive(opened, source, inside).infolist()):
-        refused, name = _why_refused(info, _member_name(info)), _plain(_member_name(info))
-        member = Member(prefix + name, source, (*inside, place), refused, nested=bool(inside))
-        budget[0] -= 0 if member.refused else info.file_size
-        budget[1] -= 1
-        if min(budget) < 0:
-            raise CollectionError(f"{source}: refused, it unpacks to more than {MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files (a zip bomb?)")
-        if info.is_dir() or _is_noise(name):
-            continue
-        if member.refused or not name.lower().endswith(".zip"):
-            yield member
-        elif len(inside) >= MAX_DEPTH:
-            yield replace(member, refused="it is an archive inside too many archives")
-        else:
-            try:
-                yield from _archive_members(source, member.inside, f"{prefix}{name}/", budget, opened)
-            except CollectionError:
-                raise
-            except _ARCHIVE_ERRORS as error:
-                yield replace(member, refused=f"it is a damaged archive ({_why(error)})")
-
-
-def _folder_members(source: str) -> Iterator[Member]:
-    "All files below a folder, and those in zip archives there."
-    closed: list[OSError] = []
-    for file in walk_files(source, closed):
-        path = Path(file)
-        parts = path.relative_to(source).parts
-        name = _clean_name("/".join(parts))
-        if _is_noise(name):
-            continue
-        if not path.is_file():
-            if path.suffix.lower() in MIDI_SUFFIXES:
-                reason = "it is no file but a pipe or the like" if path.exists() else "it is a link that leads nowhere"
-                yield Member(name, source, parts, reason)
-        elif path.suffix.lower() != ".zip":
-            yield Member(name, source, parts)
-        else:
-            yield from _zip_members(path, Member(name, source, parts))
-    for error in closed:
-        parts = Path(error.filename).relative_to(source).parts
-        yield Member(_clean_name("/".join(parts)), source, parts, f"the folder cannot be opened ({error.strerror})")
-
-
-def _zip_members(path: Path, member: Member) -> Iterator[Member]:
-    "The files in a zip archive of a folder, or the archive itself as one that cannot be read."
-    try:
-        yield from (replace(m, name=f"{member.name}/{m.name}", nested=True) for m in _archive_members(str(path)))
-    except CollectionError:
-        most = f"{MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files"
-        yield replace(member, refused=f"it is an archive that would unpack to more than {most}")
-    except _ARCHIVE_ERRORS as error:
-        yield replace(member, refused=f"it is a damaged archive ({_why(error)})")
-
-# %% ../nbs/01_collection.ipynb #01-021
-def _must_exist(source: Path) -> None:
-    "Raises `CollectionError` if there is nothing of that name."
-    if not source.exists():
-        raise CollectionError(f"{source}: does not exist (give a zip file, a folder of composer folders, 'embedded' or 'kaggle')")
-
-
-def list_members(
-    source: str | os.PathLike,  # A zip file, or a folder of composer folders
-) -> list[Member]:
-    "Every file of a source in the order of their names, archives inside opened. Reads no contents but those of archives. Raises `CollectionError`."
-    path = Path(source)
-    _must_exist(path)
-    if path.is_dir():
-        members = _folder_members(str(path))
-    elif not zipfile.is_zipfile(path):
-        raise CollectionError(f"{source}: is neither a folder nor a zip archive")
-    else:
-        members = _archive_members(str(path))
-    try:
-        return sorted(members, key=lambda m: m.name)
-    except CollectionError:
-        raise
-    except _ARCHIVE_ERRORS as error:
-        raise CollectionError(f"{source}: is a damaged zip archive ({_why(error)})") from error
-
-# %% ../nbs/01_collection.ipynb #01-026
-LAYOUT = 4  # raised whenever the same source makes another corpus than before
-
-
-def _read_manifest(folder: Path, columns: list[str] = None) -> pd.DataFrame:
-    "The manifest of a corpus folder. Raises `OSError` or `ValueError` if there is none that can be read."
-    with open(folder / "manifest.parquet", "rb") as file:  # pyarrow refuses names that are no UTF-8
-        return pd.read_parquet(file, columns=columns)
-
-
-def _on_disk(path: str) -> str:
-    "A path of the manifest as the system names it: in UTF-8, whatever the locale."
-    return os.fsdecode(path.encode())
-
-
-@dataclass(frozen=True)
-class Corpus:
-    "A collected corpus. `Corpus.open` reads it; rows of the manifest are named by its index."
-    path: Path
-    manifest: pd.DataFrame  # a row a file, all of them
-    offsets: np.ndarray     # int64 of shape `(rows, 2)`: begin and end in the store
-    store: np.ndarray       # `NOTE_DTYPE`, memory-mapped
-
-    @classmethod
-    def open(cls, path: str | os.PathLike) -> Corpus:
-        "Open a corpus folder. Parses no MIDI. Raises `CollectionError` if it is none."
-        path = Path(path)
-        if not (path / "manifest.parquet").is_file():
-            raise CollectionError(f"{path}: is not a corpus (no manifest.parquet); make one with `composer-classify collect SOURCE {path}`")
-        try:
-            corpus = cls(path, _read_manifest(path), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r"))
-        except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{path}: is a damaged corpus (a file of it cannot be read); collect it again") from error
-        if corpus.store.dtype != NOTE_DTYPE or corpus.offsets.shape != (len(corpus.manifest), 2) or corpus.offsets.max(initial=0) > len(corpus.store) or "data_hash" not in corpus.manifest.attrs:
-            raise CollectionError(f"{path}: is a damaged corpus (its files do not fit together); collect it again")
-        if not corpus.manifest.attrs.get("recipe", "").startswith(f"{LAYOUT}/"):
-            raise CollectionError(f"{path}: was made by another version of this program; collect it again")
-        return corpus
-
-    @property
-    def files(self) -> pd.DataFrame:
-        "The rows that models use: read, with a composer, each content once. `work_id` is the path of the first file that holds the same work."
-        return self.manifest[self.manifest["status"].isin(["ok", "recovered"])]
-
-    @property
-    def composers(self) -> list[str]:
-        "The composers of `files`, by name."
-        return sorted(self.files["composer"].unique())
-
-    def notes(self, row: int) -> np.ndarray:
-        "The note array of one row, a view into the store."
-        begin, end = self.offsets[row]
-        return self.store[begin:end]
-
-    def select(self, composers: list[str]) -> Corpus:
-        "The part of the corpus by these composers. Raises `ComposerNotFoundError`."
-        wanted = match_composers(list(composers), self.composers)
-        return replace(self, manifest=self.manifest[self.manifest["composer"].isin(wanted)])
-
-    @property
-    def source(self) -> str:
-        "The name of the zip or folder that the corpus was made from."
-        return self.manifest.attrs["source"]
-
-    @property
-    def data_hash(self) -> str:
-        "What the corpus was made from, as a hash; stands in every result."
-        return self.manifest.attrs["data_hash"]
-
-# %% ../nbs/01_collection.ipynb #01-028
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def validate(corpus: Corpus) -> tuple[list[str], list[str]]:
-    "Paths of the corpus that are missing, and those whose checksum differs."
-    missing, changed = [], []
-    for row in corpus.files.itertuples():
-        path = corpus.path / _on_disk(row.path)
-        if not path.is_file():
-            missing.append(row.path)
-        elif _sha256(path.read_bytes()) != row.sha256:
-            changed.append(row.path)
-    return missing, changed
-
 # %% ../nbs/01_collection.ipynb #01-030
 STAGING = ".collecting"
 SHARD = 64  # files
-AUGMENTED = b"composer_classify: augmented"  # a text event that the augmentation writes into its files
 
 
 def _work_key(notes: np.ndarray) -> str:
@@ -411,7 +78,7 @@ def _work_key(notes: np.ndarray) -> str:
     ticks = np.round((notes["onset_beat"] - notes["onset_beat"][0]) * 48).astype("<i8")
     pitch = notes["pitch"].astype("<i2") - int(notes["pitch"].min())
     order = np.lexsort((pitch, ticks))
-    return _sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
+    return sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
 
 
 def _read_member(member: Member, composer: str | None, title: str, opened: dict) -> tuple[dict, np.ndarray, bytes] | None:
@@ -430,9 +97,9 @@ def _read_member(member: Member, composer: str | None, title: str, opened: dict)
         notes = load_midi(content, name=member.name, incomplete=True)
     except MidiLoadError as error:
         return ({**row, "error": error.reason}, nothing, b"") if named else None
-    except _ARCHIVE_ERRORS as error:
-        return {**row, "error": f"cannot be read ({_why(error)})"}, nothing, b""
-    row |= dict(sha256=_sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), lost=notes.lost,
+    except ARCHIVE_ERRORS as error:
+        return {**row, "error": f"cannot be read ({why_unreadable(error)})"}, nothing, b""
+    row |= dict(sha256=sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), lost=notes.lost,
                work_id=_work_key(notes), **_facts(notes))
     if not len(notes):
         return {**row, "error": "holds no notes"}, nothing, b""
@@ -620,12 +287,12 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
     attempted = staging / "pieces.json"
     earlier = set(json.loads(attempted.read_text())) if attempted.exists() else set()
     try:
-        earlier |= set(_read_manifest(dest, ["path"])["path"])
+        earlier |= set(read_manifest(dest, ["path"])["path"])
     except (OSError, ValueError):
         pass
     atomic_write(attempted, lambda file: file.write(json.dumps(sorted(earlier | pieces)).encode()))
     for path in earlier - pieces - {""}:
-        if (piece := dest / _on_disk(path)).resolve().is_relative_to(dest.resolve()):
+        if (piece := dest / path_on_disk(path)).resolve().is_relative_to(dest.resolve()):
             piece.unlink(missing_ok=True)
 
 
@@ -643,7 +310,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
         offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
     for row in manifest[manifest["status"].isin(["ok", "recovered"])].itertuples():
         content = (staging / "files" / row.sha256).read_bytes()
-        piece = dest / _on_disk(row.path)
+        piece = dest / path_on_disk(row.path)
         if not piece.is_file() or piece.read_bytes() != content:
             atomic_write(piece, lambda file: file.write(content))
 
@@ -662,61 +329,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
     manifest.attrs = attrs
     atomic_write(dest / "manifest.parquet", manifest.to_parquet)
 
-# %% ../nbs/01_collection.ipynb #01-041
-def cache_folder() -> Path:
-    "Where data is kept: `COMPOSER_CLASSIFY_CACHE`, or the user's cache, or, where that cannot be written, a temporary folder."
-    if chosen := os.environ.get("COMPOSER_CLASSIFY_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "composer_classify")
-    if folder.is_absolute() and _can_write_below(folder):
-        return folder
-    user = os.getuid() if hasattr(os, "getuid") else None
-    folder = Path(tempfile.gettempdir(), f"composer_classify-{user}")
-    if user is not None and folder.exists() and folder.stat().st_uid != user:  # what it holds would be taken for ours
-        raise CollectionError(f"{folder}: belongs to another user; set COMPOSER_CLASSIFY_CACHE to a folder of your own")
-    return folder
-
-
-def _can_write_below(folder: Path) -> bool:
-    "Whether a folder is there that can be written, or can be made."
-    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-
-
-def _one_at_a_time(folder: Path) -> FileLock:
-    "A lock that other processes writing to this folder wait for."
-    locks = cache_folder() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / _sha256(os.fsencode(folder.resolve()))[:16])
-
 # %% ../nbs/01_collection.ipynb #01-043
-def hash_source(source: str | os.PathLike) -> str:
-    "SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is nothing of that name."
-    path, digest = Path(source), hashlib.sha256()
-    _must_exist(path)
-    for file in [path] if path.is_file() else sorted(map(Path, walk_files(str(path), []))):
-        if not file.is_file() and file.suffix.lower() not in MIDI_SUFFIXES:
-            continue
-        if path.is_dir():
-            digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
-        try:
-            if path.is_dir():
-                digest.update(str(file.stat().st_size).encode() + b"\0")
-            if file.is_file():  # a pipe would have to be waited for
-                _update(digest, file)
-        except OSError:
-            digest.update(b"cannot be read")
-    return digest.hexdigest()
-
-
-def _update(digest: hashlib._Hash, file: Path) -> None:
-    "Add the content of a file to a hash. Raises `OSError`."
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-
-
 def _flat_names(members: list[Member]) -> list[str]:
     "Names with archives as folders; an archive with one file gives that file its name (`Sonata.zip/134.MID` says less than `Sonata`)."
     siblings = pd.Series([m.name.rpartition("/")[0] for m in members if m.nested and not m.refused and _title(m.name) != m.name]).value_counts()
@@ -757,22 +370,22 @@ def collect(
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
     source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    attrs = dict(data_hash=hash_source(source), source=_clean_name(Path(source).name), recipe=_recipe(corrections, incomplete))
+    attrs = dict(data_hash=hash_source(source), source=clean_name(Path(source).name), recipe=_recipe(corrections, incomplete))
     dest = dest or cache_folder() / "corpora" / (attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else ""))
-    with _one_at_a_time(dest):
+    with lock_folder(dest):
         return _collect(Path(source), dest, n_jobs, corrections, incomplete, attrs)
 
 
 def _recipe(corrections: bool, incomplete: bool) -> str:
     "How a source is made into a corpus: a corpus by another recipe is made again."
-    labels = _sha256(CORRECTIONS.read_bytes())[:16] if corrections else "as found"
+    labels = sha256(CORRECTIONS.read_bytes())[:16] if corrections else "as found"
     return f"{LAYOUT}/{labels}" + ("/incomplete" if incomplete else "")
 
 
 def _is_whole(dest: Path, attrs: dict) -> bool:
     "Whether a corpus is there as it should be. Raises `CollectionError` if it was made from something else."
     try:
-        made_from = _read_manifest(dest).attrs
+        made_from = read_manifest(dest).attrs
     except (OSError, ValueError):  # damaged: made again
         return False
     if made_from.get("data_hash") != attrs["data_hash"]:
@@ -799,8 +412,8 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplet
     if not source.is_dir():
         names = _without_common_root(names)
     folders = {categorise(name)[0] for name in names if "/" in name} - {None}
-    spelling = {_fold(composer): composer for composer in sorted(folders, reverse=True)}  # folders that differ in capitals are one composer
-    labels = [(composer and spelling.get(_fold(composer), composer), title) for composer, title in (categorise(name, folders) for name in names)]
+    spelling = {fold_name(composer): composer for composer in sorted(folders, reverse=True)}  # folders that differ in capitals are one composer
+    labels = [(composer and spelling.get(fold_name(composer), composer), title) for composer, title in (categorise(name, folders) for name in names)]
 
     (staging / "files").mkdir(parents=True, exist_ok=True)
     starts = range(0, len(members), SHARD)
@@ -878,7 +491,7 @@ def _fetch_embedded(n_jobs: int) -> Path:
     except importlib.metadata.PackageNotFoundError:
         raise CollectionError("embedded: needs music21, install it with `pip install composer_classify[embedded]`") from None
     folder = cache_folder() / f"embedded-{version}"
-    with _one_at_a_time(folder):
+    with lock_folder(folder):
         missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
         done = in_processes(_convert_embedded, [(composer, name, folder) for composer, name in missing], n_jobs)
         hidden = None if missing else True
@@ -936,7 +549,7 @@ def summary(corpus: Corpus) -> pd.DataFrame:
     "A row a composer: files in the folder of that name, what other places added, what was taken out, and what the corpus holds."
     manifest = corpus.manifest[corpus.manifest["composer"].notna() & (corpus.manifest["status"] != "augmented")]
     folders = manifest["source"].str.split("/").str[:-1].explode()  # somewhere on the path is a folder of the composer's own name
-    named = (folders.map(_fold, na_action="ignore") == manifest["composer"].map(_fold).reindex(folders.index)).groupby(level=0).any()
+    named = (folders.map(fold_name, na_action="ignore") == manifest["composer"].map(fold_name).reindex(folders.index)).groupby(level=0).any()
     own_folder = ~manifest["nested"] & named
     count = lambda mask: mask.groupby(manifest["composer"]).sum()
     table = pd.DataFrame({
@@ -958,48 +571,3 @@ def counts(corpus: Corpus) -> dict:
         nested=int(manifest["nested"].sum()), composers=len(by_composer), duplicates=int((status == "duplicate").sum()),
         by_composer={composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()},
     )
-
-# %% ../nbs/01_collection.ipynb #01-064
-def _accelerator() -> str:
-    "The GPU that Keras trains on, by the library that it runs on (`KERAS_BACKEND`); nothing where Keras was not used or there is none."
-    if "keras" not in sys.modules:
-        return ""
-    backend = sys.modules["keras"].backend.backend()
-    if backend == "jax":
-        import jax
-
-        found = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-    elif backend == "torch":
-        import torch
-
-        found = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    else:
-        import tensorflow as tf
-
-        found = [tf.config.experimental.get_device_details(device).get("device_name", "GPU") for device in tf.config.list_physical_devices("GPU")]
-    return found[0] if found else ""
-
-
-def _processor() -> str:
-    "The processor by its name, where the system tells it."
-    cpuinfo = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return named[1] if named else platform.processor() or platform.machine()
-
-
-def record(
-    path: str | os.PathLike,  # The JSON file to write
-    measured: dict,           # What was measured
-    parameters: dict,         # With which parameters
-    data_hash: str,           # On which data
-) -> None:
-    "Write what a run measured, with parameters, data, library versions, date and machine: its cores, and the GPU if networks were trained on one."
-    versions = {}
-    for package in ("composer_classify", "numpy", "pandas", "scikit-learn", "keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "onnxruntime"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    machine = f"{os.cpu_count()} cores, {_processor()}" + (f", {device}" if (device := _accelerator()) else "")
-    document = dict(measured=measured, parameters=parameters, data_hash=data_hash, date=time.strftime("%Y-%m-%d"), python=platform.python_version(), versions=versions, machine=machine)
-    atomic_write(Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()))

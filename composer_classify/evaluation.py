@@ -13,12 +13,12 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-    from composer_classify.collection import Corpus
+    from composer_classify.corpus import Corpus
 
 # %% auto #0
 __all__ = ['duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'mean_over_files', 'confusion', 'top_k', 'scores',
-           'per_composer', 'bootstrap', 'sharpen', 'reliability', 'plot_confusion', 'plot_reliability', 'plot_history',
-           'answer_by_trees', 'baselines', 'judge', 'evaluate']
+           'per_composer', 'bootstrap', 'plot_confusion', 'plot_history', 'cross_val_proba_trees', 'baselines',
+           'evaluation_report', 'evaluate']
 
 # %% ../nbs/02a_evaluation.ipynb #02a-009
 def duplicates(
@@ -165,30 +165,6 @@ def bootstrap(
     f1 = _by_composer(tables)["f1"]
     return dict({name: interval(values) for name, values in _overall(tables, five).items()}, per_composer_f1=[interval(f1[:, c]) for c in range(k)])
 
-# %% ../nbs/02a_evaluation.ipynb #02a-033
-def sharpen(
-    probabilities: np.ndarray,  # Shape `(..., composers)`
-    temperature: float,         # Above 1 flattens, below 1 sharpens
-) -> np.ndarray:
-    "Probabilities at another temperature (Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017)."
-    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
-    scaled = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return scaled / scaled.sum(axis=-1, keepdims=True)
-
-
-def reliability(
-    truth: np.ndarray,          # As for `confusion`
-    probabilities: np.ndarray,  # As for `confusion`
-    bins: int = 10,
-) -> tuple[pd.DataFrame, float]:
-    "A row a bin of confidence (files, mean confidence, accuracy), and the expected calibration error: how far the two are apart, weighted by files (Naeini et al., AAAI 2015)."
-    import pandas as pd
-
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(truth)
-    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
-    table = pd.DataFrame(dict(bin=bin_of, confidence=sure, accuracy=right)).groupby("bin").agg(files=("accuracy", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean"))
-    return table, float((table["files"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(sure))
-
 # %% ../nbs/02a_evaluation.ipynb #02a-036
 def plot_confusion(
     truth: np.ndarray,          # As for `confusion`
@@ -207,24 +183,6 @@ def plot_confusion(
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     sns.heatmap(share, annot=not many, fmt=".2f", cmap="magma_r", vmin=0, vmax=1, xticklabels=composers, yticklabels=composers, ax=ax)
     ax.set(xlabel="answer", ylabel="composer", title=title)
-    return ax
-
-
-def plot_reliability(
-    truth: np.ndarray,          # As for `confusion`
-    probabilities: np.ndarray,  # As for `confusion`
-    title: str = "",
-):
-    "How often answers of each confidence are right; on the diagonal they mean what they say. The bars below count the files."
-    import matplotlib.pyplot as plt
-
-    table, error = reliability(truth, probabilities)
-    _, (ax, below) = plt.subplots(2, 1, figsize=(4.2, 4.6), layout="constrained", sharex=True, height_ratios=[4, 1])
-    ax.plot([0, 1], [0, 1], color="0.7", linestyle="--")
-    ax.plot(table["confidence"], table["accuracy"], "o-", color="#b5367a")
-    ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="part that is right", title=f"{title}\ncalibration error {error:.3f}".strip())
-    below.bar((table.index + 0.5) / 10, table["files"], width=0.09, color="#7a3b69")
-    below.set(xlabel="probability of the answer", ylabel="files")
     return ax
 
 
@@ -260,7 +218,7 @@ def _answer_fold(table: np.ndarray, labels: np.ndarray, train: np.ndarray, test:
     return probabilities
 
 
-def answer_by_trees(
+def cross_val_proba_trees(
     table: np.ndarray,   # Numbers, shape `(files, columns)`
     labels: np.ndarray,  # Composer of each file, as a number
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
@@ -282,19 +240,19 @@ def baselines(
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # As `get_splits` gives
 ) -> dict[str, np.ndarray]:
     "Out-of-fold probabilities of the three opponents by name, each of shape `(files, composers)`."
-    from composer_classify.preprocessing import feature_table, metadata
+    from composer_classify.features import feature_table, metadata
 
     splits, composers = list(splits), corpus.composers
     labels = np.searchsorted(composers, corpus.files["composer"])
     commonest = np.bincount(labels).argmax()
     return {
         f"always {composers[commonest]}": np.eye(len(composers))[np.full(len(labels), commonest)],
-        "metadata only": answer_by_trees(metadata(corpus), labels, splits),
-        "note features": answer_by_trees(feature_table(corpus), labels, splits),
+        "metadata only": cross_val_proba_trees(metadata(corpus), labels, splits),
+        "note features": cross_val_proba_trees(feature_table(corpus), labels, splits),
     }
 
 # %% ../nbs/02a_evaluation.ipynb #02a-049
-def judge(
+def evaluation_report(
     corpus: Corpus,
     probabilities: np.ndarray,              # Out-of-fold answers to `files`, shape `(len(files), composers)`
     opponents: dict[str, np.ndarray] = None,  # The same of other models, for all files of the corpus; see `baselines`
@@ -320,6 +278,6 @@ def evaluate(
     folds: int = 5,
     seed: int = 0,
 ) -> dict:
-    "Leak-free scores of the note features on a corpus, as `judge` reports them. Raises `ValueError` where works are too few."
+    "Leak-free scores of the note features on a corpus, as `evaluation_report` reports them. Raises `ValueError` where works are too few."
     opponents = baselines(corpus, get_splits(corpus, folds, seed))
-    return judge(corpus, opponents.pop("note features"), opponents)
+    return evaluation_report(corpus, opponents.pop("note features"), opponents)

@@ -14,24 +14,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .best import ModelError, _checksum, _unsealed
-from .preprocessing import _over_files
+from .augment import cut_notes
+from .best import _checksum, _unsealed
+from .corpus import map_pieces
+from .files import ModelError
 
 if TYPE_CHECKING:
-    from composer_classify.collection import Corpus
+    from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['NEAR', 'RUN', 'REACH', 'LONGEST', 'KINDS', 'NEARS', 'RAREST', 'COMMON', 'TICK', 'GAP', 'SPEEDS', 'TOGETHER',
-           'CANDIDATES', 'CERTAINTY', 'LISTEN', 'PAUSE', 'SURE', 'EDGE', 'KNOWN', 'outer_voices', 'Fingerprints',
-           'fingerprints', 'Index', 'make_index', 'Match', 'find', 'name_piece', 'overhear']
+__all__ = ['CHORD_WINDOW', 'N_NOTES', 'REACH', 'MAX_SPAN', 'KINDS', 'CHORD_WINDOWS', 'RAREST', 'TOO_FREQUENT', 'TICK', 'GAP',
+           'SPEEDS', 'VOTE_TOLERANCE', 'CANDIDATES', 'CERTAINTY', 'LISTEN', 'PAUSE', 'SURE', 'KNOWN', 'outer_voices',
+           'Fingerprints', 'fingerprints', 'Index', 'make_index', 'Match', 'find', 'name_piece']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
-NEAR = 0.04  # seconds: of notes that begin that close together only the outermost counts
+CHORD_WINDOW = 0.04  # seconds: of notes that begin that close together only the outermost counts
 
 
 def outer_voices(
     notes: np.ndarray,   # Note array
-    near: float = NEAR,  # Seconds within which notes begin together
+    near: float = CHORD_WINDOW,  # Seconds within which notes begin together
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     "Second and pitch of each note of the upper and the lower voice, shape `(n,)`: the outermost of all within `near`."
     notes = notes[~notes["is_drum"]]
@@ -47,11 +49,11 @@ def outer_voices(
     return voices
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010
-RUN = 5            # notes of a fingerprint
+N_NOTES = 5            # notes of a fingerprint
 REACH = 7          # notes after the first, among which a listener looks for the others
-LONGEST = 9.0      # seconds from the first to the last
+MAX_SPAN = 9.0      # seconds from the first to the last
 KINDS = 1 << 20    # of fingerprints; it is a hash of the steps
-NEARS = (0.09, 0.04, 0.02)  # for `NEAR`, what a listener tries: hands are unsteady, and the tempo is not known
+CHORD_WINDOWS = (0.09, 0.04, 0.02)  # for `CHORD_WINDOW`, what a listener tries: hands are unsteady, and the tempo is not known
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -77,7 +79,7 @@ def _half_seconds(seconds: np.ndarray) -> np.ndarray:
 
 
 def _kinds(pitches: np.ndarray, voice: int) -> np.ndarray:
-    "A hash of the steps between pitches, shape `(n, RUN)` to `(n,)`."
+    "A hash of the steps between pitches, shape `(n, N_NOTES)` to `(n,)`."
     kind = np.full(len(pitches), voice + 1, np.uint64)
     for step in np.diff(pitches, axis=1).T:
         kind = (kind ^ (step + 128).astype(np.uint64)) * _MIX
@@ -86,18 +88,18 @@ def _kinds(pitches: np.ndarray, voice: int) -> np.ndarray:
 
 
 def _runs(second: np.ndarray, reach: int, longest: float) -> np.ndarray:
-    "Positions of all runs of `RUN` notes that begin within `longest` seconds, shape `(n, RUN)`."
-    others = np.array([(0, *rest) for rest in combinations(range(1, reach + 1), RUN - 1)])
-    run = (np.arange(len(second))[:, None, None] + others).reshape(-1, RUN)
+    "Positions of all runs of `N_NOTES` notes that begin within `longest` seconds, shape `(n, N_NOTES)`."
+    others = np.array([(0, *rest) for rest in combinations(range(1, reach + 1), N_NOTES - 1)])
+    run = (np.arange(len(second))[:, None, None] + others).reshape(-1, N_NOTES)
     run = run[run[:, -1] < len(second)]
     return run[second[run[:, -1]] - second[run[:, 0]] < longest]
 
 
 def fingerprints(
     notes: np.ndarray,         # Note array
-    reach: int = RUN - 1,      # Notes after the first, among which the others are looked for: neighbours by default
-    nears: tuple = (NEAR,),    # Seconds within which notes begin together, each that is tried, the longest first
-    longest: float = LONGEST,  # Seconds from the first note of a fingerprint to the last
+    reach: int = N_NOTES - 1,      # Notes after the first, among which the others are looked for: neighbours by default
+    nears: tuple = (CHORD_WINDOW,),    # Seconds within which notes begin together, each that is tried, the longest first
+    longest: float = MAX_SPAN,  # Seconds from the first note of a fingerprint to the last
 ) -> Fingerprints:
     "All fingerprints of some notes."
     parts, before, known = [], [None, None], [np.empty(0), np.empty(0)]
@@ -108,7 +110,7 @@ def fingerprints(
             before[voice] = second
             run = _runs(second, reach, longest)
             first = run[:, 0]
-            figure = _kinds(pitch[first[:, None] + np.arange(RUN)], voice)
+            figure = _kinds(pitch[first[:, None] + np.arange(N_NOTES)], voice)
             known[voice] = np.append(known[voice], np.setdiff1d(second, known[voice]))
             order = np.argsort(known[voice], kind="stable")
             note = order[np.searchsorted(known[voice], second[first], sorter=order)]  # the same for each `near`
@@ -123,7 +125,7 @@ def fingerprints(
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013
 RAREST = 4      # fingerprints that are kept of a second of music
-COMMON = 500    # places of a kind beyond which it says nothing
+TOO_FREQUENT = 500    # places of a kind beyond which it says nothing
 TICK = 0.01     # seconds: how exactly a place is kept
 GAP = 60.0      # seconds between pieces on the clock, so that none is heard as the end of another
 
@@ -141,9 +143,9 @@ class Index:
         path: str | os.PathLike,  # File to write, `.npz`
     ) -> None:
         "Write the index."
-        from composer_classify.system import atomic_write
+        from composer_classify.files import atomic_write
 
-        about = json.dumps(dict(pieces=self.pieces, run=RUN, kinds=KINDS), ensure_ascii=False)
+        about = json.dumps(dict(pieces=self.pieces, run=N_NOTES, kinds=KINDS), ensure_ascii=False)
         arrays = dict(begin=self.begin, counts=np.diff(self.first).astype(np.uint16), places=self.places)
         atomic_write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
 
@@ -152,7 +154,7 @@ class Index:
         "Read an index. Raises `ModelError` if it is none, is damaged or was made by another version."
         try:
             about, arrays = _unsealed(path, "index")
-            if (about["run"], about["kinds"]) != (RUN, KINDS):
+            if (about["run"], about["kinds"]) != (N_NOTES, KINDS):
                 raise ModelError(f"{path}: was made by another version of composer_classify; make it again")
             first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
             pieces = [dict(composer=str(piece["composer"]), title=str(piece["title"]), work=int(piece["work"])) for piece in about["pieces"]]
@@ -178,7 +180,7 @@ def make_index(
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> Index:
     "The index of all files of a corpus. Raises `ValueError` for more than seven hundred hours of music."
-    found = [piece for part in _over_files(_of_pieces, corpus, n_jobs) for piece in part]
+    found = [piece for part in map_pieces(_of_pieces, corpus, n_jobs) for piece in part]
     begin = np.r_[0, np.cumsum([np.ceil(end) + GAP for _, end in found])]
     if begin[-1] / TICK >= 1 << 28:
         raise ValueError(f"{corpus.path}: holds {begin[-1] / 3600:.0f} hours of music, and an index at most {(1 << 28) * TICK / 3600:.0f}; make one of a part of it")
@@ -187,7 +189,7 @@ def make_index(
     pitch = np.concatenate([each.pitch for each, _ in found])
     chosen = _rarest(kind, second)
     kind, second, pitch = kind[chosen], second[chosen], pitch[chosen]
-    chosen = np.flatnonzero(np.bincount(kind, minlength=KINDS)[kind] <= COMMON)
+    chosen = np.flatnonzero(np.bincount(kind, minlength=KINDS)[kind] <= TOO_FREQUENT)
     chosen = chosen[np.lexsort((second[chosen], kind[chosen]))]
     first = np.r_[0, np.cumsum(np.bincount(kind[chosen], minlength=KINDS))]
     _, work = np.unique(corpus.files["work_id"], return_inverse=True)
@@ -211,7 +213,7 @@ def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
 SPEEDS = np.geomspace(0.4, 2.5, 105)  # of what was heard, compared with the piece: half to double, and a little more
-TOGETHER = 0.15   # seconds by which votes for the same beginning may differ
+VOTE_TOLERANCE = 0.15   # seconds by which votes for the same beginning may differ
 CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
 _MOST = 300_000   # votes that are counted; the rarest fingerprints vote first
 
@@ -249,7 +251,7 @@ def find(
     without: int = None,  # A work that does not count, to see what is said about music that is not in the index
 ) -> Match | None:
     "Where in which piece we are. `None` if no fingerprint is found."
-    heard = fingerprints(notes, REACH, NEARS, LONGEST * SPEEDS[-1])
+    heard = fingerprints(notes, REACH, CHORD_WINDOWS, MAX_SPAN * SPEEDS[-1])
     which, place = _look_up(index, heard)
     second = (index.places[place] >> 4) * TICK
     if without is not None and len(which):
@@ -323,7 +325,7 @@ def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndar
 def _agreeing(at: np.ndarray, note: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
     "Which votes for `second`, given at `at`, mean the same beginning, and at which speed."
     begins = second - SPEEDS[:, None] * at
-    bins = ((begins - begins.min()) / TOGETHER).astype(np.int64)
+    bins = ((begins - begins.min()) / VOTE_TOLERANCE).astype(np.int64)
     width, n = int(bins.max()) + 2, int(note.max()) + 1
     votes = np.sort(((np.arange(len(SPEEDS))[:, None] * width + bins) * n + note).ravel())
     votes = votes[np.diff(votes, prepend=-1) > 0]  # a note has one vote
@@ -346,23 +348,13 @@ def _line(at: np.ndarray, second: np.ndarray, speed: float) -> tuple[float, floa
 LISTEN = 15.0  # seconds of a stretch that is listened to
 PAUSE = 6.0    # seconds without a note after which a new stretch begins
 SURE = 0.99    # score from which one stretch of a piece is enough
-EDGE = 1e-4    # seconds: a note that begins so little before an edge of a stretch begins at it
-
-
-def _cut(notes: np.ndarray, begin: float, end: float) -> np.ndarray:
-    "Copies of the notes that begin from second `begin` to before `end`: none lasts longer, and `begin` becomes 0."
-    onset = notes["onset_sec"]
-    part = notes[(onset >= begin - EDGE) & (onset < end - EDGE)].copy()
-    part["onset_sec"] = np.maximum(part["onset_sec"] - begin, 0)
-    part["duration_sec"] = np.minimum(part["duration_sec"], end - begin - part["onset_sec"])
-    return part
 
 
 def _stretches_of(onset: np.ndarray) -> list[tuple[float, float]]:
     "Begin and end of up to three stretches to listen to, in seconds, by sorted onsets: where the notes are."
     edges = [0, *(np.flatnonzero(np.diff(onset) > PAUSE) + 1), len(onset)]
     parts = [part for first, after in zip(edges, edges[1:]) for part in _divided(onset, first, after)]
-    parts = [(first, after) for first, after in parts if after - first >= RUN]
+    parts = [(first, after) for first, after in parts if after - first >= N_NOTES]
     if not parts:
         return []
     n_notes = np.cumsum([after - first for first, after in parts])
@@ -391,7 +383,7 @@ def name_piece(
     notes, found = notes[~notes["is_drum"]], []
     stretches = _stretches_of(np.sort(notes["onset_sec"]))
     for begin, end in stretches:
-        match = find(index, _cut(notes, begin, end), without)
+        match = find(index, cut_notes(notes, begin, end), without)
         if match and match.score >= KNOWN:
             found.append((match, begin))
             if match.score > SURE:
@@ -409,28 +401,3 @@ def name_piece(
 
 
 KNOWN = 0.5  # score below which a piece is unknown, found below
-
-
-# %% ../nbs/06b_fingerprints.ipynb #06b-020
-def overhear(
-    notes: np.ndarray,         # Note array
-    rng: np.random.Generator,  # Where chance comes from
-    seconds: float = 10,       # How long
-    semitones: int = 7,        # By how much it may be transposed, up or down
-    stretch: float = 0.2,      # By how much it may be faster or slower
-    jitter: float = 0.0,       # Standard deviation of each beginning, seconds
-    wrong: float = 0.0,        # Part of the notes that are wrong, missing or added
-) -> tuple[np.ndarray, float]:
-    "Some seconds of a piece as somebody else might play them, and the second of the piece at which they begin."
-    speed, step = rng.uniform(1 - stretch, 1 + stretch), int(rng.integers(-semitones, semitones + 1))
-    begin = rng.uniform(0, max(notes["onset_sec"].max(initial=0) - seconds * speed, 0))
-    heard = _cut(notes, begin, begin + seconds * speed)
-    heard["duration_sec"] /= speed
-    fate = rng.random(len(heard)) / max(wrong, 1e-9) * 3  # below 1 wrong, below 2 missing, below 3 one more beside it
-    pitch = heard["pitch"].astype(int) + step + (fate < 1) * rng.choice([-2, -1, 1, 2], len(heard))
-    heard["pitch"] = np.clip(pitch, 0, 127)
-    heard["onset_sec"] = np.maximum(heard["onset_sec"] / speed + rng.normal(0, jitter, len(heard)) * (jitter > 0), 0)
-    added = heard[(fate >= 2) & (fate < 3)]
-    added["onset_sec"], added["pitch"] = rng.uniform(0, seconds, len(added)), rng.permutation(added["pitch"].astype(int) + rng.choice([-7, -4, 3, 5], len(added))).clip(0, 127)
-    heard = np.concatenate([heard[(fate < 1) | (fate >= 2)], added])
-    return heard[np.argsort(heard["onset_sec"], kind="stable")], float(begin)

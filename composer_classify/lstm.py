@@ -12,8 +12,9 @@ import numpy as np
 from keras import layers
 
 from . import training
-from .collection import Corpus
-from .preprocessing import N_FLAGS, Sequences, clip_outliers
+from .corpus import Corpus
+from .preprocessing import clip_outliers
+from .windows import N_FLAGS, Sequences
 
 # %% auto #0
 __all__ = ['published_table', 'windows_of_files', 'build_published_lstm', 'build_lstm', 'evaluate', 'train']
@@ -89,5 +90,5 @@ def train(
     steps: int = None,  # Batches of 32 an epoch
     seed: int = 0,
 ) -> dict:
-    "Train the LSTM, score it on unseen works, and write it; see `training.train`. `training.load_model` reads a `.keras` file again."
+    "Train the LSTM, score it on unseen works, and write it; see `training.train`. `load_network` reads a `.keras` file again."
     return training.train(corpus, Sequences(corpus), build_lstm, out, epochs, steps, seed)

@@ -28,11 +28,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from .cnn import build_cnn, build_published_cnn
-from .collection import Corpus
+from .corpus import Corpus
 from .evaluation import assert_no_leak, get_splits
-from .preprocessing import Chunks, Sequences, open_parts
-from .system import atomic_write
-from .training import _kept, _train_fold, _weights_hash, answer_files, code_hash, fingerprint, fit, load_model, seeded, training_recipe
+from .files import atomic_write
+from composer_classify.training import (
+    code_hash, fit, fit_fold, kept_path, load_network, predict_proba_files, recipe_hash, seeded, training_recipe,
+    weights_hash,
+)
+from .windows import Chunks, Sequences, open_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['PUBLISHED_SPACE', 'BY_HAND', 'SPACE', 'FACTOR', 'Trial', 'read_trials', 'watch', 'read_chunks',
            'published_classifier', 'draw_settings', 'FileClassifier', 'rounds', 'tune', 'nested_search',
-           'best_settings', 'answer_folds', 'plot_trials', 'plot_parallel', 'plot_rounds', 'plot_best_curves', 'vote',
-           'read_settings']
+           'best_settings', 'cross_validate_settings', 'plot_trials', 'plot_parallel', 'plot_rounds',
+           'plot_best_curves', 'vote', 'read_settings']
 
 # %% ../nbs/05_optimization.ipynb #05-007
 def _is_plain(value: object) -> bool:
@@ -85,7 +88,7 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
         "The score on other rows; trains if nobody has done so before."
-        kept = Path(self.keep, f"{fingerprint(self._recipe(X, y))}.json")
+        kept = Path(self.keep, f"{recipe_hash(self._recipe(X, y))}.json")
         if not kept.exists():
             keras.utils.set_random_seed(self.seed)
             begin, estimator = time.monotonic(), clone(self.estimator).fit(*self.learn_)
@@ -223,13 +226,13 @@ class FileClassifier(ClassifierMixin, BaseEstimator):
         labels = np.zeros(len(parts.files), np.int64)
         labels[files] = answers
         build = partial(build_cnn, width=self.width, dropout=self.dropout, channel_dropout=self.channel_dropout)
-        start = load_model(self.start[self.width], parts)[0] if self.start else None
+        start = load_network(self.start[self.width], parts)[0] if self.start else None
         self.model_, self.history_ = fit(build, parts, files, labels, self.epochs, self.steps, self.seed, start, self.rate, self.weight_decay)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         "Probabilities of each file, the mean over its windows, shape `(files, composers)`."
-        return answer_files(self.model_, open_parts(Sequences, self.corpus, self.composers), np.asarray(X)[:, 0])
+        return predict_proba_files(self.model_, open_parts(Sequences, self.corpus, self.composers), np.asarray(X)[:, 0])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         "The composer of each file."
@@ -295,7 +298,7 @@ def best_settings(
     return {name: value for name, value in _short(search.best_params_).items() if name != "epochs"}
 
 # %% ../nbs/05_optimization.ipynb #05-027
-def answer_folds(
+def cross_validate_settings(
     corpus: Corpus,
     settings: list[dict],     # Of each fold, as `best_settings` gives them
     start: dict[int, Path] = None,  # By width, a network to go on from
@@ -309,12 +312,12 @@ def answer_folds(
     jobs = []
     for fold, ((train, test), each) in enumerate(zip(splits, settings, strict=True)):
         assert_no_leak(works, train, test)
-        first = load_model(start[each["width"]])[0] if start else None
+        first = load_network(start[each["width"]])[0] if start else None
         build = partial(build_cnn, **{name: each[name] for name in ("width", "dropout", "channel_dropout")})
         recipe = keep and training_recipe(
-            corpus, parts, build(len(composers)), settings=each, epochs=epochs, steps=steps, start=_weights_hash(first))
+            corpus, parts, build(len(composers)), settings=each, epochs=epochs, steps=steps, start=weights_hash(first))
         how = dict(epochs=epochs, steps=steps, start=first, rate=each["rate"], weight_decay=each["weight_decay"])
-        jobs.append(delayed(_train_fold)(parts, train, test, labels, composers, keep and _kept(keep, fold, recipe), build, **how))
+        jobs.append(delayed(fit_fold)(parts, train, test, labels, composers, keep and kept_path(keep, fold, recipe), build, **how))
     done = []
     for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
         print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)

@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .all_composers import introduce, mixed
-from .best import Listener, ModelError, calibrated, describe, is_unsure, load_model, windows_of
-from .evaluation import sharpen
+from .calibration import calibrated
+from .composers import introduce
+from .features import onset_of_notes, piece_features
+from .files import ModelError, printable
 from .fingerprints import Index, name_piece
 from .midi import Limits, MidiLoadError, NoteArray, clock, load_midi
-from .preprocessing import N_FLAGS, onset_of_notes, step_windows
-from .system import DIED, in_processes, printable
+from .probabilities import apply_pool, with_temperature
+from .processes import DIED, in_processes
+from .shipped_model import SequencedPerformedScorer, load_model, needs_second_opinion, network_windows
+from .windows import N_FLAGS, step_windows
 
 if TYPE_CHECKING:
     import matplotlib.figure
     import onnxruntime
 
 # %% auto #0
-__all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'FEW', 'Recognition', 'Likeness',
-           'Network', 'Recognizer', 'listen', 'cut_out', 'predict_files', 'plot_recognition']
+__all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'SERIAL_FILES', 'Recognition',
+           'KernelModel', 'NetworkModel', 'Recognizer', 'listen', 'cut_out', 'load_once', 'predict_files',
+           'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 @dataclass(frozen=True)
@@ -71,33 +75,33 @@ MODELS = {"all": WEIGHTS / "all.npz", "four": WEIGHTS / "four.npz"}  # all compo
 PASSAGE, MOST_PASSAGES, FEWEST = 10.0, 60, 4  # seconds of a passage, passages of a piece, and notes of a passage
 
 
-class Likeness:
+class KernelModel:
     "A model of `best.train`."
 
-    def __init__(self, listener: Listener, about: dict):
+    def __init__(self, listener: SequencedPerformedScorer, about: dict):
         self.listener, self.about = listener, about
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Likeness:
+    def load(cls, path: str | os.PathLike) -> KernelModel:
         "Raises `ModelError`."
         return cls(*load_model(path))
 
     @cached_property
-    def network(self) -> Network:
+    def network(self) -> NetworkModel:
         "Who is asked in doubt; loaded when it is needed. Raises `ModelError`."
-        network = Network.load(self.listener.network)
+        network = NetworkModel.load(self.listener.network)
         if network.about["composers"] != self.about["composers"]:
             raise ModelError("the network of the model: tells other composers apart than the model does; train it again")
         return network
 
     def whole(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         "Probabilities of each piece, shape `(pieces, composers)`, and whether it is known, shape `(pieces,)`."
-        described = describe(pieces)
+        described = piece_features(pieces)
         first = calibrated(self.listener.decide(described), described.onsets, self.about["calibration"])
         known = first.max(axis=1) >= self.about["known_above"]
-        if self.listener.network and len(unsure := np.flatnonzero(is_unsure(first, described))):
-            second = np.stack([self.network.hear(windows_of(pieces[row], self.network.about["length"])).mean(axis=0) for row in unsure])
-            first[unsure] = mixed(np.stack([first[unsure], second]), np.array(self.about["powers"]))
+        if self.listener.network and len(unsure := np.flatnonzero(needs_second_opinion(first, described))):
+            second = np.stack([self.network.hear(network_windows(pieces[row], self.network.about["length"])).mean(axis=0) for row in unsure])
+            first[unsure] = apply_pool(np.stack([first[unsure], second]), np.array(self.about["powers"]))
         return first, known
 
     def passages(self, notes: np.ndarray) -> tuple[list[float], np.ndarray]:
@@ -114,14 +118,14 @@ class Likeness:
         return begin, self.whole(np.split(notes, cut[1:]))[0]
 
 
-class Network:
+class NetworkModel:
     "A model of `training.train`, as ONNX."
 
     def __init__(self, session: onnxruntime.InferenceSession, about: dict):
         self.session, self.about = session, about
 
     @classmethod
-    def load(cls, path: str | os.PathLike | bytes) -> Network:
+    def load(cls, path: str | os.PathLike | bytes) -> NetworkModel:
         "A network from a file, or its content. Raises `ModelError`."
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a file and reports to its maker
         import onnxruntime
@@ -147,7 +151,7 @@ class Network:
     def whole(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         "Probabilities of each piece, shape `(pieces, composers)`, and whether it is known, shape `(pieces,)`."
         heard = np.stack([self.hear(step_windows(notes, self.about["length"])[0]).mean(axis=0) for notes in pieces])
-        probabilities = sharpen(heard, self.about["temperature"])
+        probabilities = with_temperature(heard, self.about["temperature"])
         return probabilities, probabilities.max(axis=1) >= self.about["known_above"]
 
     def passages(self, notes: np.ndarray) -> tuple[list[float], np.ndarray]:
@@ -156,13 +160,13 @@ class Network:
         probabilities = self.hear(windows)
         new = np.arange(1, len(first)) * self.about["length"]  # the last window reaches back
         seconds = notes["onset_sec"][np.searchsorted(onset_of_notes(notes), new)]
-        return [0.0, *map(float, seconds)], sharpen(probabilities, self.about["temperature"])
+        return [0.0, *map(float, seconds)], with_temperature(probabilities, self.about["temperature"])
 
 
 class Recognizer:
     "Names the composer of notes, and the piece. Make one with `Recognizer.load()`."
 
-    def __init__(self, model: Likeness | Network, pieces: str | os.PathLike):
+    def __init__(self, model: KernelModel | NetworkModel, pieces: str | os.PathLike):
         self.model, self.about, self.pieces = model, model.about, pieces
         self.composers: list[str] = model.about["composers"]
 
@@ -181,7 +185,7 @@ class Recognizer:
         path = MODELS.get(model, model)
         if not Path(path).is_file():
             raise ModelError(f"{model}: is neither a model file nor one of the shipped models ({', '.join(MODELS)}); make one with `composer-classify train CORPUS --out {Path(model).stem}.npz`")
-        kind = Network if Path(path).suffix == ".onnx" else Likeness
+        kind = NetworkModel if Path(path).suffix == ".onnx" else KernelModel
         return cls(kind.load(path), pieces)
 
     def predict(
@@ -258,7 +262,7 @@ def _pitched(notes: NoteArray, name: str) -> NoteArray:
 
 def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, quick: bool, given: dict[str, bytes]) -> list[Recognition]:
     "The answers for a batch of files; in a hurry one multiplication does for all. Raises `ModelError`."
-    recognizer, answers, pieces = _loaded(model), {}, {}
+    recognizer, answers, pieces = load_once(model), {}, {}
     for path in paths:
         if quick:
             found = _or_why_not(path, lambda: _pitched(listen(given.get(path, path), path, start, duration), path))
@@ -298,12 +302,12 @@ def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> Note
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str | os.PathLike) -> Recognizer:
+def load_once(model: str | os.PathLike) -> Recognizer:
     "Loaded once a process."
     return Recognizer.load(model)
 
 
-BATCH, FEW = 32, 200  # files of a batch, and files for which processes cost more than they save
+BATCH, SERIAL_FILES = 32, 200  # files of a batch, and files for which processes cost more than they save
 
 
 def predict_files(
@@ -320,10 +324,10 @@ def predict_files(
     task = partial(_answer_files, model, start=start, duration=duration, top=top, quick=quick, given=given or {})
     paths = list(map(str, paths))
     batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
-    if len(paths) <= FEW:
+    if len(paths) <= SERIAL_FILES:
         done = enumerate(map(task, batches))
     else:
-        _loaded(model)  # a model that cannot be loaded is told of here
+        load_once(model)  # a model that cannot be loaded is told of here
         done = in_processes(task, [(batch,) for batch in batches], n_jobs)
     alone = lambda number: _answer_alone(task, batches[number], n_jobs)
     whole = ((number, alone(number) if answers is DIED else answers) for number, answers in done)

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from composer_classify.collection import hash_source
+from composer_classify.archives import hash_source
 
 root = Path(__file__).resolve().parent.parent
 nbs, runs, library = root/"nbs", root/"runs", root/"composer_classify"

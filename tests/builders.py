@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from composer_classify.augment import stretch
 from composer_classify.midi import NOTE_DTYPE
-from composer_classify.preprocessing import stretch
 
 MORE = int(os.environ.get("FUZZ", 0))
 

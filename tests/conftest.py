@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from builders import write_tunes
-from composer_classify.collection import Corpus, collect
+from composer_classify.collection import collect
+from composer_classify.corpus import Corpus
 
 
 def pytest_configure(config):

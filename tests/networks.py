@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import RandomizedSearchCV
 
 from builders import by_hand
-from composer_classify.collection import Corpus
+from composer_classify.corpus import Corpus
 from composer_classify.midi import NOTE_DTYPE
 from composer_classify.optimization import Trial
-from composer_classify.preprocessing import N_FLAGS
 from composer_classify.training import seeded
+from composer_classify.windows import N_FLAGS
 
 NAMES = ["Ada", "Bob"]
 SHORT = dict(folds=3, epochs=1, steps=3)

@@ -12,11 +12,15 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from builders import thorough
-from composer_classify.all_composers import PERIODS, KernelClassifier, answer_by_kernel, as_probabilities, by_birth, introduce, leave_composers_out, map_composers, pool, who, worst_confusions
-from composer_classify.collection import SPELLINGS, WELL_KNOWN
+from composer_classify.all_composers import leave_composers_out, map_composers, worst_confusions
+from composer_classify.augment import stretch, transpose
+from composer_classify.calibration import fit_pool
+from composer_classify.composers import PERIODS, SPELLINGS, WELL_KNOWN, by_birth, introduce, who
 from composer_classify.evaluation import get_splits, scores, works_by_composer
+from composer_classify.features import NGRAMS, N_BINS, feature_table, ngram_counts, ngram_table
+from composer_classify.kernel import KernelClassifier, cross_val_scores_kernel
 from composer_classify.midi import load_midi
-from composer_classify.preprocessing import N_BINS, NGRAMS, feature_table, ngram_counts, ngram_table, stretch, transpose
+from composer_classify.probabilities import softmax
 
 KINDS = sum(map(len, NGRAMS.values()))
 
@@ -126,10 +130,10 @@ def test_the_small_are_heard_if_composers_weigh_alike():
 def test_what_a_fold_answers_does_not_depend_on_the_names_it_is_asked_for():
     features, ngrams, labels = made_pieces(4, 10, apart=0.2)
     splits = [(np.flatnonzero(np.arange(40) % 5 != k), np.flatnonzero(np.arange(40) % 5 == k)) for k in range(5)]
-    answers = answer_by_kernel(features, ngrams, labels, splits)
+    answers = cross_val_scores_kernel(features, ngrams, labels, splits)
     wrong = labels.copy()
     wrong[splits[0][1]] = 3 - wrong[splits[0][1]]
-    assert (answer_by_kernel(features, ngrams, wrong, splits[:1])[splits[0][1]] == answers[splits[0][1]]).all()
+    assert (cross_val_scores_kernel(features, ngrams, wrong, splits[:1])[splits[0][1]] == answers[splits[0][1]]).all()
 
 
 def test_a_single_piece_over_and_over_is_learned_without_complaint():
@@ -150,7 +154,7 @@ def test_a_feature_that_never_changes_and_a_piece_without_phrases_do_no_harm():
 @given(st.integers(2, 6), st.floats(0.05, 2), st.integers(0, 99))
 def test_probabilities_add_up_and_keep_the_order(n, temperature, seed):
     decided = np.random.default_rng(seed).normal(size=(7, n))
-    found = as_probabilities(decided, temperature)
+    found = softmax(decided, temperature)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found.argsort(axis=1) == decided.argsort(axis=1)).all()
 
@@ -169,19 +173,19 @@ def test_a_pool_trusts_whoever_is_right():
     truth = rng.integers(4, size=400)
     good, chance = guesses(truth, 4, 0.8, rng), guesses(truth, 4, 0.0, rng)
     splits = [(np.flatnonzero(np.arange(400) % 4 != k), np.flatnonzero(np.arange(400) % 4 == k)) for k in range(4)]
-    pooled, powers = pool([good, chance], truth, splits)
+    pooled, powers = fit_pool([good, chance], truth, splits)
     assert powers.shape == (4, 2) and (powers >= 0).all() and (powers[:, 0] > 5 * powers[:, 1]).all()
     assert scores(truth, pooled)["accuracy"] >= scores(truth, good)["accuracy"]
     other = truth.copy()
     other[splits[0][1]] = rng.integers(4, size=100)
-    assert (pool([good, chance], other, splits[:1])[0][splits[0][1]] == pooled[splits[0][1]]).all()  # a fold's own truth has no say in it
+    assert (fit_pool([good, chance], other, splits[:1])[0][splits[0][1]] == pooled[splits[0][1]]).all()  # a fold's own truth has no say in it
 
 
 def test_a_pool_that_has_learned_nothing_trusts_all_alike():
     answers, nobody = np.full((2, 3, 4), 0.25), np.arange(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # as of the mean of nothing
-        pooled, powers = pool(list(answers), np.zeros(3, int), [(nobody, np.arange(3))])
+        pooled, powers = fit_pool(list(answers), np.zeros(3, int), [(nobody, np.arange(3))])
     assert (powers == 1).all() and pooled == pytest.approx(answers[0])
 
 
@@ -234,7 +238,7 @@ def test_the_floor_on_the_real_collection(real_corpus):
     assert unknown <= {"Lemire"}, "add them to tables/composers.csv"
     features, ngrams, labels = feature_table(part).to_numpy(float), ngram_table(part), np.searchsorted(part.composers, part.files["composer"])
     splits = list(get_splits(part))
-    reached = scores(labels, answer_by_kernel(features, ngrams, labels, splits))
+    reached = scores(labels, cross_val_scores_kernel(features, ngrams, labels, splits))
     assert reached["accuracy"] > 0.77 and reached["macro_f1"] > 0.55 and reached["top5"] > 0.93, reached
     taught, unknown = (score[np.isfinite(score)] for score in leave_composers_out(by_likeness(features, ngrams), labels, part.files["work_id"].to_numpy(), splits))
     assert roc_auc_score(np.r_[np.ones(len(taught)), np.zeros(len(unknown))], np.r_[taught, unknown]) > 0.75

@@ -16,12 +16,17 @@ from sklearn.metrics import accuracy_score
 
 from builders import thorough, write_tunes
 from composer_classify import best
-from composer_classify.best import ModelError, answer_unseen, calibrate, calibrated, describe_files, describe, excerpt, learn, load_model, perform, retype, save_model, temperature_at
+from composer_classify.augment import random_crop, simulate_performance, simulate_sequencing
+from composer_classify.best import cross_val_scores_by_view, fit_scorer
+from composer_classify.calibration import calibrate, calibrated, reliability
 from composer_classify.collection import collect
-from composer_classify.evaluation import get_splits, reliability, scores
+from composer_classify.evaluation import get_splits, scores
+from composer_classify.features import corpus_features, extract_features, ngram_counts, note_features, piece_features
+from composer_classify.files import ModelError
 from composer_classify.midi import NOTE_DTYPE, load_midi
-from composer_classify.preprocessing import describe_piece, ngram_counts, note_features
+from composer_classify.probabilities import temperature_at
 from composer_classify.recognition import MODELS, Recognizer, predict_files
+from composer_classify.shipped_model import load_model, save_model
 
 NAMES = ["Ada", "Bob"]
 
@@ -47,20 +52,20 @@ def any_notes(draw) -> np.ndarray:
 @thorough(60)
 @given(any_notes(), st.integers(0, 2**32 - 1))
 def test_whatever_is_played_can_be_described(notes, seed):
-    for view in (retype, perform, lambda n, r: perform(n, r, True), lambda n, r: perform(n, r, False), excerpt, best.played_excerpt):
+    for view in (simulate_sequencing, simulate_performance, lambda n, r: simulate_performance(n, r, True), lambda n, r: simulate_performance(n, r, False), random_crop, best.performed_crop):
         other = view(notes, np.random.default_rng(seed))
         assert other.dtype == notes.dtype and len(other) <= len(notes)
         for field in ("onset_sec", "onset_beat", "duration_sec", "duration_beat"):
             assert np.isfinite(other[field]).all() and (other[field] >= 0).all()
         assert (np.diff(other["onset_beat"]) >= 0).all()
-        features, ngrams = describe_piece(other)
+        features, ngrams = extract_features(other)
         assert np.isfinite(features).all() and ngrams.min() >= 0
 
 
 @thorough(30)
 @given(any_notes())
 def test_one_reading_gives_what_two_give(notes):
-    features, ngrams = describe_piece(notes)
+    features, ngrams = extract_features(notes)
     assert (ngrams == ngram_counts(notes)).all() and (features == np.concatenate(list(note_features(notes).values())).astype(np.float32)).all()
 
 
@@ -100,27 +105,27 @@ def test_an_excerpt_holds_no_ghosts(seed):
         def uniform(self, low, high):
             return (10 + seed) / 10 + 1e-9
 
-    part = excerpt(notes, Edge(), 2.0 - 2e-9)
+    part = random_crop(notes, Edge(), 2.0 - 2e-9)
     assert part["duration_sec"].min() > 1e-4 and len(part) == 20
 
 
 def test_a_performance_is_out_of_time_and_an_excerpt_is_short(prelude):
     notes, rng = load_midi(prelude), np.random.default_rng(0)
-    played = perform(notes, rng, beats=True)
+    played = simulate_performance(notes, rng, beats=True)
     moved = np.sort(played["onset_sec"]) - np.sort(notes["onset_sec"])
     assert 0.01 < moved.std() < 0.06 and played["duration_sec"].mean() > notes["duration_sec"].mean()
-    without = perform(notes, rng, beats=False)
+    without = simulate_performance(notes, rng, beats=False)
     assert without["onset_beat"] == pytest.approx(2 * without["onset_sec"], abs=0.01)  # a tick
-    assert describe([notes, retype(notes, rng), played, without]).on_grid == pytest.approx([1, 1, 0.2, 0.2], abs=0.15)  # so one can tell
-    piece = excerpt(notes, np.random.default_rng(3), 10)
+    assert piece_features([notes, simulate_sequencing(notes, rng), played, without]).on_grid == pytest.approx([1, 1, 0.2, 0.2], abs=0.15)  # so one can tell
+    piece = random_crop(notes, np.random.default_rng(3), 10)
     assert np.ptp(piece["onset_sec"]) <= 10 and len(piece) < len(notes)
 
 
 def test_chance_depends_on_the_piece_only(small):
-    one, other = describe_files(small, perform), describe_files(small.select(["Bob"]), perform)
+    one, other = corpus_features(small, simulate_performance), corpus_features(small.select(["Bob"]), simulate_performance)
     bob = np.flatnonzero(small.files["composer"] == "Bob")
     assert (one.features[bob] == other.features).all()
-    assert (describe_files(small, perform, seed=1).features != one.features).any()
+    assert (corpus_features(small, simulate_performance, seed=1).features != one.features).any()
 
 
 # ---------------------------------------------------------------- learning and calibration
@@ -128,17 +133,17 @@ def test_chance_depends_on_the_piece_only(small):
 
 def test_nothing_of_a_tested_work_is_learned(small):
     "With labels and notes of the test side spoiled in all that is taught, the answers to that side stay what they are."
-    taught = [describe_files(small, view) for view in best.VIEWS]
+    taught = [corpus_features(small, view) for view in best.VIEWS]
     labels, splits = np.searchsorted(small.composers, small.files["composer"]), list(get_splits(small, 3))
-    answers = answer_unseen(taught, dict(typed=taught[0]), labels, splits)["typed"]
+    answers = cross_val_scores_by_view(taught, dict(typed=taught[0]), labels, splits)["typed"]
     train, test = splits[0]
     spoiled, rng = labels.copy(), np.random.default_rng(0)
     spoiled[test] = 0
-    strange = [best.Pieces(pieces.features.copy(), pieces.ngrams.copy(), pieces.on_grid) for pieces in taught]
+    strange = [best.PieceFeatures(pieces.features.copy(), pieces.ngrams.copy(), pieces.on_grid) for pieces in taught]
     for pieces in strange:
         pieces.features[test] = rng.random(pieces.features[test].shape)
         pieces.ngrams.data[np.isin(np.repeat(np.arange(len(labels)), np.diff(pieces.ngrams.indptr)), test)] = 1
-    assert answer_unseen(strange, dict(typed=taught[0]), spoiled, splits[:1])["typed"][test] == pytest.approx(answers[test], abs=1e-6)
+    assert cross_val_scores_by_view(strange, dict(typed=taught[0]), spoiled, splits[:1])["typed"][test] == pytest.approx(answers[test], abs=1e-6)
 
 
 def test_calibration_finds_the_temperature_that_was_used():
@@ -157,12 +162,12 @@ def test_calibration_finds_the_temperature_that_was_used():
 def test_a_typed_piece_is_typed_wherever_one_begins_to_listen(sample, start):
     from composer_classify.recognition import listen
 
-    assert describe([listen(SAMPLES / sample, sample, start, 10)]).on_grid[0] > 0.8
+    assert piece_features([listen(SAMPLES / sample, sample, start, 10)]).on_grid[0] > 0.8
 
 
 def test_onsets_are_counted(prelude):
     notes = load_midi(prelude)
-    assert describe([notes]).onsets.tolist() == [len(np.unique(np.round(notes["onset_beat"], 3)))]
+    assert piece_features([notes]).onsets.tolist() == [len(np.unique(np.round(notes["onset_beat"], 3)))]
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +200,9 @@ def test_answers_are_calibrated_by_other_folds(doubtful_folds):
 
 
 def test_a_view_is_asked_about_by_other_chances_than_it_was_learned_from(small):
-    found = best.cross_validate(small, folds=2, asked=dict(again=perform))
-    assert np.array_equal(found["taught"][1].features, describe_files(small, perform).features)
-    assert np.array_equal(found["pieces"]["again"].features, describe_files(small, perform, seed=1).features)
+    found = best.cross_validate(small, folds=2, asked=dict(again=simulate_performance))
+    assert np.array_equal(found["taught"][1].features, corpus_features(small, simulate_performance).features)
+    assert np.array_equal(found["pieces"]["again"].features, corpus_features(small, simulate_performance, seed=1).features)
     assert not np.array_equal(found["pieces"]["again"].features, found["taught"][1].features)
 
 
@@ -209,10 +214,10 @@ def test_nineteen_of_twenty_right_answers_are_known(doubtful_folds):
 
 
 def test_short_pieces_on_the_grid_are_answered_by_both_halves(small):
-    taught, labels = [describe_files(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
-    model = learn(taught, labels)
-    short = best.Pieces(taught[0].features, taught[0].ngrams, np.ones(12))
-    long, played = best.Pieces(short.features, short.ngrams * 10, short.on_grid), best.Pieces(short.features, short.ngrams, np.zeros(12))
+    taught, labels = [corpus_features(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
+    model = fit_scorer(taught, labels)
+    short = best.PieceFeatures(taught[0].features, taught[0].ngrams, np.ones(12))
+    long, played = best.PieceFeatures(short.features, short.ngrams * 10, short.on_grid), best.PieceFeatures(short.features, short.ngrams, np.zeros(12))
     assert short.onsets.max() < best.SHORT <= long.onsets.min()
     by_typed, by_played = (half.decide(short.features, short.ngrams) for half in (model.typed, model.played))
     assert np.abs(by_typed - by_played).max() > 0.01
@@ -233,8 +238,8 @@ def written(small, tmp_path_factory) -> Path:
 
 
 def test_what_is_written_is_read_again(small, tmp_path):
-    taught, labels = [describe_files(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
-    model = learn(taught, labels)
+    taught, labels = [corpus_features(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
+    model = fit_scorer(taught, labels)
     save_model(model, tmp_path / "m.npz", dict(composers=small.composers, calibration=(-2.0, 0.0), known_above=0.0))
     again, about = load_model(tmp_path / "m.npz")
     assert again.decide(taught[1]) == pytest.approx(model.decide(taught[1]), abs=1e-4)
@@ -335,13 +340,13 @@ def doubted(small, folds, tmp_path_factory):
     keras.utils.set_random_seed(1)
     network, found = build_cnn(2, width=8), folds
     path = tmp_path_factory.mktemp("doubted") / "m.npz"
-    best.finish(small, dict(found, powers=[0.7, 0.4]), path, network)
+    best.fit_final_model(small, dict(found, powers=[0.7, 0.4]), path, network)
     return path, network
 
 
 def test_the_network_in_the_model_is_that_of_keras(doubted, prelude):
     path, network = doubted
-    windows = best.windows_of(load_midi(prelude))
+    windows = best.network_windows(load_midi(prelude))
     heard = Recognizer.load(path).model.network.hear(windows)
     assert heard == pytest.approx(network.predict(windows, verbose=0), abs=1e-4) and heard.std() > 0
 
@@ -351,11 +356,11 @@ def test_both_opinions_are_multiplied_where_there_is_doubt(doubted, prelude, mon
 
     path, network = doubted
     model, notes = Recognizer.load(path).model, load_midi(prelude)
-    described = describe([notes])
+    described = piece_features([notes])
     first = calibrated(model.listener.decide(described), described.onsets, model.about["calibration"])
     monkeypatch.setattr(recognition, "is_unsure", lambda probabilities, pieces: np.ones(len(pieces), bool))
     both, known = model.whole([notes])
-    second = network.predict(best.windows_of(notes), verbose=0).mean(axis=0, keepdims=True)
+    second = network.predict(best.network_windows(notes), verbose=0).mean(axis=0, keepdims=True)
     product = first**0.7 * second**0.4
     assert both == pytest.approx(product / product.sum(), abs=1e-4) and both != pytest.approx(first, abs=1e-4)
     assert known == (first.max() >= model.about["known_above"])  # the first opinion's to say
@@ -364,17 +369,17 @@ def test_both_opinions_are_multiplied_where_there_is_doubt(doubted, prelude, mon
 
 
 def test_who_is_in_doubt():
-    pieces = best.Pieces(np.zeros((4, 1)), np.pad([[200], [200], [200], [50]], ((0, 0), (0, 2047))), np.array([1.0, 1.0, 0.3, 1.0]))
+    pieces = best.PieceFeatures(np.zeros((4, 1)), np.pad([[200], [200], [200], [50]], ((0, 0), (0, 2047))), np.array([1.0, 1.0, 0.3, 1.0]))
     probabilities = np.array([[0.9, 0.1], [0.55, 0.45], [0.55, 0.45], [0.55, 0.45]])
-    assert best.is_unsure(probabilities, pieces).tolist() == [False, True, False, False]  # sure; in doubt; played; too short
+    assert best.needs_second_opinion(probabilities, pieces).tolist() == [False, True, False, False]  # sure; in doubt; played; too short
 
 
 def test_a_long_piece_is_heard_in_eight_windows_from_all_over_it(prelude):
     notes = load_midi(prelude)
     long = np.concatenate([notes] * 12)
     long["onset_beat"] += np.repeat(np.arange(12) * 200, len(notes))
-    assert len(best.windows_of(long, 64)) == best.WINDOWS
-    assert len(best.windows_of(notes[:50], 64)) == 1
+    assert len(best.network_windows(long, 64)) == best.WINDOWS
+    assert len(best.network_windows(notes[:50], 64)) == 1
 
 
 def test_each_fold_asks_its_own_network_about_its_own_files(small, folds):
@@ -389,14 +394,14 @@ def test_each_fold_asks_its_own_network_about_its_own_files(small, folds):
     found = dict(folds)
     doubtful = np.random.default_rng(0).uniform(0.41, 0.59, len(found["truth"]))
     found["probabilities"] = {name: np.stack([doubtful, 1 - doubtful], axis=1) for name in found["probabilities"]}
-    found["pieces"] = {name: best.Pieces(pieces.features, pieces.ngrams * 50, np.ones(len(pieces))) for name, pieces in found["pieces"].items()}
+    found["pieces"] = {name: best.PieceFeatures(pieces.features, pieces.ngrams * 50, np.ones(len(pieces))) for name, pieces in found["pieces"].items()}
     networks = [OfFold(fold) for fold in range(5)]
-    twice = best.ask_networks(small, found, networks)
+    twice = best.add_second_opinion(small, found, networks)
     assert all(each.all() for each in twice["unsure"].values()) and twice["first"] is found["probabilities"]
     second = np.empty((len(doubtful), 2))
     for network, (_, test) in zip(networks, found["splits"]):
         second[test] = network.answer
-    expected, _ = best.pool([found["probabilities"]["typed"], second], found["truth"], found["splits"])
+    expected, _ = best.fit_pool([found["probabilities"]["typed"], second], found["truth"], found["splits"])
     assert twice["probabilities"]["typed"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -476,9 +481,9 @@ def test_the_floors_on_the_real_collection(real_corpus):
     "Four composers, whole works: as typed, played without a beat, typed by another; with some room below what the page claims."
     four = real_corpus.select(["Bach", "Beethoven", "Chopin", "Mozart"])
     labels, splits = np.searchsorted(four.composers, four.files["composer"]), list(get_splits(four))
-    taught = [describe_files(four, view) for view in best.VIEWS]
-    asked = dict(typed=taught[0], other=describe_files(four, retype, 1), played=describe_files(four, lambda n, r: perform(n, r, False), 1))
-    decided = answer_unseen(taught, asked, labels, splits, **best.settings_for(4))
+    taught = [corpus_features(four, view) for view in best.VIEWS]
+    asked = dict(typed=taught[0], other=corpus_features(four, simulate_sequencing, 1), played=corpus_features(four, lambda n, r: simulate_performance(n, r, False), 1))
+    decided = cross_val_scores_by_view(taught, asked, labels, splits, **best.default_settings(4))
     reached = scores(labels, decided["typed"])
     assert reached["accuracy"] > 0.945 and reached["macro_f1"] > 0.912, reached
     accuracy = {name: accuracy_score(labels, each.argmax(axis=1)) for name, each in decided.items()}

@@ -13,12 +13,15 @@ from joblib import parallel_config
 
 from builders import pieces, thorough
 from composer_classify import cnn
+from composer_classify.augment import transpose
 from composer_classify.cnn import ChunkBatches, build_cnn, build_published_cnn, evidence, evidence_of_notes
+from composer_classify.features import onset_of_notes, onset_steps
+from composer_classify.files import ModelError
 from composer_classify.lstm import build_lstm
 from composer_classify.midi import MidiLoadError, load_midi
-from composer_classify.preprocessing import N_FLAGS, Chunks, Sequences, onset_of_notes, onset_steps, step_windows, transpose
-from composer_classify.recognition import ModelError, Recognizer
-from composer_classify.training import cross_validate, export_onnx, fit, learn_others, others, seeded
+from composer_classify.recognition import Recognizer
+from composer_classify.training import cross_validate_network, export_onnx, fit, pretrain, pretraining_corpus, seeded
+from composer_classify.windows import N_FLAGS, Chunks, Sequences, step_windows
 from networks import NAMES, SHORT, build_tiny, corpus_of, melody
 
 
@@ -141,14 +144,14 @@ def everyone():
 def test_others_share_no_composer_and_no_work_with_the_tested():
     corpus = everyone()
     tested = corpus.select(NAMES)
-    rest = others(corpus, tested, at_least=5)
+    rest = pretraining_corpus(corpus, tested, at_least=5)
     assert rest.composers == ["Cid", "Dan", "Eve"] and len(rest.files) == 15
     assert not set(rest.files["work_id"]) & set(tested.files["work_id"])
     assert rest.data_hash == corpus.data_hash
     with pytest.raises(ValueError, match="holds 0 other composers with 6 works"):
-        others(corpus, tested, at_least=6)
+        pretraining_corpus(corpus, tested, at_least=6)
     with pytest.raises(ValueError, match="holds 1 other composers"):
-        others(corpus, corpus.select(["Ada", "Bob", "Cid", "Dan"]), at_least=5)
+        pretraining_corpus(corpus, corpus.select(["Ada", "Bob", "Cid", "Dan"]), at_least=5)
 
 
 def test_a_start_gives_all_but_its_answers(small):
@@ -171,13 +174,13 @@ def test_what_is_learned_from_others_is_kept_under_all_that_made_it(tmp_path):
         steps = keras.Input((256, N_FLAGS))
         return keras.Model(steps, keras.layers.Dense(n_composers, activation="softmax")(keras.layers.Dense(width)(keras.layers.GlobalAveragePooling1D()(steps))))
 
-    learn = lambda build=build, epochs=1, at_least=5: learn_others(corpus, tested, build, epochs, 1, at_least, tmp_path)
-    model, about = learn()
+    learn = lambda build=build, epochs=1, at_least=5: pretrain(corpus, tested, build, epochs, 1, at_least, tmp_path)
+    model, about = fit_scorer()
     assert about["composers"] == ["Cid", "Dan", "Eve"] and about["files"] == 15 and len(about["history"]["loss"]) == 1
-    again, same = learn()
+    again, same = fit_scorer()
     assert same == about and all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights())) and len(list(tmp_path.iterdir())) == 1
     for n, other in enumerate((dict(build=partial(build, width=5)), dict(build=partial(build, width=6)), dict(epochs=2), dict(at_least=4))):
-        learn(**other)
+        fit_scorer(**other)
         assert len(list(tmp_path.iterdir())) == n + 2 - (n > 2), "Fay has too few works either way"
     assert [f.name for f in tmp_path.iterdir() if not f.name.startswith("all-")] == []
 
@@ -238,13 +241,13 @@ def test_a_small_rate_learns_little(small):
 @pytest.mark.slow
 def test_folds_side_by_side_give_what_they_give_one_after_another(small, tmp_path):
     parts = Sequences(small, length=16)
-    alone = cross_validate(small, parts, build_tiny, **SHORT)
+    alone = cross_validate_network(small, parts, build_tiny, **SHORT)
     with parallel_config(n_jobs=2):
-        together = cross_validate(small, parts, build_tiny, keep=tmp_path, **SHORT)
+        together = cross_validate_network(small, parts, build_tiny, keep=tmp_path, **SHORT)
     assert together["files"].tolist() == alone["files"].tolist()
     assert together["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-4)
     assert len(list(tmp_path.iterdir())) == 3
-    again = cross_validate(small, parts, build_tiny, keep=tmp_path, **SHORT)  # one after another takes up what was trained side by side
+    again = cross_validate_network(small, parts, build_tiny, keep=tmp_path, **SHORT)  # one after another takes up what was trained side by side
     assert again["probabilities"].tolist() == together["probabilities"].tolist()
 
 

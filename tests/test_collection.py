@@ -18,8 +18,10 @@ import psutil
 import pytest
 
 from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
-from composer_classify.collection import AUGMENTED, CollectionError, Corpus, _forget_pieces, collect, counts, list_members, summary, validate
-from composer_classify.system import atomic_write
+from composer_classify.archives import list_members
+from composer_classify.collection import _forget_pieces, collect, counts, summary
+from composer_classify.corpus import AUGMENTED, Corpus, validate
+from composer_classify.files import CollectionError, atomic_write
 
 
 @pytest.fixture

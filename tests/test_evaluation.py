@@ -18,10 +18,18 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from builders import CONTRACT, STEPS, by_hand, in_other_clothes, make_zip, piece, pieces, thorough, tune, write_tunes
-from composer_classify.collection import CollectionError, Corpus, collect, open_corpus
-from composer_classify.evaluation import answer_by_trees, assert_no_leak, baselines, bootstrap, confusion, get_splits, judge, per_composer, reliability, scores, sharpen, top_k
+from composer_classify.augment import transpose, write_augmented
+from composer_classify.calibration import reliability
+from composer_classify.collection import collect, open_corpus
+from composer_classify.corpus import Corpus
+from composer_classify.evaluation import (
+    assert_no_leak, baselines, bootstrap, confusion, cross_val_proba_trees, evaluation_report, get_splits,
+    per_composer, scores, top_k,
+)
+from composer_classify.features import feature_table, metadata, note_features
+from composer_classify.files import CollectionError
 from composer_classify.midi import NOTE_DTYPE, load_midi
-from composer_classify.preprocessing import feature_table, metadata, note_features, transpose, write_augmented
+from composer_classify.probabilities import with_temperature
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -223,13 +231,13 @@ def test_what_is_reported_has_the_intervals_of_the_bootstrap(uneven):
     corpus = uneven.select(["Ada", "Bob"])
     truth, works = np.searchsorted(corpus.composers, corpus.files["composer"]), corpus.files["work_id"].to_numpy()
     probabilities = answers(3, 18, 2)[1]
-    found, intervals = judge(corpus, probabilities), bootstrap(truth, probabilities, works)
+    found, intervals = evaluation_report(corpus, probabilities), bootstrap(truth, probabilities, works)
     of_composers = intervals.pop("per_composer_f1")
     assert found["ci95"] == intervals and all(0 < high - low < 1 for name, (low, high) in intervals.items() if name != "top5")
     assert [row["f1_ci95"] for row in found["per_composer"].values()] == of_composers
     assert {name: found[name] for name in intervals} == scores(truth, probabilities)
     part = np.array([1, 4, 9, 15])
-    of_part = judge(corpus, probabilities[part], dict(same=probabilities), part)
+    of_part = evaluation_report(corpus, probabilities[part], dict(same=probabilities), part)
     assert of_part["n_files"] == 4 and of_part["baselines"]["same"] == scores(truth[part], probabilities[part])
 
 
@@ -248,14 +256,14 @@ def test_trees_learn_nothing_from_the_files_they_are_asked_about():
     table = rng.normal(size=(40, 3)) + labels[:, None]
     spoiled = labels.copy()
     spoiled[1::2] = 1 - spoiled[1::2]
-    assert np.array_equal(answer_by_trees(table, labels, splits)[1::2], answer_by_trees(table, spoiled, splits)[1::2])
+    assert np.array_equal(cross_val_proba_trees(table, labels, splits)[1::2], cross_val_proba_trees(table, spoiled, splits)[1::2])
 
 
 @pytest.mark.parametrize(("temperature", "power"), [(0.5, 2), (1, 1), (2, 0.5)])
 def test_a_temperature_below_one_sharpens(temperature, power):
     probabilities = np.array([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
     powered = probabilities**power
-    assert sharpen(probabilities, temperature) == pytest.approx(powered / powered.sum(axis=1, keepdims=True))
+    assert with_temperature(probabilities, temperature) == pytest.approx(powered / powered.sum(axis=1, keepdims=True))
 
 
 def test_no_augmented_copy_is_written_into_a_corpus(uneven, tmp_path):

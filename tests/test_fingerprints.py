@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer_classify import fingerprints as fp
-from composer_classify.best import ModelError
+from composer_classify.augment import simulate_query
+from composer_classify.files import ModelError
 from composer_classify.fingerprints import (
-    KNOWN, NEAR, Index, find, fingerprints, make_index, name_piece, outer_voices, overhear
+    CHORD_WINDOW, KNOWN, Index, find, fingerprints, make_index, name_piece, outer_voices,
 )
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.recognition import PIECES
@@ -54,9 +55,9 @@ def test_voices_are_what_they_say(events):
     for (second, pitch), outermost in zip(outer_voices(notes), (max, min)):
         expected, last = [], {}
         for note in notes:
-            near = [other["pitch"] for other in notes if abs(other["onset_sec"] - note["onset_sec"]) <= NEAR]
+            near = [other["pitch"] for other in notes if abs(other["onset_sec"] - note["onset_sec"]) <= CHORD_WINDOW]
             if note["pitch"] == outermost(near):
-                if not (expected and expected[-1][1] == note["pitch"] and note["onset_sec"] - last["onset"] <= NEAR):
+                if not (expected and expected[-1][1] == note["pitch"] and note["onset_sec"] - last["onset"] <= CHORD_WINDOW):
                     expected.append((note["onset_sec"], note["pitch"]))
                 last["onset"] = note["onset_sec"]
         assert list(zip(second, pitch)) == expected
@@ -292,8 +293,8 @@ def test_a_stretch_has_no_ghosts(events, begin, seconds):
     "Notes end to end with edges on them, or a rounding error beside them: what is cut begins and ends in the stretch."
     notes = note_array([second / 47 for second, _ in events], [pitch for _, pitch in events])
     for edge in (begin, *notes["onset_sec"][:3], *(notes["onset_sec"][:3] + 1e-9), *(notes["onset_sec"][:3] - 1e-9)):
-        part, rest = fp._cut(notes, edge, edge + seconds), fp._cut(notes, edge + seconds, np.inf)
-        assert len(fp._cut(notes, -1, edge)) + len(part) + len(rest) == len(notes)
+        part, rest = fp.cut_notes(notes, edge, edge + seconds), fp.cut_notes(notes, edge + seconds, np.inf)
+        assert len(fp.cut_notes(notes, -1, edge)) + len(part) + len(rest) == len(notes)
         assert np.all(part["onset_sec"] >= 0) and np.all(part["onset_sec"] + part["duration_sec"] <= seconds + 1e-5)
         assert np.all(part["duration_sec"] >= fp.EDGE - 1e-6)
 
@@ -303,9 +304,9 @@ def test_what_is_overheard_has_no_ghosts():
     piece = note_array(np.arange(0, 60, 0.1), np.full(600, 60))
     piece["duration_sec"] = 0.1
     for begin in np.arange(0, 50, 0.1):
-        heard = fp._cut(piece, begin, begin + 1)
+        heard = fp.cut_notes(piece, begin, begin + 1)
         assert len(heard) == 10 and heard["duration_sec"].min() > 0.09
-    heard, _ = overhear(piece, np.random.default_rng(0), 10, stretch=0.2)
+    heard, _ = simulate_query(piece, np.random.default_rng(0), 10, stretch=0.2)
     assert heard["duration_sec"].min() > fp.EDGE / 2 and np.max(heard["onset_sec"] + heard["duration_sec"]) < 10.001
 
 
@@ -345,7 +346,7 @@ def test_the_real_collection_is_recognised(real_corpus, shipped, how, floor):
     assert len(rows) == len(works)  # the index was made of this collection
     rng, right, unknown = np.random.default_rng(77), [], []
     for file in rng.integers(0, len(rows), 150):
-        heard, _ = overhear(np.asarray(real_corpus.notes(rows[file])), rng, 10, **how)
+        heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10, **how)
         match, foreign = find(shipped, heard), find(shipped, heard, without=works[file])
         right.append(match is not None and works[match.piece] == works[file])
         unknown.append(foreign is None or foreign.score < KNOWN)
@@ -365,7 +366,7 @@ def test_another_file_of_the_music_is_recognised(real_corpus, shipped):
     rng, right = np.random.default_rng(5), []
     for file in chosen:
         alone = dataclasses.replace(shipped, pieces=[dict(piece, work=-1) if k == file else piece for k, piece in enumerate(shipped.pieces)])
-        heard, _ = overhear(np.asarray(real_corpus.notes(rows[file])), rng, 20, 0, 0)
+        heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 20, 0, 0)
         match = find(alone, heard, without=-1)
         right.append(match is not None and works[match.piece] == works[file])
     assert len(chosen) > 50 and np.mean(right) > 0.9
@@ -375,7 +376,7 @@ def test_another_file_of_the_music_is_recognised(real_corpus, shipped):
 def test_an_answer_comes_at_once(real_corpus, shipped):
     rows, rng, took = real_corpus.files.index.to_numpy(), np.random.default_rng(3), []
     for file in rng.integers(0, len(rows), 40):
-        heard, _ = overhear(np.asarray(real_corpus.notes(rows[file])), rng, 10)
+        heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10)
         begin = time.perf_counter()
         find(shipped, heard)
         took.append(time.perf_counter() - begin)

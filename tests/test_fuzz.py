@@ -14,7 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from builders import END, MORE, examples, make_zip, off, on, piece, riff, scale, smf, tempo, varlen
-from composer_classify.collection import CollectionError, collect, list_members, validate
+from composer_classify.archives import list_members
+from composer_classify.collection import collect
+from composer_classify.corpus import validate
+from composer_classify.files import CollectionError
 from composer_classify.midi import NOTE_DTYPE, Limits, MidiLoadError, NoteArray, load_midi, piano_roll
 
 SAMPLE = (Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid").read_bytes()

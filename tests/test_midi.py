@@ -15,7 +15,9 @@ import pretty_midi
 import pytest
 
 from builders import END, control, meta, off, on, riff, scale, smf, tempo, varlen
-from composer_classify.midi import CHANNELS, NOTE_DTYPE, ROUNDING, Limits, MidiLoadError, NoteArray, load_midi, piano_roll
+from composer_classify.midi import (
+    CHANNELS, NOTE_DTYPE, ROUNDING, Limits, MidiLoadError, NoteArray, load_midi, piano_roll,
+)
 
 # ---------------------------------------------------------------- against pretty_midi
 

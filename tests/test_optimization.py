@@ -20,12 +20,14 @@ from sklearn.model_selection import GroupKFold, RandomizedSearchCV
 
 from composer_classify import optimization, training
 from composer_classify.cnn import build_cnn
-from composer_classify.collection import Corpus
+from composer_classify.corpus import Corpus
 from composer_classify.evaluation import get_splits
-from composer_classify.optimization import (BY_HAND, SPACE, FileClassifier, Trial, answer_folds, best_settings, draw_settings, nested_search, published_classifier, read_chunks, read_settings,
-                                            read_trials, rounds, tune, vote, watch)
-from composer_classify.preprocessing import Chunks
-from composer_classify.training import save_model, seeded
+from composer_classify.optimization import (
+    BY_HAND, SPACE, FileClassifier, Trial, best_settings, cross_validate_settings, draw_settings, nested_search,
+    published_classifier, read_chunks, read_settings, read_trials, rounds, tune, vote, watch,
+)
+from composer_classify.training import save_network, seeded
+from composer_classify.windows import Chunks
 from networks import NAMES, Counted, build_tiny_rolls, rows, search_slowly
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,7 +270,7 @@ def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):
 
 def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):
     begun = seeded(build_cnn(3, width=16), 5)
-    save_model(begun, tmp_path / "start.keras", dict(composers=["Cid", "Dan", "Eve"]))
+    save_network(begun, tmp_path / "start.keras", dict(composers=["Cid", "Dan", "Eve"]))
     X, y = np.arange(12)[:, None], small.files["composer"].to_numpy()
     order = np.random.default_rng(0).permutation(12)
     settings = dict(width=16, dropout=0.45, channel_dropout=0.2, rate=1e-9, weight_decay=0.03, epochs=1, steps=1)
@@ -299,10 +301,10 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypat
     search = tune(trial, drawn, train[:, None], y[train], works[train], epochs=1, inner=2)
     best = best_settings(search)
     assert best == drawn[0] and len(read_trials(tmp_path / "trials")) == 2
-    found = answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+    found = cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert found["files"].tolist() == test.tolist() and found["probabilities"].shape == (len(test), 2)
     assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
-    again = answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+    again = cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert again["probabilities"].tolist() == found["probabilities"].tolist() and len(list((tmp_path / "kept").iterdir())) == 1
 
     def build_edited(n_composers: int, **settings):
@@ -315,7 +317,7 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypat
     monkeypatch.setattr(optimization, "build_cnn", build_edited)
     monkeypatch.setattr(training, "fit", refuse_to_train)
     with pytest.raises(KeyboardInterrupt):
-        answer_folds(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
+        cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
 
 
 # ---------------------------------------------------------------- on a cluster

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders import END, control, examples, meta, off, on, riff, scale, smf, tempo, varlen
 from composer_classify import midi
-from composer_classify.collection import list_members
+from composer_classify.archives import list_members
 from composer_classify.midi import Limits, MidiLoadError, load_midi, piano_roll
 from reference_reader import read_notes
 

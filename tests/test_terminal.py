@@ -17,7 +17,10 @@ import matplotlib.pyplot as plt
 import psutil
 import pytest
 
-from composer_classify.collection import CollectionError, Corpus, cache_folder, collect, hash_source
+from composer_classify.archives import hash_source
+from composer_classify.collection import collect
+from composer_classify.corpus import Corpus
+from composer_classify.files import CollectionError, cache_folder
 from composer_classify.recognition import Recognizer, listen, plot_recognition
 from builders import make_zip, piece
 

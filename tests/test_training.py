@@ -18,12 +18,17 @@ from keras import layers
 
 from builders import CONTRACT, by_hand, in_other_clothes, pieces, thorough
 from composer_classify import lstm, training
+from composer_classify.augment import transpose
+from composer_classify.calibration import fit_temperature
 from composer_classify.cli import main
 from composer_classify.evaluation import assert_no_leak, get_splits
+from composer_classify.features import onset_steps
 from composer_classify.lstm import build_lstm, build_published_lstm, published_table, windows_of_files
 from composer_classify.midi import load_midi
-from composer_classify.preprocessing import Sequences, onset_steps, transpose
-from composer_classify.training import ABOUT, TrainingBatches, answer_files, cross_validate, fit, fit_temperature, load_model, save_model, steps_for
+from composer_classify.training import (
+    ABOUT, TrainingBatches, cross_validate_network, fit, load_network, predict_proba_files, save_network, steps_for,
+)
+from composer_classify.windows import Sequences
 from networks import NAMES, SHORT, build_tiny, corpus_of, melody
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -266,9 +271,9 @@ def test_training_again_gives_the_same_network(parts):
 @pytest.mark.slow
 def test_few_batches_teach_the_same_without_compiling(parts, monkeypatch):
     learn = lambda: fit(build_tiny, parts, np.arange(12), np.repeat([0, 1], 6), epochs=2, steps=5)
-    soon, soon_history = learn()
+    soon, soon_history = fit_scorer()
     monkeypatch.setattr(training, "is_soon_over", lambda batches: False)
-    compiled, history = learn()
+    compiled, history = fit_scorer()
     assert (soon.run_eagerly, compiled.run_eagerly) == (keras.backend.backend() == "tensorflow", False)
     assert soon_history["loss"] == pytest.approx(history["loss"], rel=1e-4)
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(soon.get_weights(), compiled.get_weights()))
@@ -277,7 +282,7 @@ def test_few_batches_teach_the_same_without_compiling(parts, monkeypatch):
 def test_a_network_learns_steps_from_leaps(parts):
     labels = np.repeat([0, 1], 6)
     model, _ = fit(build_tiny, parts, np.arange(12), labels, epochs=2, steps=100)
-    assert (answer_files(model, parts, np.arange(12)).argmax(axis=1) == labels).all()
+    assert (predict_proba_files(model, parts, np.arange(12)).argmax(axis=1) == labels).all()
 
 
 def test_the_answer_of_a_file_is_the_mean_over_its_windows(small):
@@ -288,7 +293,7 @@ def test_the_answer_of_a_file_is_the_mean_over_its_windows(small):
     files = np.array([0, 3, 4, 5, 6, 7, 11])
     assert shorter.counts[files].sum() > 128
     by_literal = [model.predict_on_batch(shorter.batch(np.flatnonzero(shorter.file == file))).mean(axis=0) for file in files]
-    assert np.allclose(answer_files(model, shorter, files), by_literal, atol=1e-6)
+    assert np.allclose(predict_proba_files(model, shorter, files), by_literal, atol=1e-6)
 
 
 def test_batches_an_epoch_suit_the_corpus():
@@ -301,7 +306,7 @@ def test_the_temperature_is_found_again(temperature, seed):
     rng = np.random.default_rng(seed)
     honest = rng.dirichlet(np.ones(4), 3000)
     truth = (honest.cumsum(axis=1) > rng.random((3000, 1))).argmax(axis=1)
-    assert fit_temperature(training.sharpen(honest, 1 / temperature), truth) == pytest.approx(temperature, rel=0.25)
+    assert fit_temperature(training.with_temperature(honest, 1 / temperature), truth) == pytest.approx(temperature, rel=0.25)
 
 
 # ---------------------------------------------------------------- model files
@@ -312,7 +317,7 @@ def trained(parts, tmp_path_factory) -> tuple[keras.Model, Path]:
     "A network that was trained for a moment, and its file."
     model, _ = fit(build_tiny, parts, np.arange(12), np.repeat([0, 1], 6), epochs=1, steps=2)
     path = tmp_path_factory.mktemp("trained") / "model.keras"
-    save_model(model, path, dict(composers=NAMES, score=0.5, note="schön"))
+    save_network(model, path, dict(composers=NAMES, score=0.5, note="schön"))
     return model, path
 
 
@@ -328,24 +333,24 @@ def rewritten(path: Path, dest: Path, members: dict[str, bytes | None]) -> Path:
 
 def assert_refused(path: Path, *words: str, **expected):
     with pytest.raises(ValueError) as caught:
-        load_model(path, **expected)
+        load_network(path, **expected)
     sentence = str(caught.value)
     assert sentence.startswith(f"{path}: ") and "\n" not in sentence and all(word in sentence for word in words), sentence
 
 
 def test_a_model_comes_back_from_its_file(trained, parts):
     model, path = trained
-    again, about = load_model(path, parts, NAMES)
+    again, about = load_network(path, parts, NAMES)
     assert about == dict(composers=NAMES, score=0.5, note="schön")
-    assert np.array_equal(answer_files(again, parts, np.arange(12)), answer_files(model, parts, np.arange(12)))
+    assert np.array_equal(predict_proba_files(again, parts, np.arange(12)), predict_proba_files(model, parts, np.arange(12)))
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    assert load_model(str(path))[1] == about
+    assert load_network(str(path))[1] == about
 
 
 @pytest.mark.parametrize("composers", [["Ada"], ["Ada", "Bob", "Eve"], ["Ada", "Ada"], ["Ada", "Bob", "Ada"], [], None, "AB", {"Ada": 0, "Bob": 1}])
 def test_composers_that_do_not_fit_the_network_are_not_written(trained, tmp_path, composers):
     with pytest.raises(ValueError, match="the network has 2 answers"):
-        save_model(trained[0], tmp_path / "model.keras", dict(composers=composers))
+        save_network(trained[0], tmp_path / "model.keras", dict(composers=composers))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -372,7 +377,7 @@ def test_a_file_without_composers_is_refused(trained, tmp_path):
 def test_a_file_without_its_network_does_not_say_that_composers_are_missing(trained, tmp_path, member):
     path = rewritten(trained[1], tmp_path / "model.keras", {member: None})
     try:
-        load_model(path)
+        load_network(path)
     except ValueError as error:
         assert str(error).startswith(f"{path}: ") and ABOUT not in str(error)
     else:
@@ -397,7 +402,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def assert_read_or_refused(path: Path, never: str = "\n"):
     try:
-        _, about = load_model(path)
+        _, about = load_network(path)
     except ValueError as error:
         assert str(error).startswith(f"{path}: ") and "\n" not in str(error) and never not in str(error)
     else:
@@ -445,7 +450,7 @@ def test_a_file_that_unpacks_to_too_much_is_refused(trained, monkeypatch):
     with zipfile.ZipFile(trained[1]) as archive:
         size = sum(member.file_size for member in archive.infolist())
     monkeypatch.setattr(training, "LARGEST", size)
-    load_model(trained[1])
+    load_network(trained[1])
     monkeypatch.setattr(training, "LARGEST", size - 1)
     assert_refused(trained[1], f"it unpacks to more than {size - 1:,} bytes")
 
@@ -454,7 +459,7 @@ def test_code_of_a_stranger_is_not_run(trained, tmp_path):
     ran = tmp_path / "ran"
     notes = keras.Input((16, 212))
     pooled = layers.GlobalAveragePooling1D()(layers.Lambda(lambda x, path=str(ran): (open(path, "w").close(), x)[1], output_shape=(16, 212))(notes))
-    save_model(keras.Model(notes, layers.Dense(2)(pooled)), tmp_path / "lambda.keras", dict(composers=NAMES))
+    save_network(keras.Model(notes, layers.Dense(2)(pooled)), tmp_path / "lambda.keras", dict(composers=NAMES))
     ran.unlink(missing_ok=True)
     assert_refused(tmp_path / "lambda.keras", "is not a Keras model that can be read")
     shell = {"module": "os", "class_name": "system", "config": {"command": f"touch {ran}"}, "registered_name": None}
@@ -492,11 +497,11 @@ cross_validate(corpus, Sequences(corpus, length=16), build, **SHORT, keep=sys.ar
     killed = subprocess.run([sys.executable, "-c", code, small.path, tmp_path / "kept"], capture_output=True, text=True, cwd=ROOT, timeout=120, start_new_session=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [p.name[:6] for p in (tmp_path / "kept").iterdir()] == ["fold1-"]
-    whole = cross_validate(small, parts, build_tiny, **SHORT)
+    whole = cross_validate_network(small, parts, build_tiny, **SHORT)
     trainings.clear()
-    assert_same_run(cross_validate(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
+    assert_same_run(cross_validate_network(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
     assert trainings == [8, 8]
-    assert_same_run(cross_validate(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
+    assert_same_run(cross_validate_network(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
     assert trainings == [8, 8] and sorted(p.name[:6] for p in (tmp_path / "kept").iterdir()) == ["fold1-", "fold2-", "fold3-"]
 
 
@@ -531,7 +536,7 @@ def test_another_run_never_takes_up_kept_folds(small, tmp_path, monkeypatch):
     def trains(corpus=small, length=16, build=build_tiny, kind=Sequences, **settings) -> bool:
         "Whether a network has to be trained."
         try:
-            cross_validate(corpus, kind(corpus, length), build, **{**SHORT, **settings}, only=1, keep=tmp_path)
+            cross_validate_network(corpus, kind(corpus, length), build, **{**SHORT, **settings}, only=1, keep=tmp_path)
         except Trained:
             return True
         return False
@@ -562,12 +567,12 @@ def test_a_network_of_all_files_is_learned_again_after_an_edit(small, tmp_path, 
         notes = keras.Input((256, 212))
         return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalMaxPooling1D()(notes)))
 
-    learn = lambda build: training.learn_all(small, build, epochs=1, steps=1, keep=tmp_path)[0].get_weights()[0].tolist()
-    learned = learn(build_whole)
+    learn = lambda build: training.fit_final_network(small, build, epochs=1, steps=1, keep=tmp_path)[0].get_weights()[0].tolist()
+    learned = fit_scorer(build_whole)
     monkeypatch.setattr(training, "fit", refuse_to_train)
-    assert learn(build_whole) == learned
+    assert fit_scorer(build_whole) == learned
     with pytest.raises(Trained):
-        learn(same_name(build_edited, build_whole))
+        fit_scorer(same_name(build_edited, build_whole))
 
 
 FEEDS_A_NETWORK = ["midi", "works", "collection", "preprocessing", "evaluation", "training"]
@@ -600,7 +605,7 @@ def test_the_module_of_a_builder_counts(monkeypatch):
 
 def test_the_same_source_collected_otherwise_never_takes_up_kept_folds(small, parts, tmp_path, monkeypatch):
     "With or without corrections, a source has the same hash, but other composers and other works."
-    cross_validate(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
+    cross_validate_network(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
     labels = small.manifest["composer"].to_numpy().copy()
     labels[[0, -1]] = labels[[-1, 0]]
     otherwise = small.manifest.assign(composer=labels)
@@ -608,15 +613,15 @@ def test_the_same_source_collected_otherwise_never_takes_up_kept_folds(small, pa
     corpus = replace(small, manifest=otherwise)
     monkeypatch.setattr(training, "fit", refuse_to_train)
     with pytest.raises(Trained):
-        cross_validate(corpus, Sequences(corpus, 16), build_tiny, **SHORT, only=1, keep=tmp_path)
+        cross_validate_network(corpus, Sequences(corpus, 16), build_tiny, **SHORT, only=1, keep=tmp_path)
 
 
 def test_a_damaged_kept_fold_is_named(small, parts, tmp_path):
-    cross_validate(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
+    cross_validate_network(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
     (kept,) = tmp_path.iterdir()
     kept.write_bytes(kept.read_bytes()[:-100])
     with pytest.raises(ValueError) as caught:
-        cross_validate(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
+        cross_validate_network(small, parts, build_tiny, **SHORT, only=1, keep=tmp_path)
     assert str(caught.value).startswith(f"{kept}: is not a Keras model") and "\n" not in str(caught.value)
 
 
@@ -637,7 +642,7 @@ def test_no_work_that_is_answered_was_trained_on():
     works = [f"{composer} {k}" for composer in NAMES for k in range(6) for _ in range(1 + k % 3)]
     corpus = corpus_of([melody(seed) for seed in range(len(works))], [work[:3] for work in works], works)
     Watched.seen.clear()
-    found = cross_validate(corpus, Watched(corpus, 16), build_tiny, folds=3, epochs=1, steps=10)
+    found = cross_validate_network(corpus, Watched(corpus, 16), build_tiny, folds=3, epochs=1, steps=10)
     sides, answered = [(set(), set())], []
     for what, files in Watched.seen:
         if what == "trained" and sides[-1][1]:
@@ -661,8 +666,8 @@ def test_a_model_file_knows_nineteen_of_twenty_right_answers(small, parts):
     named = np.where(np.arange(200) % 10 == 0, 1 - truth, truth)
     probabilities = np.where(named[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])
     found = dict(probabilities=probabilities, truth=truth, works=np.arange(200), files=np.arange(200), composers=NAMES, models=[build_tiny(2)])
-    about = training.describe(small, parts, found, {})
-    highest = training.sharpen(probabilities, fit_temperature(probabilities, truth)).max(axis=1)
+    about = training.model_metadata(small, parts, found, {})
+    highest = training.with_temperature(probabilities, fit_temperature(probabilities, truth)).max(axis=1)
     assert (highest[named == truth] >= about["known_above"]).mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -743,7 +748,7 @@ def test_training_that_fails_leaves_things_as_they_were(parts, small, tmp_path):
 
 def test_a_model_is_trained_scored_and_written(small, tmp_path):
     about = lstm.train(small, tmp_path / "new" / "model.keras", epochs=1, steps=2, seed=4)
-    model, read = load_model(tmp_path / "new" / "model.keras", Sequences(small), NAMES)
+    model, read = load_network(tmp_path / "new" / "model.keras", Sequences(small), NAMES)
     assert read == json.loads(json.dumps(about))
     train, test = next(get_splits(small, 5, 4))
     assert (about["composers"], about["length"], about["n_test_files"], about["n_files"], about["data_hash"]) == (NAMES, 256, len(test), 12, small.data_hash)
@@ -793,7 +798,7 @@ def test_train_writes_a_model(run, small, tmp_path):
     status, out, said = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / "m.keras")
     assert status == 0, said
     assert out.startswith(f"{tmp_path / 'm.keras'}: 2 composers, trained on ") and "accuracy" in out and len(out.splitlines()) == 1
-    _, about = load_model(tmp_path / "m.keras", Sequences(small), NAMES)
+    _, about = load_network(tmp_path / "m.keras", Sequences(small), NAMES)
     assert about["parameters"] == dict(epochs=20, steps=1, seed=0)
 
 

@@ -18,11 +18,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builders import make_zip, piece, thorough
-from composer_classify.collection import Corpus, _name_works, collect, list_members, read_corrections
+from composer_classify.archives import list_members
+from composer_classify.augment import stretch, transpose
+from composer_classify.collection import _name_works, collect, read_corrections
+from composer_classify.corpus import Corpus
 from composer_classify.midi import NOTE_DTYPE
-from composer_classify.preprocessing import stretch, transpose
-from composer_classify.works import (COMMON, MATCHES, RUN, SHARED, VARIED, _match, _sorted_runs, align, catalogue_numbers, covered, find_copies, find_named, join_works,
-                                     melody_runs, outer_lines, work_title)
+from composer_classify.works import (
+    MATCHES, RUN_LENGTH, SHARED, TOO_COMMON, VARIED, _match, _sorted_runs, align, catalogue_numbers, covered,
+    find_copies, find_named, join_works, melody_runs, outer_lines, work_title,
+)
 
 def as_line(pitches) -> np.ndarray:
     return np.array(pitches, np.int16)
@@ -75,7 +79,7 @@ def test_runs_are_those_of_every_transposition(line, up):
     runs, places = melody_runs(line)
     moved, moved_places = melody_runs(line + as_line(up))
     assert np.array_equal(runs, moved) and np.array_equal(places, moved_places) and (np.diff(places) > 0).all()
-    assert places.tolist() == [k for k in range(len(line) - RUN) if len(set(np.diff(line[k:k + RUN + 1]).tolist())) >= VARIED]
+    assert places.tolist() == [k for k in range(len(line) - RUN_LENGTH) if len(set(np.diff(line[k:k + RUN_LENGTH + 1]).tolist())) >= VARIED]
 
 
 @st.composite
@@ -92,7 +96,7 @@ def test_what_is_aligned_agrees_moves_forward_and_stays_so_in_every_key(pair, up
     line, other = pair
     agree = align(line, other)
     assert (np.diff(agree, axis=0) > 0).all()
-    assert all(np.array_equal(np.diff(line[i:i + RUN + 1]), np.diff(other[k:k + RUN + 1])) for i, k in agree)
+    assert all(np.array_equal(np.diff(line[i:i + RUN_LENGTH + 1]), np.diff(other[k:k + RUN_LENGTH + 1])) for i, k in agree)
     assert len({(int(line[i]) - int(other[k])) % 12 for i, k in agree}) <= 1
     assert covered(agree[:, 0]) <= len(line) and covered(agree[:, 1]) <= len(other)
     for first, second in ((line + as_line(up), other), (line, other + as_line(up))):
@@ -112,8 +116,8 @@ def test_copies_are_pairs_with_an_overlap(families, up):
 
 
 def test_many_copies_of_one_line_are_no_common_figures():
-    "They are all joined, though each of their runs lies in more files than `COMMON`; and so is a damaged one."
-    copies = [melody(0) + as_line(up % 7) for up in range(COMMON + 10)]
+    "They are all joined, though each of their runs lies in more files than `TOO_COMMON`; and so is a damaged one."
+    copies = [melody(0) + as_line(up % 7) for up in range(TOO_COMMON + 10)]
     assert set(join_works(len(copies) + 2, find_copies([*map(alone, [*copies, melody(0)[50:], melody(1)])])).tolist()) == {0, len(copies) + 1}
 
 

@@ -9,7 +9,7 @@ import pretty_midi
 import pytest
 
 from composer_classify.collection import collect
-from composer_classify.preprocessing import Chunks, Sequences
+from composer_classify.windows import Chunks, Sequences
 
 fastest: dict[str, float] = {}  # chunks a second of each
 

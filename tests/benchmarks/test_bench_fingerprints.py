@@ -5,7 +5,8 @@ The alternative in the same run looks through all pieces with `bytes.find`, one 
 import numpy as np
 import pytest
 
-from composer_classify.fingerprints import Index, find, make_index, outer_voices, overhear
+from composer_classify.augment import simulate_query
+from composer_classify.fingerprints import Index, find, make_index, outer_voices
 from composer_classify.recognition import PIECES
 
 pytestmark = [pytest.mark.slow, pytest.mark.benchmark(group="ten seconds")]  # whether it works is tested elsewhere
@@ -20,7 +21,7 @@ def steps(notes: np.ndarray) -> bytes:
 @pytest.fixture(scope="module")
 def questions(real_corpus) -> list[np.ndarray]:
     rows, rng = real_corpus.files.index.to_numpy(), np.random.default_rng(0)
-    return [overhear(np.asarray(real_corpus.notes(rows[file])), rng, 10)[0] for file in rng.integers(0, len(rows), N)]
+    return [simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10)[0] for file in rng.integers(0, len(rows), N)]
 
 
 def test_by_fingerprints(benchmark, questions):
