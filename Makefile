@@ -47,7 +47,7 @@ install: .venv/.dev ## make .venv with everything needed to develop
 prepare: .venv/.dev ## after editing a notebook: write the modules and README.md again, clean the notebooks
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
-	$(BIN)/python tests/render.py readme
+	$(BIN)/python tools/render.py readme
 
 # Compared with the state before, not with git, so that it works on uncommitted work too.
 test test-full: export MPLBACKEND := Agg
@@ -68,7 +68,7 @@ test: ## generated files up to date, then every notebook, then tests/
 test-full: ## the same with every slow variant of a test, as before a release
 
 docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installed, smalldocs otherwise
-	$(BIN)/python tests/render.py site
+	$(BIN)/python tools/render.py site
 	@if command -v quarto >/dev/null; then cd _proc && quarto render --no-cache; \
 	elif [ -x $(BIN)/smalldocs ]; then $(BIN)/smalldocs render --quiet _proc; \
 	else echo "The site needs Quarto, or a Python from 3.11 on (for smalldocs): rm -r .venv; make docs PYTHON=python3.11" >&2; exit 1; fi
@@ -89,7 +89,7 @@ SET ?= cpu
 report: export TF_CPP_MIN_LOG_LEVEL := 2
 report: .venv/.dev ## run the notebooks on DATA=path/to/the/Kaggle/zip with the parameters in runs/SET: cpu, gpu or smoke (for DATA=embedded); writes results/ and the pages
 	@$(BIN)/python runs/report.py "$(SET)" "$(DATA)" $(ONLY)
-	@[ "$(SET)" = smoke ] || { echo "The pages, with what was measured:" && $(BIN)/python tests/render.py pages && $(MAKE) --no-print-directory prepare; }
+	@[ "$(SET)" = smoke ] || { echo "The pages, with what was measured:" && $(BIN)/python tools/render.py pages && $(MAKE) --no-print-directory prepare; }
 
 clean: ## remove .venv and everything that was built, but for what was trained (runs/out)
 	rm -rf .venv _docs _proc demo.png build dist *.egg-info .pytest_cache .hypothesis .benchmarks

@@ -21,19 +21,33 @@ __all__ = ['worst_confusions', 'plot_by_works', 'map_composers', 'plot_map', 'le
 
 # %% ../nbs/06_all_composers.ipynb #06-040
 def worst_confusions(
-    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
+    truth: np.ndarray,  # Composer of each file, as a column, shape `(files,)`
     probabilities: np.ndarray,  # Shape `(files, composers)`
-    composers: list[str],       # Names of the columns
+    composers: list[str],  # Names of the columns
     n: int = 10,
-    at_least: int = 3,          # Files
+    at_least: int = 3,  # Files
 ) -> pd.DataFrame:
-    "The pairs of composers of whom the largest part of the files goes to the other: `composer`, `taken_for`, `files`, `of` (how many), and `part`."
+    """The pairs of composers of whom the largest part of the files goes to the other: `composer`, `taken_for`, `files`,
+    `of` (how many), and `part`."""
     import pandas as pd
 
     table = confusion(truth, probabilities)
     files, wrong = table.sum(axis=1), np.where(np.eye(len(table), dtype=bool), 0, table)
-    rows = [dict(composer=composers[a], taken_for=composers[b], files=int(wrong[a, b]), of=int(files[a]), part=wrong[a, b] / files[a]) for a, b in np.argwhere(wrong >= at_least)]
-    return pd.DataFrame(rows, columns=["composer", "taken_for", "files", "of", "part"]).sort_values("part", ascending=False, ignore_index=True).head(n)
+    rows = [
+        dict(
+            composer=composers[a],
+            taken_for=composers[b],
+            files=int(wrong[a, b]),
+            of=int(files[a]),
+            part=wrong[a, b] / files[a],
+        )
+        for a, b in np.argwhere(wrong >= at_least)
+    ]
+    return (
+        pd.DataFrame(rows, columns=["composer", "taken_for", "files", "of", "part"])
+        .sort_values("part", ascending=False, ignore_index=True)
+        .head(n)
+    )
 
 # %% ../nbs/06_all_composers.ipynb #06-043
 def plot_by_works(
@@ -50,17 +64,23 @@ def plot_by_works(
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
     period_legend(ax, table.index, loc="lower right")
-    adjust_text([ax.text(row.works, row.recall, composer, fontsize=7) for composer, row in table.iterrows()], table["works"].to_numpy(float), table["recall"].to_numpy(float), ax=ax)
+    adjust_text(
+        [ax.text(row.works, row.recall, composer, fontsize=7) for composer, row in table.iterrows()],
+        table["works"].to_numpy(float),
+        table["recall"].to_numpy(float),
+        ax=ax,
+    )
     return ax
 
 # %% ../nbs/06_all_composers.ipynb #06-046
 def map_composers(
-    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
+    truth: np.ndarray,  # Composer of each file, as a column, shape `(files,)`
     probabilities: np.ndarray,  # Out of fold, shape `(files, composers)`
-    composers: list[str],       # Names of the columns
+    composers: list[str],  # Names of the columns
     seed: int = 0,
 ) -> np.ndarray:
-    "A place for each composer, shape `(composers, 2)`: near are those whose files get answers that are alike. Turned such that years of birth grow to the right."
+    """A place for each composer, shape `(composers, 2)`: near are those whose files get answers that are alike. Turned
+    such that years of birth grow to the right."""
     from sklearn.manifold import TSNE
 
     logs = np.log(np.maximum(probabilities, 1e-6))
@@ -68,7 +88,9 @@ def map_composers(
     mean -= mean.mean(axis=1, keepdims=True)
     alike = np.corrcoef(mean - mean.mean(axis=0))
     apart = np.sqrt(np.maximum(1 - alike, 0))
-    places = TSNE(perplexity=min(8, (len(composers) - 1) / 3), metric="precomputed", init="random", random_state=seed).fit_transform(apart)
+    places = TSNE(
+        perplexity=min(8, (len(composers) - 1) / 3), metric="precomputed", init="random", random_state=seed
+    ).fit_transform(apart)
     places -= places.mean(axis=0)
     dated = [k for k, composer in enumerate(composers) if who(composer)]
     if len(dated) < 3:
@@ -80,7 +102,7 @@ def map_composers(
 
 
 def plot_map(
-    places: np.ndarray,    # As `map_composers` gives them
+    places: np.ndarray,  # As `map_composers` gives them
     composers: list[str],
 ):
     "Composers where the map has them, by period."
@@ -99,19 +121,24 @@ def plot_map(
 
 # %% ../nbs/06_all_composers.ipynb #06-049
 def leave_composers_out(
-    ask: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],  # Given the positions of files to learn from, their labels, and the positions of files to answer: the best score of each of the latter
-    labels: np.ndarray,        # Composer of each file, as a number, shape `(files,)`
-    works: np.ndarray,         # Work of each file, shape `(files,)`
+    best_score: Callable[
+        [np.ndarray, np.ndarray, np.ndarray], np.ndarray
+    ],  # Best scores of files, given positions of training files, their labels, and positions of these files
+    labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
+    works: np.ndarray,  # Work of each file, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    "The best score of each file while its composer is taught (and its own work is not), and while its composer is left out, each of shape `(files,)`; NaN where it is not asked about. Every composer is left out of one fold, with all files but those of works that others share."
+    """The best score of each file while its composer is in the training set (and its own work is not), and while its
+    composer is left out, each of shape `(files,)`; NaN where it is not scored. Every composer is left out of one fold,
+    with all files but those of works that others share."""
     turn = np.random.default_rng(seed).permutation(int(labels.max()) + 1) % len(splits)
-    taught_score, unknown_score = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
+    inside_score, outside_score = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
     for fold, (train, test) in enumerate(splits):
         left_out = turn[labels] == fold
-        taught = train[~left_out[train]]
-        _, renumbered = np.unique(labels[taught], return_inverse=True)
-        own, foreign = test[~left_out[test]], np.flatnonzero(left_out & ~np.isin(works, works[taught]))
-        taught_score[own], unknown_score[foreign] = np.split(ask(taught, renumbered, np.r_[own, foreign]), [len(own)])
-    return taught_score, unknown_score
+        trained = train[~left_out[train]]
+        _, renumbered = np.unique(labels[trained], return_inverse=True)
+        inside, outside = test[~left_out[test]], np.flatnonzero(left_out & ~np.isin(works, works[trained]))
+        scored = best_score(trained, renumbered, np.r_[inside, outside])
+        inside_score[inside], outside_score[outside] = np.split(scored, [len(inside)])
+    return inside_score, outside_score

@@ -48,9 +48,20 @@ __all__ = ['SAMPLES', 'TRY', 'COLORS', 'REST', 'HEARD', 'DENSEST', 'STYLE', 'LIM
 
 # %% ../nbs/08_app.ipynb #08-006
 SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
-TRY = {"Bach, Invention in C": "bach_bwv772.mid", "Beethoven, Für Elise": "beethoven_woo59.mid", "Mozart, Sonata K. 545": "mozart_k545.mid"}
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")  # told apart by colour-blind people too (Okabe and Ito)
-REST = "#8a8a8a"   # of all other composers
+TRY = {
+    "Bach, Invention in C": "bach_bwv772.mid",
+    "Beethoven, Für Elise": "beethoven_woo59.mid",
+    "Mozart, Sonata K. 545": "mozart_k545.mid",
+}
+COLORS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#d55e00",
+    "#56b4e9",
+)  # told apart by colour-blind people too (Okabe and Ito)
+REST = "#8a8a8a"  # of all other composers
 HEARD, DENSEST = 30.0, 4000  # seconds of sound at most, and notes in them
 STYLE = """
 .answer, .chosen { overflow-wrap: anywhere }
@@ -90,19 +101,31 @@ def _repaired(answer: Recognition) -> str:
 def _words(answer: Recognition) -> str:
     start, end = answer.timeline[0]["start_sec"], answer.timeline[-1]["end_sec"]
     place = f"{_named(Path(answer.file).name)}, {clock(start)} to {clock(end)}"
-    style, doubt = f"{escape(introduce(answer.composer))}, {answer.probability:.0%}", "" if answer.known else " But I am not sure: it may be by someone I was never taught."
+    style, doubt = (
+        f"{escape(introduce(answer.composer))}, {answer.probability:.0%}",
+        "" if answer.known else " But I am not sure: it may be by a composer I was not trained on.",
+    )
     if answer.piece:
         sure = "more than 99%" if answer.piece["score"] > 0.99 else f"{answer.piece['score']:.0%}"
         said = f"<h2>{escape(answer.piece['composer'])}: {escape(answer.piece['title'])}</h2><p>from {clock(answer.piece['offset_sec'])} on. <small>({sure} sure)</small></p><p>It sounds like <b>{style}</b>.{doubt}</p>"
     else:
         said = f"<h2>It sounds like {style}</h2><p>I do not know the piece.{doubt}</p>"
     telling = answer.telling() if len(answer.timeline) > 1 else []
-    spoken = f"<p>Most like {escape(answer.composer)}: " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling) + ".</p>" if telling else ""
+    spoken = (
+        f"<p>Most like {escape(answer.composer)}: "
+        + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling)
+        + ".</p>"
+        if telling
+        else ""
+    )
     return f"<small>{place}</small>{said}{spoken}{_repaired(answer)}"
 
 
 def _ranking(answer: Recognition, color: dict[str, str]) -> str:
-    rows = (f'<dt>{escape(r["composer"])}</dt><dd><div style="width: {max(r["probability"], 0.005):.1%}; background: {color[r["composer"]]}"></div><span>{r["probability"]:.0%}</span></dd>' for r in answer.ranking)
+    rows = (
+        f'<dt>{escape(r["composer"])}</dt><dd><div style="width: {max(r["probability"], 0.005):.1%}; background: {color[r["composer"]]}"></div><span>{r["probability"]:.0%}</span></dd>'
+        for r in answer.ranking
+    )
     return f'<dl class="ranking" aria-label="Ranking of composers">{"".join(rows)}</dl>'
 
 
@@ -120,7 +143,10 @@ def _sound(notes: NoteArray, rate: int = 11_025) -> str:
         sound.setparams((1, 2, rate, len(samples), "NONE", ""))
         sound.writeframes((samples * 32_000).astype("<i2").tobytes())
     move = f"this.closest('.answer').style.setProperty('--at', this.currentTime / {max(notes.duration, 0.1):.3f})"
-    return f'<audio controls aria-label="Listen" src="{_data(file.getvalue(), "audio/wav")}" ontimeupdate="{move}"></audio>' + (f"<small>The first {HEARD:.0f} seconds.</small>" if notes.duration > HEARD else "")
+    return (
+        f'<audio controls aria-label="Listen" src="{_data(file.getvalue(), "audio/wav")}" ontimeupdate="{move}"></audio>'
+        + (f"<small>The first {HEARD:.0f} seconds.</small>" if notes.duration > HEARD else "")
+    )
 
 
 def _score(notes: NoteArray, answer: Recognition, color: dict[str, str]) -> str:
@@ -129,25 +155,37 @@ def _score(notes: NoteArray, answer: Recognition, color: dict[str, str]) -> str:
 
     roll = piano_roll(notes, min(20.0, 1600 / max(notes.duration, 1)))
     used = np.flatnonzero(roll.any(axis=1))
-    roll = roll[used[0]:used[-1] + 1][::-1] if len(used) else roll[:1]
+    roll = roll[used[0] : used[-1] + 1][::-1] if len(used) else roll[:1]
     pixels, picture = np.zeros((*roll.shape, 4), np.uint8), io.BytesIO()
     pixels[roll] = (176, 74, 140, 255)
     Image.fromarray(pixels).save(picture, "png")
     start, passages, rows = answer.timeline[0]["start_sec"], [], []
-    total, telling = max(answer.timeline[-1]["end_sec"] - start, 1e-3), answer.telling() if len(answer.timeline) > 1 else []
+    total, telling = (
+        max(answer.timeline[-1]["end_sec"] - start, 1e-3),
+        answer.telling() if len(answer.timeline) > 1 else [],
+    )
     for p in answer.timeline:
         when, whom = f"{clock(p['start_sec'])} to {clock(p['end_sec'])}", escape(p["composer"])
         marked = ' class="telling"' * any(begin <= p["start_sec"] < end for begin, end in telling)
-        passages.append(f'<span{marked} title="{when}: {whom}, {p["probability"]:.0%}" style="width: {(p["end_sec"] - p["start_sec"]) / total:.3%}; background: {color[p["composer"]]}{int(77 + 178 * p["probability"]):02x}"></span>')
+        passages.append(
+            f'<span{marked} title="{when}: {whom}, {p["probability"]:.0%}" style="width: {(p["end_sec"] - p["start_sec"]) / total:.3%}; background: {color[p["composer"]]}{int(77 + 178 * p["probability"]):02x}"></span>'
+        )
         rows.append(f"<tr><td>{when}</td><td>{whom}</td><td>{p['probability']:.0%}</td></tr>")
     legend = dict.fromkeys(p["composer"] for p in answer.timeline)
-    named = "".join(f'<span><i style="background: {color[name]}"></i>{escape(name)}</span>' for name in legend if color[name] != REST) + f'<span><i style="background: {REST}"></i>others</span>' * any(color[name] == REST for name in legend)
+    named = "".join(
+        f'<span><i style="background: {color[name]}"></i>{escape(name)}</span>'
+        for name in legend
+        if color[name] != REST
+    ) + f'<span><i style="background: {REST}"></i>others</span>' * any(color[name] == REST for name in legend)
     return (
         f'<div class="score"><img src="{_data(picture.getvalue(), "image/png")}" alt="Piano roll of {len(notes)} notes in {notes.duration:.0f} seconds"><div class="timeline" aria-hidden="true">{"".join(passages)}</div></div>'
-        f'<div class="legend">{named}</div><details><summary>Which passage sounds like whom</summary><table><tr><th>When</th><th>Composer</th><th>Probability</th></tr>{"".join(rows)}</table></details>')
+        f'<div class="legend">{named}</div><details><summary>Which passage sounds like whom</summary><table><tr><th>When</th><th>Composer</th><th>Probability</th></tr>{"".join(rows)}</table></details>'
+    )
 
 # %% ../nbs/08_app.ipynb #08-009
-LIMITS = Limits(max_bytes=4 * 2**20, max_irregular=2**20, max_notes=60_000, max_seconds=2 * 3600)  # of an upload: a server must answer soon
+LIMITS = Limits(
+    max_bytes=4 * 2**20, max_irregular=2**20, max_notes=60_000, max_seconds=2 * 3600
+)  # of an upload: a server must answer soon
 TEN = 10.0  # seconds of a random chunk
 LONGEST_NAME = 200  # characters of a file's name
 
@@ -344,25 +382,31 @@ def build_page(workers: Workers = None) -> gr.Blocks:
 
     answer.__annotations__["event"] = gr.EventData  # which Gradio looks for, and cannot look up by name
     with gr.Blocks(title="Who composed this?", analytics_enabled=False) as page:
-        gr.Markdown(f"# Who composed this?\nGive it a MIDI file, or ten seconds of one. This model knows {len(recognizer.composers)} composers, from {first} to {last}, and {len(recognizer.index.pieces):,} files by name.")
+        gr.Markdown(
+            f"# Who composed this?\nGive it a MIDI file, or ten seconds of one. This model knows {len(recognizer.composers)} composers, from {first} to {last}, and {len(recognizer.index.pieces):,} files by name."
+        )
         buttons = "".join(f'<button data-sample="{name}">{label}</button>' for label, name in TRY.items())
         controls = gr.HTML(CONTROLS.replace("SAMPLES", buttons), js_on_load=SCRIPT, apply_default_css=False)
         shown = gr.HTML(elem_id="shown")
-        gr.Markdown("From a program: `curl --data-binary @tune.mid 'ADDRESS/api/predict?name=tune.mid&start=0&duration=10'`, with the address of this page, answers as JSON. Files are kept nowhere.")
-        controls.submit(answer, None, shown, api_visibility="private", concurrency_limit=2 * workers.n, show_progress="minimal")
+        gr.Markdown(
+            "From a program: `curl --data-binary @tune.mid 'ADDRESS/api/predict?name=tune.mid&start=0&duration=10'`, with the address of this page, answers as JSON. Files are kept nowhere."
+        )
+        controls.submit(
+            answer, None, shown, api_visibility="private", concurrency_limit=2 * workers.n, show_progress="minimal"
+        )
     page.state_session_capacity = 50  # visitors whose last answer is remembered, a megabyte each
     return page.queue(max_size=WAITING)
 
 # %% ../nbs/08_app.ipynb #08-016
 SLOWEST = 10.0  # seconds in which a file must have arrived
 OPEN = {  # the methods that are answered, by path
-    r"/": {"GET"},                          # the page, its files and its icon
+    r"/": {"GET"},  # the page, its files and its icon
     r"/assets/[\w.-]+": {"GET"},
     r"/static/(js|img)/[\w.-]+": {"GET"},
     r"/theme\.css": {"GET"},
     r"/manifest\.json": {"GET"},
     r"/favicon\.ico": {"GET"},
-    r"/gradio_api/queue/join": {"POST"},    # a question of the page, and the stream with its answer
+    r"/gradio_api/queue/join": {"POST"},  # a question of the page, and the stream with its answer
     r"/gradio_api/queue/data": {"GET"},
     r"/api/predict": {"POST", "GET", "PUT", "PATCH", "DELETE"},  # all but POST get a sentence
     r"/openapi\.json": {"GET"},
@@ -384,6 +428,7 @@ def _is_large(headers: dict[bytes, bytes]) -> bool:
 
 def _with_cookie(send: Send) -> Send:
     "Adds a new visitor's cookie to the answer. It is random, and the browser forgets it when it is closed."
+
     async def send_with_cookie(message: Message) -> None:
         if message["type"] == "http.response.start":
             cookie = f"{VISITOR}={secrets.token_urlsafe()}; Path=/; HttpOnly; SameSite=Strict"
@@ -475,10 +520,16 @@ def build_app() -> fastapi.FastAPI:
         finally:
             workers.stop()
 
-    app = fastapi.FastAPI(title="composer_classify", docs_url=None, redoc_url=None, lifespan=life)  # those pages load scripts from elsewhere
+    app = fastapi.FastAPI(
+        title="composer_classify", docs_url=None, redoc_url=None, lifespan=life
+    )  # those pages load scripts from elsewhere
 
     def fail(status: int, name: str, reason: str) -> JSONResponse:
-        last = status in (408, 413, 500)  # or the rest would still be read; after an error the server hangs up by itself
+        last = status in (
+            408,
+            413,
+            500,
+        )  # or the rest would still be read; after an error the server hangs up by itself
         answer = Recognition.failed(name, reason).to_dict()
         return JSONResponse(answer, status, {"Connection": "close"} if last else None)
 
@@ -496,9 +547,11 @@ def build_app() -> fastapi.FastAPI:
 
     @app.post("/api/predict")
     async def predict(
-        request: fastapi.Request, name: str = fastapi.Query("MIDI data", max_length=LONGEST_NAME),
+        request: fastapi.Request,
+        name: str = fastapi.Query("MIDI data", max_length=LONGEST_NAME),
         start: float = fastapi.Query(0, ge=0, le=1e9, allow_inf_nan=False),
-        duration: float = fastapi.Query(None, gt=0, le=1e9, allow_inf_nan=False), top: int = fastapi.Query(5, ge=1, le=1000),
+        duration: float = fastapi.Query(None, gt=0, le=1e9, allow_inf_nan=False),
+        top: int = fastapi.Query(5, ge=1, le=1000),
     ) -> JSONResponse:
         "The answer for the MIDI file in the body."
         name = _name(request)
@@ -523,8 +576,17 @@ def build_app() -> fastapi.FastAPI:
 
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no font from another server
     app = gr.mount_gradio_app(
-        app, build_page(workers), "/", theme=theme, css=STYLE, footer_links=[], ssr_mode=False, show_error=False,
-        auth_dependency=Sessions().check, run_history=False)  # or the browser would keep each answer
+        app,
+        build_page(workers),
+        "/",
+        theme=theme,
+        css=STYLE,
+        footer_links=[],
+        ssr_mode=False,
+        show_error=False,
+        auth_dependency=Sessions().check,
+        run_history=False,
+    )  # or the browser would keep each answer
     app.add_middleware(Guard)
     return app
 

@@ -27,19 +27,21 @@ __all__ = ['MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH', 'ARCHIVE_E
 
 # %% ../nbs/00e_archives.ipynb #00e-006
 MAX_MEMBERS = 200_000
-MAX_UNPACKED = 8 * 2**30     # bytes, of an archive in all
-MAX_ARCHIVE = 64 * 2**20     # bytes, of an archive inside an archive
-MAX_DEPTH = 3                # archives inside archives
+MAX_UNPACKED = 8 * 2**30  # bytes, of an archive in all
+MAX_ARCHIVE = 64 * 2**20  # bytes, of an archive inside an archive
+MAX_DEPTH = 3  # archives inside archives
 
 
 @dataclass(frozen=True)
 class Member:
     "A file of the source: how to name it and where its bytes are."
-    name: str                # path inside the source; `outer.zip/inner.mid` inside an archive
-    source: str              # the folder or zip file on disk
-    inside: tuple            # folders and file name, or the place in each archive on the way to the file (two members can have one name)
-    refused: str = ""        # why it must not be read, if so
-    nested: bool = False     # inside an archive inside the source
+
+    name: str  # path inside the source; `outer.zip/inner.mid` inside an archive
+    source: str  # the folder or zip file on disk
+    # folders and file name, or the place in each archive on the way to the file (two members can have one name)
+    inside: tuple
+    refused: str = ""  # why it must not be read, if so
+    nested: bool = False  # inside an archive inside the source
 
     def read(self, opened: dict, limit: int = Limits.max_bytes) -> bytes:
         "Its bytes, at most `limit` and one more. `opened` keeps archives open from one member to the next."
@@ -52,7 +54,16 @@ class Member:
             return file.read(limit + 1)
 
 
-ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, OSError, EOFError, RuntimeError, ValueError)  # what zipfile raises for damage
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)  # what zipfile raises for damage
 
 
 def why_unreadable(error: Exception) -> str:
@@ -68,7 +79,7 @@ def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile
     "A zip file on disk, or an archive inside it."
     if (source, inside) not in opened:
         content = source
-        for other in [key for key in opened if key != (source, inside[:len(key[1])])]:
+        for other in [key for key in opened if key != (source, inside[: len(key[1])])]:
             del opened[other]  # only the archives that lead to this one stay in memory
         if inside:
             outer = _open_archive(opened, source, inside[:-1])
@@ -79,7 +90,8 @@ def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile
 
 # %% ../nbs/00e_archives.ipynb #00e-007
 def _member_name(info: zipfile.ZipInfo) -> str:
-    "The name of a zip member. Without the flag for UTF-8 zipfile takes it for cp437, though most tools write UTF-8 all the same."
+    """The name of a zip member. Without the flag for UTF-8 zipfile takes it for cp437, though most tools write UTF-8
+    all the same."""
     name = info.filename
     if not info.flag_bits & 0x800:
         try:
@@ -115,13 +127,17 @@ def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
 
 # %% ../nbs/00e_archives.ipynb #00e-008
 def _is_noise(name: str) -> bool:
-    "Files that operating systems and version control leave about. A leading dot alone is no sign: eighteen studies by Burgmüller have one."
+    """Files that operating systems and version control leave about. A leading dot alone is no sign: eighteen studies by
+    Burgmüller have one."""
     *folders, file = name.split("/")
     return file.startswith("._") or any(f == "__MACOSX" or re.match(r"\.\w", f) for f in folders)
 
 
-def _archive_members(source: str, inside: tuple[int, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None) -> Iterator[Member]:
-    "All files in an archive and in the archives inside it. `budget` is what it may still unpack to, and how many members it may still have."
+def _archive_members(
+    source: str, inside: tuple[int, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None
+) -> Iterator[Member]:
+    """All files in an archive and in the archives inside it. `budget` is what it may still unpack to, and how many
+    members it may still have."""
     budget, opened = budget or [MAX_UNPACKED, MAX_MEMBERS], {} if opened is None else opened
     for place, info in enumerate(_open_archive(opened, source, inside).infolist()):
         refused, name = _why_refused(info, _member_name(info)), _plain(_member_name(info))
@@ -129,7 +145,9 @@ def _archive_members(source: str, inside: tuple[int, ...] = (), prefix: str = ""
         budget[0] -= 0 if member.refused else info.file_size
         budget[1] -= 1
         if min(budget) < 0:
-            raise CollectionError(f"{source}: refused, it unpacks to more than {MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files (a zip bomb?)")
+            raise CollectionError(
+                f"{source}: refused, it unpacks to more than {MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files (a zip bomb?)"
+            )
         if info.is_dir() or _is_noise(name):
             continue
         if member.refused or not name.lower().endswith(".zip"):
@@ -181,13 +199,16 @@ def _zip_members(path: Path, member: Member) -> Iterator[Member]:
 def require_source(source: Path) -> None:
     "Raises `CollectionError` if there is nothing of that name."
     if not source.exists():
-        raise CollectionError(f"{source}: does not exist (give a zip file, a folder of composer folders, 'embedded' or 'kaggle')")
+        raise CollectionError(
+            f"{source}: does not exist (give a zip file, a folder of composer folders, 'embedded' or 'kaggle')"
+        )
 
 
 def list_members(
     source: str | os.PathLike,  # A zip file, or a folder of composer folders
 ) -> list[Member]:
-    "Every file of a source in the order of their names, archives inside opened. Reads no contents but those of archives. Raises `CollectionError`."
+    """Every file of a source in the order of their names, archives inside opened. Reads no contents but those of
+    archives. Raises `CollectionError`."""
     path = Path(source)
     require_source(path)
     if path.is_dir():
@@ -205,7 +226,8 @@ def list_members(
 
 # %% ../nbs/00e_archives.ipynb #00e-014
 def hash_source(source: str | os.PathLike) -> str:
-    "SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is nothing of that name."
+    """SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is
+    nothing of that name."""
     path, digest = Path(source), hashlib.sha256()
     require_source(path)
     for file in [path] if path.is_file() else sorted(map(Path, walk_files(str(path), []))):

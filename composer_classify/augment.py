@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .midi import read_mido, sounds_within
+from .midi import AUGMENTED, read_mido, sounds_within
 
 # %% auto #0
 __all__ = ['TICKS', 'JITTER', 'EDGE', 'transpose', 'stretch', 'write_augmented', 'simulate_sequencing', 'simulate_performance',
@@ -20,7 +20,7 @@ __all__ = ['TICKS', 'JITTER', 'EDGE', 'transpose', 'stretch', 'write_augmented',
 # %% ../nbs/01a_augment.ipynb #01a-006
 def transpose(
     notes: np.ndarray,  # Note array
-    semitones: int,     # Up, or down if negative
+    semitones: int,  # Up, or down if negative
 ) -> tuple[np.ndarray, int]:
     "The notes moved in pitch, drums left as they are, and how many fell off the 128 keys and were dropped."
     moved, pitch = notes.copy(), notes["pitch"] + np.where(notes["is_drum"], 0, semitones)
@@ -31,7 +31,7 @@ def transpose(
 
 def stretch(
     notes: np.ndarray,  # Note array
-    tempo: float,       # 2 plays twice as fast
+    tempo: float,  # 2 plays twice as fast
 ) -> np.ndarray:
     "The notes at another tempo: seconds change, beats do not. Raises `ValueError` for a tempo that is not positive."
     if not tempo > 0:
@@ -44,14 +44,14 @@ def stretch(
 # %% ../nbs/01a_augment.ipynb #01a-010
 def write_augmented(
     source: str | os.PathLike,  # MIDI file to copy
-    dest: str | os.PathLike,    # File to write; must lie outside of any corpus
-    semitones: int = 0,         # Up, or down if negative; drums stay
-    tempo: float = 1.0,         # 2 plays twice as fast
+    dest: str | os.PathLike,  # File to write; must lie outside of any corpus
+    semitones: int = 0,  # Up, or down if negative; drums stay
+    tempo: float = 1.0,  # 2 plays twice as fast
 ) -> int:
-    "Write a transposed or faster copy of a MIDI file, signed as one. Returns how many notes fell off the keyboard. Raises `MidiLoadError`, `ValueError`."
+    """Write a transposed or faster copy of a MIDI file, signed as one. Returns how many notes fell off the keyboard.
+    Raises `MidiLoadError`, `ValueError`."""
     import mido
 
-    from composer_classify.corpus import AUGMENTED
     from composer_classify.files import atomic_write
 
     dest = Path(dest)
@@ -68,7 +68,10 @@ def write_augmented(
             if message.type == "set_tempo":
                 message.tempo = _slower(message.tempo, tempo)
     sign = f"{AUGMENTED.decode()} {semitones:+d} semitones, tempo x{tempo:g}"
-    midi.tracks[0][:0] = [mido.MetaMessage("text", text=sign), mido.MetaMessage("set_tempo", tempo=_slower(500_000, tempo))]
+    midi.tracks[0][:0] = [
+        mido.MetaMessage("text", text=sign),
+        mido.MetaMessage("set_tempo", tempo=_slower(500_000, tempo)),
+    ]
     atomic_write(dest, lambda file: midi.save(file=file))
     return dropped
 
@@ -92,11 +95,15 @@ def _keep(track: list, wanted: Callable[[object], bool]) -> list:
 
 
 def _transpose_track(track: list, semitones: int) -> int:
-    "Move the notes of a track in place, dropping those that leave the keyboard without moving the rest in time. Returns how many."
+    """Move the notes of a track in place, dropping those that leave the keyboard without moving the rest in time.
+    Returns how many."""
     pitched = lambda message: message.type in ("note_on", "note_off", "polytouch") and message.channel != 9
     leaves = lambda message: pitched(message) and not 0 <= message.note + semitones < 128
     dropped = sum(message.type == "note_on" and message.velocity > 0 and leaves(message) for message in track)
-    track[:] = [message.copy(note=message.note + semitones) if pitched(message) else message for message in _keep(track, lambda message: not leaves(message))]
+    track[:] = [
+        message.copy(note=message.note + semitones) if pitched(message) else message
+        for message in _keep(track, lambda message: not leaves(message))
+    ]
     return dropped
 
 # %% ../nbs/01a_augment.ipynb #01a-013
@@ -117,30 +124,42 @@ def _beat_at(notes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def simulate_sequencing(
-    notes: np.ndarray,         # Note array
+    notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Where chance comes from
 ) -> np.ndarray:
-    "The piece as another might have typed it: ticks, tempo, velocities, programs and tracks by chance, the notes as they were."
+    """The piece as another might have typed it: ticks, tempo, velocities, programs and tracks by chance, the notes as
+    they were."""
     typed, ticks, tempo = notes.copy(), rng.choice(TICKS), rng.uniform(0.5, 2)
     for beat, second in (("onset_beat", "onset_sec"), ("duration_beat", "duration_sec")):
         typed[beat] = np.round(notes[beat] * ticks) / ticks
         typed[second] = typed[beat] * tempo
-    typed["velocity"], typed["program"], typed["track"] = rng.integers(1, 128, len(notes)), rng.integers(128), rng.integers(1, 20, len(notes))
+    typed["velocity"], typed["program"], typed["track"] = (
+        rng.integers(1, 128, len(notes)),
+        rng.integers(128),
+        rng.integers(1, 20, len(notes)),
+    )
     return _in_order(typed)
 
 
 def simulate_performance(
-    notes: np.ndarray,         # Note array
+    notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Where chance comes from
-    beats: bool = None,        # Whether the beat is still known; tossed for if not given
+    beats: bool = None,  # Whether the beat is still known; tossed for if not given
 ) -> np.ndarray:
-    "The piece as a person might play it: out of time, with the pedal, in other dynamics; and, unless `beats`, with seconds for beats as a recorder has them (at 120 a minute)."
+    """The piece as a person might play it: out of time, with the pedal, in other dynamics; and, unless `beats`, with
+    seconds for beats as a recorder has them (at 120 a minute)."""
     played = notes.copy()
     onset = np.maximum(notes["onset_sec"] + rng.normal(0, JITTER, len(notes)), 0)
     end = np.maximum(notes["onset_sec"] + notes["duration_sec"] + rng.normal(0, JITTER, len(notes)), onset + 0.03)
-    lifts = np.cumsum(rng.uniform(0.5, 2, int(end.max(initial=0)) * 2 + 2))  # when the pedal is lifted: after half a second to two
+    lifts = np.cumsum(
+        rng.uniform(0.5, 2, int(end.max(initial=0)) * 2 + 2)
+    )  # when the pedal is lifted: after half a second to two
     end = np.minimum(np.maximum(end, lifts[np.searchsorted(lifts, onset, side="right")]), onset + 8)
-    played["onset_sec"], played["duration_sec"], played["velocity"] = onset, end - onset, rng.integers(30, 110, len(notes))
+    played["onset_sec"], played["duration_sec"], played["velocity"] = (
+        onset,
+        end - onset,
+        rng.integers(30, 110, len(notes)),
+    )
     known, ticks = rng.random() < 0.5 if beats is None else beats, rng.choice(TICKS)
     beat_at = _beat_at(notes) if known and len(notes) else lambda seconds: 2 * seconds
     begins, ends = (np.round(beat_at(seconds) * ticks) / ticks for seconds in (onset, end))
@@ -149,11 +168,12 @@ def simulate_performance(
 
 
 def random_crop(
-    notes: np.ndarray,         # Note array
+    notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Where chance comes from
-    seconds: float = None,     # How long; between 6 and 40 if not given
+    seconds: float = None,  # How long; between 6 and 40 if not given
 ) -> np.ndarray:
-    "What sounds within some seconds from anywhere in the piece, cut to them as `NoteArray.between` does; all of it where that would be fewer than four notes. Beats keep their count."
+    """What sounds within some seconds from anywhere in the piece, cut to them as `NoteArray.between` does; all of it
+    where that would be fewer than four notes. Beats keep their count."""
     seconds = seconds or np.exp(rng.uniform(np.log(6), np.log(40)))
     begin = rng.uniform(0, max(notes["onset_sec"].max(initial=0) - seconds, 0))
     onset, end = notes["onset_sec"], notes["onset_sec"] + notes["duration_sec"]
@@ -163,20 +183,26 @@ def random_crop(
     heard, beat_at = notes[inside].copy(), _beat_at(notes)
     first, last = beat_at(np.array([begin, begin + seconds]))
     beat, end_beat = heard["onset_beat"].copy(), np.minimum(heard["onset_beat"] + heard["duration_beat"], last)
-    heard["onset_sec"], heard["onset_beat"] = np.maximum(heard["onset_sec"], begin), np.where(onset[inside] < begin, first, beat)
-    heard["duration_sec"], heard["duration_beat"] = np.minimum(end[inside], begin + seconds) - heard["onset_sec"], np.maximum(end_beat - heard["onset_beat"], 0)
+    heard["onset_sec"], heard["onset_beat"] = (
+        np.maximum(heard["onset_sec"], begin),
+        np.where(onset[inside] < begin, first, beat),
+    )
+    heard["duration_sec"], heard["duration_beat"] = (
+        np.minimum(end[inside], begin + seconds) - heard["onset_sec"],
+        np.maximum(end_beat - heard["onset_beat"], 0),
+    )
     return _in_order(heard)
 
 # %% ../nbs/01a_augment.ipynb #01a-016
 def performed_crop(
-    notes: np.ndarray,         # Note array
+    notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Where chance comes from
 ) -> np.ndarray:
     "An `random_crop`, two times in five of a performance."
     return random_crop(simulate_performance(notes, rng) if rng.random() < 0.4 else notes, rng)
 
 # %% ../nbs/01a_augment.ipynb #01a-018
-EDGE = 1e-4    # seconds: a note that begins so little before an edge of a stretch begins at it
+EDGE = 1e-4  # seconds: a note that begins so little before an edge of a stretch begins at it
 
 
 def cut_notes(notes: np.ndarray, begin: float, end: float) -> np.ndarray:
@@ -189,13 +215,13 @@ def cut_notes(notes: np.ndarray, begin: float, end: float) -> np.ndarray:
 
 # %% ../nbs/01a_augment.ipynb #01a-019
 def simulate_query(
-    notes: np.ndarray,         # Note array
+    notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Where chance comes from
-    seconds: float = 10,       # How long
-    semitones: int = 7,        # By how much it may be transposed, up or down
-    stretch: float = 0.2,      # By how much it may be faster or slower
-    jitter: float = 0.0,       # Standard deviation of each beginning, seconds
-    wrong: float = 0.0,        # Part of the notes that are wrong, missing or added
+    seconds: float = 10,  # How long
+    semitones: int = 7,  # By how much it may be transposed, up or down
+    stretch: float = 0.2,  # By how much it may be faster or slower
+    jitter: float = 0.0,  # Standard deviation of each beginning, seconds
+    wrong: float = 0.0,  # Part of the notes that are wrong, missing or added
 ) -> tuple[np.ndarray, float]:
     "Some seconds of a piece as somebody else might play them, and the second of the piece at which they begin."
     speed, step = rng.uniform(1 - stretch, 1 + stretch), int(rng.integers(-semitones, semitones + 1))
@@ -207,6 +233,9 @@ def simulate_query(
     heard["pitch"] = np.clip(pitch, 0, 127)
     heard["onset_sec"] = np.maximum(heard["onset_sec"] / speed + rng.normal(0, jitter, len(heard)) * (jitter > 0), 0)
     added = heard[(fate >= 2) & (fate < 3)]
-    added["onset_sec"], added["pitch"] = rng.uniform(0, seconds, len(added)), rng.permutation(added["pitch"].astype(int) + rng.choice([-7, -4, 3, 5], len(added))).clip(0, 127)
+    added["onset_sec"], added["pitch"] = (
+        rng.uniform(0, seconds, len(added)),
+        rng.permutation(added["pitch"].astype(int) + rng.choice([-7, -4, 3, 5], len(added))).clip(0, 127),
+    )
     heard = np.concatenate([heard[(fate < 1) | (fate >= 2)], added])
     return heard[np.argsort(heard["onset_sec"], kind="stable")], float(begin)

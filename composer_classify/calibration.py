@@ -8,76 +8,92 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, TransformerMixin
 
-from .probabilities import apply_pool, softmax, temperature_at, with_temperature
+from .probabilities import apply_pool, softmax, temperature_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['fit_temperature', 'calibrated', 'calibrate', 'reliability', 'plot_reliability', 'fit_pool']
+__all__ = ['TemperatureScaling', 'reliability', 'plot_reliability', 'fit_pool']
 
 # %% ../nbs/02b_calibration.ipynb #02b-006
-def fit_temperature(
-    probabilities: np.ndarray,  # Of unseen files, shape `(files, composers)`
-    truth: np.ndarray,          # Their composers, shape `(files,)`
-) -> float:
-    "The temperature under which the truth is likeliest, by search between 0.2 and 5."
-    candidates = np.geomspace(0.2, 5, 200)
-    likelihood = [np.log(with_temperature(probabilities, t)[np.arange(len(truth)), truth] + 1e-12).mean() for t in candidates]
-    return float(candidates[np.argmax(likelihood)])
+class TemperatureScaling(TransformerMixin, BaseEstimator):
+    """Turns scores into calibrated probabilities. After `fit`, `coef_` holds the logarithm of the temperature at 256
+    onsets and its slope by octave; the slope is 0 if the onsets were not counted."""
 
-# %% ../nbs/02b_calibration.ipynb #02b-009
-def calibrated(
-    decided: np.ndarray,  # Scores, shape `(files, composers)`
-    onsets: np.ndarray,   # How many onsets were heard of each, shape `(files,)`
-    calibration: tuple[float, float],
-) -> np.ndarray:
-    "Scores as probabilities that mean what they say, of the same shape."
-    return softmax(decided / temperature_at(calibration, onsets)[:, None], 1.0)
+    def fit(
+        self,
+        scores: np.ndarray,  # Out-of-fold scores, or logarithms of probabilities, shape `(files, composers)`
+        y: np.ndarray,  # Composer of each file, as a column, shape `(files,)`
+        n_onsets: np.ndarray = None,  # How many were heard of each file, shape `(files,)`
+    ) -> TemperatureScaling:
+        "Find the temperature, or the line of temperatures, under which the truth is likeliest. Returns itself."
+        rows = np.arange(len(y))
 
+        def mean_loss(coef: tuple[float, float]) -> float:
+            probabilities = self._transform(scores, n_onsets, coef)
+            return -np.log(probabilities[rows, y] + 1e-12).mean()
 
-def calibrate(
-    decided: np.ndarray,  # Out-of-fold scores, shape `(files, composers)`
-    onsets: np.ndarray,   # How many onsets were heard of each, shape `(files,)`
-    truth: np.ndarray,    # Composer of each file, as a column, shape `(files,)`
-) -> tuple[float, float]:
-    "The calibration under which the truth is likeliest."
-    from scipy.optimize import minimize
+        if n_onsets is None:
+            candidates = np.log(np.geomspace(0.2, 5, 200))
+            self.coef_ = (float(min(candidates, key=lambda slope: mean_loss((slope, 0.0)))), 0.0)
+        else:
+            found = minimize(mean_loss, [np.log(0.1), 0.0], method="Nelder-Mead").x
+            self.coef_ = tuple(map(float, found))
+        return self
 
-    def unlikely(calibration):
-        return -np.log(calibrated(decided, onsets, calibration)[np.arange(len(truth)), truth] + 1e-12).mean()
+    @staticmethod
+    def _transform(scores: np.ndarray, n_onsets: np.ndarray | None, coef: tuple[float, float]) -> np.ndarray:
+        temperature = np.exp(coef[0]) if n_onsets is None else temperature_at(coef, n_onsets)[:, None]
+        return softmax(scores, temperature)
 
-    return tuple(float(x) for x in minimize(unlikely, [np.log(0.1), 0.0], method="Nelder-Mead").x)
+    def transform(
+        self,
+        scores: np.ndarray,  # As for `fit`
+        n_onsets: np.ndarray = None,  # As for `fit`
+    ) -> np.ndarray:
+        "Probabilities that mean what they say, of the same shape."
+        return self._transform(scores, n_onsets, self.coef_)
 
 # %% ../nbs/02b_calibration.ipynb #02b-011
 def reliability(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
     bins: int = 10,
 ) -> tuple[pd.DataFrame, float]:
-    "A row a bin of confidence (files, mean confidence, accuracy), and the expected calibration error: how far the two are apart, weighted by files (Naeini et al., AAAI 2015)."
+    """A row a bin of confidence (files, mean confidence, accuracy), and the expected calibration error: how far the two
+    are apart, weighted by files (Naeini et al., AAAI 2015)."""
     import pandas as pd
 
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(truth)
     bin_of = np.minimum((sure * bins).astype(int), bins - 1)
-    table = pd.DataFrame(dict(bin=bin_of, confidence=sure, accuracy=right)).groupby("bin").agg(files=("accuracy", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean"))
+    table = (
+        pd.DataFrame(dict(bin=bin_of, confidence=sure, accuracy=right))
+        .groupby("bin")
+        .agg(files=("accuracy", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean"))
+    )
     return table, float((table["files"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(sure))
 
 # %% ../nbs/02b_calibration.ipynb #02b-013
 def plot_reliability(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
     title: str = "",
 ):
-    "How often answers of each confidence are right; on the diagonal they mean what they say. The bars below count the files."
+    """How often answers of each confidence are right; on the diagonal they mean what they say. The bars below count the
+    files."""
     import matplotlib.pyplot as plt
 
     table, error = reliability(truth, probabilities)
     _, (ax, below) = plt.subplots(2, 1, figsize=(4.2, 4.6), layout="constrained", sharex=True, height_ratios=[4, 1])
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--")
     ax.plot(table["confidence"], table["accuracy"], "o-", color="#b5367a")
-    ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="part that is right", title=f"{title}\ncalibration error {error:.3f}".strip())
+    ax.set(
+        xlim=(0, 1), ylim=(0, 1), ylabel="part that is right", title=f"{title}\ncalibration error {error:.3f}".strip()
+    )
     below.bar((table.index + 0.5) / 10, table["files"], width=0.09, color="#7a3b69")
     below.set(xlabel="probability of the answer", ylabel="files")
     return ax
@@ -85,22 +101,22 @@ def plot_reliability(
 # %% ../nbs/02b_calibration.ipynb #02b-016
 def fit_pool(
     answers: list[np.ndarray],  # Out-of-fold probabilities by several models, each of shape `(files, composers)`
-    truth: np.ndarray,          # Composer of each file, as a column, shape `(files,)`
+    truth: np.ndarray,  # Composer of each file, as a column, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Their product, each raised to a power that was learned in the other folds; and the powers, shape `(folds, models)`."
-    from scipy.optimize import minimize
-
+    """The pooled probabilities, shape `(files, composers)`, with powers learned in the other folds; and these powers,
+    shape `(folds, models)`."""
     answers = np.stack(answers)
 
-    def unlikely(powers, files):
-        return -np.log(apply_pool(answers[:, files], powers)[np.arange(len(files)), truth[files]] + 1e-12).mean()
+    def mean_loss(powers: np.ndarray, files: np.ndarray) -> float:
+        pooled = apply_pool(answers[:, files], powers)
+        return -np.log(pooled[np.arange(len(files)), truth[files]] + 1e-12).mean()
 
     pooled, powers = np.zeros(answers.shape[1:]), []
     for train, test in splits:
         best = np.ones(len(answers))
         if len(train):
-            best = minimize(unlikely, best, (train,), "L-BFGS-B", bounds=[(0, 10)] * len(answers)).x
+            best = minimize(mean_loss, best, (train,), "L-BFGS-B", bounds=[(0, 10)] * len(answers)).x
         pooled[test] = apply_pool(answers[:, test], best)
         powers.append(best)
     return pooled, np.array(powers)

@@ -130,7 +130,9 @@ def _predict(args: argparse.Namespace) -> int:
         given[STDIN] = _read_stdin(unread)
     quick = len(files) > SERIAL_FILES and not (args.json or args.plot)
     if quick:
-        _warn(f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower")
+        _warn(
+            f"{len(files):,} files, so only their composers; --json names the pieces and passages too, ten times slower"
+        )
     answers, first = [], None
     found = predict_files(files, args.model, args.start, args.duration, args.top, quick, given)
     with contextlib.closing(found):
@@ -186,13 +188,21 @@ def _print_answer(answer: Recognition) -> None:
     from composer_classify.composers import introduce
     from composer_classify.midi import clock
 
-    _print(f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure: it may be by someone this model was never taught"))
+    _print(
+        f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}"
+        + ("" if answer.known else ", but not sure: it may be by a composer this model was not trained on")
+    )
     if answer.ranking[1:]:
         _print("    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:]))
     if len(answer.timeline) > 1 and (telling := answer.telling()):
-        _print(f"    sounds most like {answer.composer} from " + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling))
+        _print(
+            f"    sounds most like {answer.composer} from "
+            + ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling)
+        )
     if answer.piece:
-        _print(f"    the piece: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}")
+        _print(
+            f"    the piece: {answer.piece['composer']}, {answer.piece['title']}, from {clock(answer.piece['offset_sec'])}"
+        )
     if answer.repairs:
         _print(f"    read after repairs: {'; '.join(answer.repairs)}")
 
@@ -205,7 +215,9 @@ def _collect(args: argparse.Namespace) -> int:
     begin = time.perf_counter()
     corpus = collect(args.source, args.dest, args.jobs, not args.no_corrections, args.incomplete)
     found = dict(counts(corpus), seconds=round(time.perf_counter() - begin, 2))
-    left_out = corpus.manifest[corpus.manifest["status"].isin(["unreadable", "incomplete", "uncategorised", "augmented"])]
+    left_out = corpus.manifest[
+        corpus.manifest["status"].isin(["unreadable", "incomplete", "uncategorised", "augmented"])
+    ]
     for row in left_out.itertuples():
         _warn(f"{row.source}: {row.error}")
     if args.json:
@@ -215,15 +227,20 @@ def _collect(args: argparse.Namespace) -> int:
             for line in summary(corpus).head(20).to_string().split("\n"):
                 _print(line)
         _print()
-        _print(f"{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['incomplete']} more in part, {found['nested']} in archives inside), {found['duplicates']} repeated; "
-              f"{len(corpus.files):,} files of {corpus.files['work_id'].nunique():,} works by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s")
+        _print(
+            f"{found['readable']:,} of {found['files']:,} files read ({found['recovered']} after repairs, {found['incomplete']} more in part, {found['nested']} in archives inside), {found['duplicates']} repeated; "
+            f"{len(corpus.files):,} files of {corpus.files['work_id'].nunique():,} works by {len(corpus.composers)} composers in {args.dest}, {found['seconds']} s"
+        )
         if len(shared := duplicates(corpus)):
-            _print(f"{shared['work_id'].nunique():,} works lie in several files, {shared.loc[shared['composers'] > 1, 'work_id'].nunique()} of them under several composers: see {os.path.join(args.dest, 'duplicates.csv')}")
+            _print(
+                f"{shared['work_id'].nunique():,} works lie in several files, {shared.loc[shared['composers'] > 1, 'work_id'].nunique()} of them under several composers: see {os.path.join(args.dest, 'duplicates.csv')}"
+            )
     return 1 if len(left_out) else 0
 
 # %% ../nbs/09_cli.ipynb #09-011
 def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
-    "The corpus or the part of it that was asked for, without composers too small to split; and the exit status for having left some out."
+    """The corpus or the part of it that was asked for, without composers too small to split; and the exit status for
+    having left some out."""
     from composer_classify.collection import open_corpus
     from composer_classify.evaluation import works_by_composer
     from composer_classify.files import CollectionError
@@ -233,7 +250,9 @@ def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
         corpus = corpus.select(args.composers.split(";" if ";" in args.composers else ","))
     works = works_by_composer(corpus)
     if len(works) < 2:
-        raise CollectionError(f"{args.corpus}: telling composers apart takes two, and there is only {' '.join(works.index) or 'none'}")
+        raise CollectionError(
+            f"{args.corpus}: telling composers apart takes two, and there is only {' '.join(works.index) or 'none'}"
+        )
     if args.composers or works.min() >= folds:
         return corpus, 0
     for composer, n in works[works < folds].items():
@@ -241,7 +260,9 @@ def _part(args: argparse.Namespace, folds: int) -> tuple[Corpus, int]:
     if (works >= folds).sum() < 2:
         fewer = works.nlargest(2).iloc[-1]
         hint = f"; with --folds {fewer} it would have two" if fewer > 1 and args.command == "evaluate" else ""
-        raise CollectionError(f"{args.corpus}: fewer than two composers have {folds} works, and telling composers apart takes two{hint}")
+        raise CollectionError(
+            f"{args.corpus}: fewer than two composers have {folds} works, and telling composers apart takes two{hint}"
+        )
     return corpus.select(works.index[works >= folds].tolist()), 1
 
 
@@ -253,8 +274,9 @@ def _model(name: str):
 
 
 def _without_failing(run: Callable[[Corpus], dict], corpus: Corpus) -> tuple[dict, int]:
-    "What a run makes of a corpus without the files whose features cannot be computed, and the exit status for having left out some."
-    from composer_classify.corpus import FeatureError
+    """What a run makes of a corpus without the files whose features cannot be computed, and the exit status for having
+    left out some."""
+    from composer_classify.processes import FeatureError
 
     try:
         return run(corpus), 0
@@ -269,8 +291,10 @@ def _train(args: argparse.Namespace) -> int:
     corpus, status = _part(args, folds=5)
     about, failed = _without_failing(lambda part: _model(args.model).train(part, args.out), corpus)
     score, (low, high) = about["score"], about["ci95"]["macro_f1"]
-    _print(f"{args.out}: {len(about['composers'])} composers, trained on {about['n_trained']} files; on {about['n_test_files']} files of unseen works "
-          f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})")
+    _print(
+        f"{args.out}: {len(about['composers'])} composers, trained on {about['n_trained']} files; on {about['n_test_files']} files of unseen works "
+        f"accuracy {score['accuracy']:.3f}, macro-F1 {score['macro_f1']:.3f} (95%: {low:.3f} to {high:.3f})"
+    )
     return max(status, failed)
 
 
@@ -283,7 +307,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         _print_json(result)
         return status
     measures = dict(accuracy="accuracy", balanced_accuracy="balanced", macro_f1="macro-F1", top5="top 5")
-    _print(f"{result['n_files']} files, {result['n_works']} works, {len(result['per_composer'])} composers, {args.folds} folds by work")
+    _print(
+        f"{result['n_files']} files, {result['n_works']} works, {len(result['per_composer'])} composers, {args.folds} folds by work"
+    )
     _print()
     _print(f"{'':16}" + "".join(f"{name:>16}" for name in measures.values()))
     _print(f"{args.model:16}" + "".join(f"{result[m]:>16.3f}" for m in measures))
@@ -292,7 +318,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         _print(f"{name:16}" + "".join(f"{baseline[m]:>16.3f}" for m in measures))
     _print()
     for composer, row in result["per_composer"].items():
-        _print(f"  {composer:20} F1 {row['f1']:.2f} ({row['f1_ci95'][0]:.2f} to {row['f1_ci95'][1]:.2f})  recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files, {row['works']} works)")
+        _print(
+            f"  {composer:20} F1 {row['f1']:.2f} ({row['f1_ci95'][0]:.2f} to {row['f1_ci95'][1]:.2f})  recall {row['recall']:.2f}  precision {row['precision']:.2f}  ({row['files']} files, {row['works']} works)"
+        )
     return status
 
 # %% ../nbs/09_cli.ipynb #09-013
@@ -306,11 +334,17 @@ def _app(args: argparse.Namespace) -> int:
 # %% ../nbs/09_cli.ipynb #09-015
 def _number(least: float, kind=float, above: bool = False, most: float = 1e9):
     "An argument type: a number from the least (or above it) to the most."
+
     def parse(text: str):
         value = kind(text)
         if not (least < value if above else least <= value) or not value <= most:
-            raise argparse.ArgumentTypeError(f"must be {'more than' if above else 'at least'} {least}" + (f" and at most {most}" if most < 1e9 else "") + f", not {text}")
+            raise argparse.ArgumentTypeError(
+                f"must be {'more than' if above else 'at least'} {least}"
+                + (f" and at most {most}" if most < 1e9 else "")
+                + f", not {text}"
+            )
         return value
+
     parse.__name__ = "number"  # argparse names the type in its message
     return parse
 
@@ -350,25 +384,56 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("dest", type=_name)
     command.add_argument("--jobs", type=_number(1, int), default=-1, metavar="N", help="processes (default: all cores)")
     command.add_argument("--incomplete", action="store_true", help="use files, too, of which only a part can be read")
-    command.add_argument("--no-corrections", action="store_true", help="leave every label as it was found, also those that are known to be wrong")
+    command.add_argument(
+        "--no-corrections",
+        action="store_true",
+        help="leave every label as it was found, also those that are known to be wrong",
+    )
     command.add_argument("--json", action="store_true")
 
     def about_models(command, *models):
         command.add_argument("corpus", type=_name)
-        command.add_argument("--composers", type=_name, metavar="A,B,…", help="only these (names that hold a comma: separate by ;)")
-        command.add_argument("--model", choices=models, default="best", help="best: likeness to known pieces, without a network for doubtful cases, a minute for a thousand files; networks take longer (default: best)")
+        command.add_argument(
+            "--composers", type=_name, metavar="A,B,…", help="only these (names that hold a comma: separate by ;)"
+        )
+        command.add_argument(
+            "--model",
+            choices=models,
+            default="best",
+            help="best: a kernel model, without a network for doubtful cases, a minute for a thousand files; networks take longer (default: best)",
+        )
         return command
 
     command = about_models(add("train", _train, "train a model on a corpus"), "best", "cnn", "lstm")
-    command.add_argument("--out", required=True, type=_name, metavar="MODEL", help="file to write: .npz for the best model; .onnx for a network, or .keras to go on with it in Python")
+    command.add_argument(
+        "--out",
+        required=True,
+        type=_name,
+        metavar="MODEL",
+        help="file to write: .npz for the best model; .onnx for a network, or .keras to go on with it in Python",
+    )
 
-    command = about_models(add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"), "best", "cnn", "lstm", "trees")
+    command = about_models(
+        add("evaluate", _evaluate, "score a model on a corpus beside the baselines, without leaks"),
+        "best",
+        "cnn",
+        "lstm",
+        "trees",
+    )
     command.add_argument("--folds", type=_number(2, int), default=5, metavar="N")
     command.add_argument("--json", action="store_true")
 
     command = add("predict", _predict, "name the composer of MIDI files")
-    command.add_argument("files", nargs="+", type=_name, metavar="FILE", help="MIDI files, folders of them, or - for standard input")
-    command.add_argument("--model", default="all", type=_name, metavar="MODEL", help="all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; or a file that train wrote")
+    command.add_argument(
+        "files", nargs="+", type=_name, metavar="FILE", help="MIDI files, folders of them, or - for standard input"
+    )
+    command.add_argument(
+        "--model",
+        default="all",
+        type=_name,
+        metavar="MODEL",
+        help="all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; or a file that train wrote",
+    )
     command.add_argument("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening")
     command.add_argument("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen")
     command.add_argument("--top", type=_number(1, int), default=5, metavar="K", help="composers to list")
@@ -384,6 +449,7 @@ def _parser() -> argparse.ArgumentParser:
 @contextlib.contextmanager
 def _ends_tidily() -> Iterator[None]:
     "While a command runs, `kill` ends it as Ctrl-C does: processes are ended, and nothing half written is left."
+
     def end(number: int, frame: object) -> NoReturn:
         sys.exit(128 + number)
 
@@ -402,7 +468,9 @@ def main(
 ) -> int:
     "The command line. Returns the exit status; exits with 2 for wrong usage, with 143 when it is ended by `kill`."
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on how it was built are no answer
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # trains twice as fast on processors for which TensorFlow leaves it off
+    os.environ.setdefault(
+        "TF_ENABLE_ONEDNN_OPTS", "1"
+    )  # trains twice as fast on processors for which TensorFlow leaves it off
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # joblib clears up behind ended processes
     _mend_streams()
     try:
@@ -421,7 +489,9 @@ def main(
         _warn("this needs more memory than there is")
         return 1
     except ModuleNotFoundError as error:
-        extra = {"fastapi": "app", "gradio": "app", "music21": "embedded", "kagglehub": "kaggle"}.get(error.name.split(".")[0], "train")
+        extra = {"fastapi": "app", "gradio": "app", "music21": "embedded", "kagglehub": "kaggle"}.get(
+            error.name.split(".")[0], "train"
+        )
         _warn(f"this command needs {error.name}: pip install 'composer_classify[{extra}]'")
         return 1
     except KeyboardInterrupt:

@@ -24,8 +24,9 @@ __all__ = ['WithCopies', 'ChunkBatches', 'build_published_cnn', 'build_cnn', 'ev
 @dataclass(frozen=True)
 class WithCopies:
     "Pictures of chunks, each of them moved in pitch or as it is."
+
     chunks: Chunks
-    number: np.ndarray     # Chunk of each picture
+    number: np.ndarray  # Chunk of each picture
     semitones: np.ndarray  # How far each is moved
 
     def batch(self, pictures: np.ndarray) -> np.ndarray:
@@ -36,7 +37,12 @@ class ChunkBatches(keras.utils.PyDataset):
     "Every chunk once an epoch, shuffled if there is a seed, with a row of `answers` for each."
 
     def __init__(
-        self, chunks: Chunks | WithCopies, numbers: np.ndarray, answers: np.ndarray, seed: int = None, batch_size: int = 32,
+        self,
+        chunks: Chunks | WithCopies,
+        numbers: np.ndarray,
+        answers: np.ndarray,
+        seed: int = None,
+        batch_size: int = 32,
     ):
         super().__init__(workers=1, max_queue_size=8)
         self.chunks, self.numbers, self.answers, self.seed, self.batch_size = chunks, numbers, answers, seed, batch_size
@@ -47,12 +53,16 @@ class ChunkBatches(keras.utils.PyDataset):
         return -(-len(self.numbers) // self.batch_size)
 
     def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        numbers = self.order[batch * self.batch_size:(batch + 1) * self.batch_size]
+        numbers = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
         return self.chunks.batch(numbers), self.answers[numbers]
 
     def on_epoch_end(self):
         self.epoch += 1
-        self.order = self.numbers if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(self.numbers)
+        self.order = (
+            self.numbers
+            if self.seed is None
+            else np.random.default_rng([self.seed, self.epoch]).permutation(self.numbers)
+        )
 
 
 def build_published_cnn(
@@ -61,26 +71,35 @@ def build_published_cnn(
     dropout: float = 0.5,  # Before the answer
 ) -> keras.Model:
     "The report's network from chunks `(batch, 128, 150, 1)` to probabilities `(batch, n_composers)`, ready to train."
-    model = keras.Sequential([
-        keras.Input((128, 150, 1)),
-        layers.Conv2D(32, 3, activation="relu", kernel_initializer=initializer), layers.MaxPooling2D(2), layers.Dropout(0.25),
-        layers.Conv2D(64, 3, activation="relu", kernel_initializer=initializer), layers.MaxPooling2D(2), layers.Dropout(0.25),
-        layers.Flatten(), layers.Dense(128, activation="relu", kernel_initializer=initializer), layers.Dropout(dropout),
-        layers.Dense(n_composers, activation="softmax", kernel_initializer=initializer),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((128, 150, 1)),
+            layers.Conv2D(32, 3, activation="relu", kernel_initializer=initializer),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+            layers.Conv2D(64, 3, activation="relu", kernel_initializer=initializer),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu", kernel_initializer=initializer),
+            layers.Dropout(dropout),
+            layers.Dense(n_composers, activation="softmax", kernel_initializer=initializer),
+        ]
+    )
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     return model
 
 # %% ../nbs/04_cnn.ipynb #04-034
 def build_cnn(
     n_composers: int,
-    length: int = 256,      # Onsets in a window
+    length: int = 256,  # Onsets in a window
     n_flags: int = N_FLAGS,  # Observations at each onset
-    width: int = 128,       # Channels of every layer
-    dropout: float = 0.3,   # Part of what was heard that is left out before the answer, and two thirds of it before that
+    width: int = 128,  # Channels of every layer
+    dropout: float = 0.3,  # Part of what was heard that is left out before the answer, and two thirds of it before that
     channel_dropout: float = 0.1,  # Part of the channels that is left out of a whole window
 ) -> keras.Model:
     "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 450,000 weights."
+
     def fit_scorer(x, layer, activation="relu", name=None):
         return layers.Activation(activation, name=name)(layers.BatchNormalization()(layer(x)))
 
@@ -95,7 +114,9 @@ def build_cnn(
         x = layers.Add(name=f"phrase_{apart}")([x, layers.Multiply()([phrase, gate])])
     x = fit_scorer(layers.Dropout(dropout * 2 / 3)(x), layers.Dense(3 * width // 2, use_bias=False), "tanh", "heard")
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)])
-    return keras.Model(steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(dropout)(x)))
+    return keras.Model(
+        steps, layers.Dense(n_composers, activation="softmax", name="composer")(layers.Dropout(dropout)(x))
+    )
 
 # %% ../nbs/04_cnn.ipynb #04-039
 def evaluate(
@@ -120,10 +141,11 @@ def train(
 
 # %% ../nbs/04_cnn.ipynb #04-047
 def evidence(
-    model: keras.Model,   # As `build_cnn` makes it
+    model: keras.Model,  # As `build_cnn` makes it
     windows: np.ndarray,  # Shape `(windows, length, n_flags)`
 ) -> np.ndarray:
-    "What each four onsets of each window add to the score of each composer, shape `(windows, length / 4, composers)`. With the bias of the last layer it adds up to the scores, whose softmax is the answer."
+    """What each four onsets of each window add to the score of each composer, shape `(windows, length / 4, composers)`.
+    With the bias of the last layer it adds up to the scores, whose softmax is the answer."""
     heard = keras.Model(model.input, model.get_layer("heard").output)
     found = keras.ops.convert_to_numpy(heard(windows))
     weights = model.get_layer("composer").get_weights()[0]
@@ -136,10 +158,11 @@ def evidence(
 
 def evidence_of_notes(
     model: keras.Model,  # As `build_cnn` makes it
-    notes: np.ndarray,   # Note array without drums
-    length: int = 256,   # Onsets in a window
+    notes: np.ndarray,  # Note array without drums
+    length: int = 256,  # Onsets in a window
 ) -> np.ndarray:
-    "How strongly the music around each note speaks for each composer, compared with the others, shape `(notes, composers)`: `evidence` of its onset, the mean over composers taken away."
+    """How strongly the music around each note speaks for each composer, compared with the others, shape `(notes,
+    composers)`: `evidence` of its onset, the mean over composers taken away."""
     windows, start = step_windows(notes, length)
     said = evidence(model, windows)
     each = np.repeat(said - said.mean(axis=2, keepdims=True), length // said.shape[1], axis=1)

@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_members, why_unreadable
 from .composers import SPELLINGS, WELL_KNOWN, composer_name, fold_name
-from .corpus import AUGMENTED, LAYOUT, Corpus, path_on_disk, read_manifest, validate
+from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
 from .files import MIDI_SUFFIXES, CollectionError, atomic_write, cache_folder, lock_folder, sha256
-from .midi import NOTE_DTYPE, MidiLoadError, load_midi
+from .midi import AUGMENTED, NOTE_DTYPE, MidiLoadError, load_midi
 from .processes import DIED, in_processes
 from .works import find_copies, find_named, join_works, outer_lines
 
@@ -51,8 +51,10 @@ def _first_words(title: str, names: Iterable[str]) -> str | None:
 
 
 def categorise(
-    path: str,                   # Path inside the source, parts separated by `/`
-    composers: Iterable[str] = (),  # Names that loose files may begin with, beside those of `SPELLINGS` and `WELL_KNOWN`
+    path: str,  # Path inside the source, parts separated by `/`
+    composers: Iterable[
+        str
+    ] = (),  # Names that loose files may begin with, beside those of `SPELLINGS` and `WELL_KNOWN`
 ) -> tuple[str | None, str]:
     "Composer (`None` if nothing tells) and title, with the folders between them, of a file by its path."
     *folders, file_name = unicodedata.normalize("NFC", path).split("/")
@@ -64,7 +66,7 @@ def categorise(
     found = _first_words(title, {*SPELLINGS, *WELL_KNOWN, *composers})
     if found is None:
         return None, title
-    return composer_name(found), title[len(found):].strip(" -_,.") or title
+    return composer_name(found), title[len(found) :].strip(" -_,.") or title
 
 # %% ../nbs/01_collection.ipynb #01-030
 STAGING = ".collecting"
@@ -72,7 +74,8 @@ SHARD = 64  # files
 
 
 def _work_key(notes: np.ndarray) -> str:
-    "A hash that files share when they hold the same notes, also transposed or at another tempo. The floor; `_name_works` joins much more."
+    """A hash that files share when they hold the same notes, also transposed or at another tempo. The floor;
+    `_name_works` joins much more."""
     if not len(notes):
         return ""
     ticks = np.round((notes["onset_beat"] - notes["onset_beat"][0]) * 48).astype("<i8")
@@ -81,11 +84,30 @@ def _work_key(notes: np.ndarray) -> str:
     return sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
 
 
-def _read_member(member: Member, composer: str | None, title: str, opened: dict) -> tuple[dict, np.ndarray, bytes] | None:
+def _read_member(
+    member: Member, composer: str | None, title: str, opened: dict
+) -> tuple[dict, np.ndarray, bytes] | None:
     "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
-    row = dict(composer=composer, title=title, source=member.name, nested=member.nested, sha256="", n_notes=0, duration_sec=0.0, work_id="",
-               status="unreadable", error="", repairs="", lost="", ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0,
-               time_signatures="", key_signatures="")
+    row = dict(
+        composer=composer,
+        title=title,
+        source=member.name,
+        nested=member.nested,
+        sha256="",
+        n_notes=0,
+        duration_sec=0.0,
+        work_id="",
+        status="unreadable",
+        error="",
+        repairs="",
+        lost="",
+        ticks_per_beat=0,
+        n_tracks=0,
+        tempo_bpm=0.0,
+        n_tempo_changes=0,
+        time_signatures="",
+        key_signatures="",
+    )
     named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
     nothing = np.empty(0, NOTE_DTYPE)
     if member.refused:
@@ -99,14 +121,24 @@ def _read_member(member: Member, composer: str | None, title: str, opened: dict)
         return ({**row, "error": error.reason}, nothing, b"") if named else None
     except ARCHIVE_ERRORS as error:
         return {**row, "error": f"cannot be read ({why_unreadable(error)})"}, nothing, b""
-    row |= dict(sha256=sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), lost=notes.lost,
-               work_id=_work_key(notes), **_facts(notes))
+    row |= dict(
+        sha256=sha256(content),
+        n_notes=len(notes),
+        duration_sec=notes.duration,
+        repairs="; ".join(notes.repairs),
+        lost=notes.lost,
+        work_id=_work_key(notes),
+        **_facts(notes),
+    )
     if not len(notes):
         return {**row, "error": "holds no notes"}, nothing, b""
     if AUGMENTED in content:
         row |= dict(status="augmented", error="is an augmented copy, not a piece of its own")
     elif composer is None:
-        row |= dict(status="uncategorised", error="no folder and no first word tells the composer: put it into a folder named for one")
+        row |= dict(
+            status="uncategorised",
+            error="no folder and no first word tells the composer: put it into a folder named for one",
+        )
     elif notes.lost:
         row |= dict(status="incomplete", error=f"is incomplete: {notes.lost}")
     else:
@@ -123,12 +155,20 @@ def _facts(notes: np.ndarray) -> dict:
         tempo_bpm=float(notes.tempos["bpm"][0]),
         n_tempo_changes=len(notes.tempos) - 1,
         time_signatures=" ".join(dict.fromkeys(f"{b}/{t}" for b, t in zip(signature["beats"], signature["beat_type"]))),
-        key_signatures=" ".join(dict.fromkeys(f"{k:+d}{'m' if m else ''}" for k, m in zip(notes.key_signatures["fifths"], notes.key_signatures["is_minor"]))),
+        key_signatures=" ".join(
+            dict.fromkeys(
+                f"{k:+d}{'m' if m else ''}"
+                for k, m in zip(notes.key_signatures["fifths"], notes.key_signatures["is_minor"])
+            )
+        ),
     )
 
 # %% ../nbs/01_collection.ipynb #01-031
 def _read_alone(
-    member: Member, composer: str | None, title: str, opened: dict,
+    member: Member,
+    composer: str | None,
+    title: str,
+    opened: dict,
 ) -> tuple[dict, np.ndarray, bytes] | None:
     "As `_read_member`; an error that nobody thought of costs this file and no other."
     try:
@@ -168,7 +208,11 @@ def _outlives(member: Member, composer: str | None, title: str) -> bool:
 
 
 def _collect_without(
-    members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int, n_jobs: int,
+    members: list[Member],
+    labels: list[tuple[str | None, str]],
+    staging: Path,
+    number: int,
+    n_jobs: int,
 ) -> None:
     "Collect a shard over which processes ended: the files that did it are refused."
     survived = dict(in_processes(_outlives, [(member, *label) for member, label in zip(members, labels)], n_jobs))
@@ -176,7 +220,9 @@ def _collect_without(
     members = [replace(member, refused=refused) if survived[i] is DIED else member for i, member in enumerate(members)]
     if dict(in_processes(_collect_shard, [(members, labels, staging, number)], n_jobs))[0] is DIED:
         source = members[0].source
-        raise CollectionError(f"{source}: the programs that read it come to an end again and again; is there enough memory?")
+        raise CollectionError(
+            f"{source}: the programs that read it come to an end again and again; is there enough memory?"
+        )
 
 
 def _collect_shards(shards: list[tuple], n_jobs: int) -> None:
@@ -199,10 +245,18 @@ def _remove_partial(folder: Path) -> None:
 
 # %% ../nbs/01_collection.ipynb #01-033
 def _safe_path(composer: str, title: str) -> str:
-    "A relative path for a piece, without what file systems refuse: characters, length, a folder that could be a file of ours."
-    clean = lambda part: re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
+    """A relative path for a piece, without what file systems refuse: characters, length, a folder that could be a file
+    of ours."""
+    clean = lambda part: (
+        re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
+    )
     *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
-    return "/".join([*(re.sub(r"\.(mid|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE) for folder in folders), f"{name}.mid"])
+    return "/".join(
+        [
+            *(re.sub(r"\.(mid|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE) for folder in folders),
+            f"{name}.mid",
+        ]
+    )
 
 
 def _free_path(path: str, taken: set[str]) -> str:
@@ -216,7 +270,8 @@ def _free_path(path: str, taken: set[str]) -> str:
 
 
 def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bool) -> pd.DataFrame:
-    "The manifest of all shards' rows: labels corrected, duplicates marked, paths given, incomplete files used if wanted."
+    """The manifest of all shards' rows: labels corrected, duplicates marked, paths given, incomplete files used if
+    wanted."""
     manifest = _correct(pd.DataFrame(rows, columns=_COLUMNS), corrections)
     if incomplete:
         manifest["status"] = manifest["status"].replace("incomplete", "recovered")
@@ -233,15 +288,38 @@ def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bo
     return manifest.assign(path=own)
 
 
-_COLUMNS = ["composer", "title", "sha256", "n_notes", "duration_sec", "source", "nested", "work_id", "status", "error", "repairs", "lost",
-            "ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes", "time_signatures", "key_signatures"]
+_COLUMNS = [
+    "composer",
+    "title",
+    "sha256",
+    "n_notes",
+    "duration_sec",
+    "source",
+    "nested",
+    "work_id",
+    "status",
+    "error",
+    "repairs",
+    "lost",
+    "ticks_per_beat",
+    "n_tracks",
+    "tempo_bpm",
+    "n_tempo_changes",
+    "time_signatures",
+    "key_signatures",
+]
 
 # %% ../nbs/01_collection.ipynb #01-035
-CORRECTIONS = Path(__file__).with_name("tables") / "corrections.csv" if "__file__" in globals() else Path("../composer_classify/tables/corrections.csv")
+CORRECTIONS = (
+    Path(__file__).with_name("tables") / "corrections.csv"
+    if "__file__" in globals()
+    else Path("../composer_classify/tables/corrections.csv")
+)
 
 
 def read_corrections() -> pd.DataFrame:
-    "The reviewed labels by the checksum of the file: `source` where it was found, `composer` and `title` it should have, and the `evidence`. Some confirm what was found."
+    """The reviewed labels by the checksum of the file: `source` where it was found, `composer` and `title` it should
+    have, and the `evidence`. Some confirm what was found."""
     return pd.read_csv(CORRECTIONS, index_col="sha256")
 
 
@@ -258,28 +336,53 @@ def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> t
     "The manifest with its works named, and the table of files that share one."
     usable = manifest[manifest["status"].isin(["ok", "recovered"])]
     position = pd.Series(np.arange(len(usable)))
-    exact = pd.DataFrame(dict(first=position.groupby(pd.factorize(usable["work_id"])[0]).transform("first"), second=position))
+    exact = pd.DataFrame(
+        dict(first=position.groupby(pd.factorize(usable["work_id"])[0]).transform("first"), second=position)
+    )
     copies = find_copies([outer_lines(notes(row)) for row in usable.index])
     named = find_named(usable["composer"], usable["title"])
     works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
     manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
-    links = pd.concat([exact[exact["first"] != exact["second"]].assign(overlap=1.0, because="same notes"), copies.assign(because="same music"), named.rename(columns={"name": "because"})])
+    links = pd.concat(
+        [
+            exact[exact["first"] != exact["second"]].assign(overlap=1.0, because="same notes"),
+            copies.assign(because="same music"),
+            named.rename(columns={"name": "because"}),
+        ]
+    )
     return manifest, _list_duplicates(manifest, links, usable)
 
 
 def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.DataFrame) -> pd.DataFrame:
-    "A row a file that shares its work with another: which file it is most like (of another composer, if there is one), how much of the music they share, and why they were joined."
+    """A row a file that shares its work with another: which file it is most like (of another composer, if there is
+    one), how much of the music they share, and why they were joined."""
     both = pd.concat([links, links.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
     composer, path = usable["composer"].to_numpy(), usable["path"].to_numpy()
-    both = both.assign(path=path[both["first"]], like=path[both["second"]], other=composer[both["first"]] != composer[both["second"]])
-    best = both.sort_values(["other", "overlap"], ascending=False, kind="stable").drop_duplicates("path").set_index("path")
+    both = both.assign(
+        path=path[both["first"]], like=path[both["second"]], other=composer[both["first"]] != composer[both["second"]]
+    )
+    best = (
+        both.sort_values(["other", "overlap"], ascending=False, kind="stable").drop_duplicates("path").set_index("path")
+    )
     table = manifest[(manifest["work_id"] != "") & manifest["work_id"].duplicated(keep=False)]
-    table = table[["work_id", "composer", "path", "source", "status", "review"]].join(best[["like", "overlap", "because"]], on="path")
-    bytes_only = (table["status"] == "duplicate") | table["because"].isna()  # nothing but its own bytes shares the work with it
-    table = table.assign(like=table["like"].where(~bytes_only, table["path"]), overlap=table["overlap"].where(~bytes_only, 1.0), because=table["because"].where(~bytes_only, "same bytes"))
+    table = table[["work_id", "composer", "path", "source", "status", "review"]].join(
+        best[["like", "overlap", "because"]], on="path"
+    )
+    bytes_only = (table["status"] == "duplicate") | table[
+        "because"
+    ].isna()  # nothing but its own bytes shares the work with it
+    table = table.assign(
+        like=table["like"].where(~bytes_only, table["path"]),
+        overlap=table["overlap"].where(~bytes_only, 1.0),
+        because=table["because"].where(~bytes_only, "same bytes"),
+    )
     sizes = table.groupby("work_id").agg(files=("path", "size"), composers=("composer", "nunique"))
-    table = table.join(sizes, on="work_id").sort_values(["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable")
-    return table[["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]]
+    table = table.join(sizes, on="work_id").sort_values(
+        ["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable"
+    )
+    return table[
+        ["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]
+    ]
 
 # %% ../nbs/01_collection.ipynb #01-039
 def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
@@ -305,7 +408,9 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
     (dest / "manifest.parquet").unlink(missing_ok=True)
     ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
     offsets = np.stack([np.r_[0, ends[:-1]], ends], axis=1) if len(rows) else np.empty((0, 2), np.int64)
-    originals = manifest.reset_index().drop_duplicates(["composer", "sha256"]).set_index(["composer", "sha256"])["index"]
+    originals = (
+        manifest.reset_index().drop_duplicates(["composer", "sha256"]).set_index(["composer", "sha256"])["index"]
+    )
     for row in manifest[manifest["status"] == "duplicate"].itertuples():
         offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
     for row in manifest[manifest["status"].isin(["ok", "recovered"])].itertuples():
@@ -315,7 +420,11 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
             atomic_write(piece, lambda file: file.write(content))
 
     def write_notes(file):
-        header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(int(ends[-1]) if len(ends) else 0,))
+        header = dict(
+            descr=np.lib.format.dtype_to_descr(NOTE_DTYPE),
+            fortran_order=False,
+            shape=(int(ends[-1]) if len(ends) else 0,),
+        )
         np.lib.format.write_array_header_1_0(file, header)
         for i in range(n_shards):
             with open(staging / f"{i:05d}.notes", "rb") as shard:
@@ -331,8 +440,11 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
 
 # %% ../nbs/01_collection.ipynb #01-043
 def _flat_names(members: list[Member]) -> list[str]:
-    "Names with archives as folders; an archive with one file gives that file its name (`Sonata.zip/134.MID` says less than `Sonata`)."
-    siblings = pd.Series([m.name.rpartition("/")[0] for m in members if m.nested and not m.refused and _title(m.name) != m.name]).value_counts()
+    """Names with archives as folders; an archive with one file gives that file its name (`Sonata.zip/134.MID` says less
+    than `Sonata`)."""
+    siblings = pd.Series(
+        [m.name.rpartition("/")[0] for m in members if m.nested and not m.refused and _title(m.name) != m.name]
+    ).value_counts()
     names = []
     for member in members:
         folder, _, file = member.name.rpartition("/")
@@ -343,10 +455,15 @@ def _flat_names(members: list[Member]) -> list[str]:
 
 
 def _without_common_root(names: list[str]) -> list[str]:
-    "Names without the one folder that holds all composers' folders, as when a collection was zipped whole. The folder of one composer stays."
+    """Names without the one folder that holds all composers' folders, as when a collection was zipped whole. The folder
+    of one composer stays."""
     roots = {name.split("/")[0] for name in names if "/" in name}
     loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MIDI_SUFFIXES for name in names)
-    if len(roots) == 1 and not loose and not {composer_name(root) for root in roots} & {*WELL_KNOWN, *SPELLINGS.values()}:
+    if (
+        len(roots) == 1
+        and not loose
+        and not {composer_name(root) for root in roots} & {*WELL_KNOWN, *SPELLINGS.values()}
+    ):
         return [name.split("/", 1)[-1] for name in names]
     return names
 
@@ -357,21 +474,30 @@ def _refuse_destination(source: Path, dest: Path) -> None:
         raise CollectionError(f"{dest}: cannot be a folder, since {file} is a file")
     if source.is_dir() and (source.resolve() == dest.resolve() or source.resolve() in dest.resolve().parents):
         raise CollectionError(f"{dest}: lies in the source {source}; choose a folder outside of it")
-    if dest.is_dir() and any(dest.iterdir()) and not (dest / STAGING).is_dir() and not (dest / "manifest.parquet").is_file():
+    if (
+        dest.is_dir()
+        and any(dest.iterdir())
+        and not (dest / STAGING).is_dir()
+        and not (dest / "manifest.parquet").is_file()
+    ):
         raise CollectionError(f"{dest}: holds other files; choose a new or empty folder")
 
 
 def collect(
-    source: str | os.PathLike,       # A zip, a folder of composer folders, 'embedded' or 'kaggle'
+    source: str | os.PathLike,  # A zip, a folder of composer folders, 'embedded' or 'kaggle'
     dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
-    n_jobs: int = -1,                # Processes; all cores by default
-    corrections: bool = True,        # Put right the labels that are known to be wrong (`read_corrections`)
-    incomplete: bool = False,        # Use files, too, of which only a part can be read
+    n_jobs: int = -1,  # Processes; all cores by default
+    corrections: bool = True,  # Put right the labels that are known to be wrong (`read_corrections`)
+    incomplete: bool = False,  # Use files, too, of which only a part can be read
 ) -> Corpus:
     "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
     source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    attrs = dict(data_hash=hash_source(source), source=clean_name(Path(source).name), recipe=_recipe(corrections, incomplete))
-    dest = dest or cache_folder() / "corpora" / (attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else ""))
+    attrs = dict(
+        data_hash=hash_source(source), source=clean_name(Path(source).name), recipe=_recipe(corrections, incomplete)
+    )
+    dest = dest or cache_folder() / "corpora" / (
+        attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else "")
+    )
     with lock_folder(dest):
         return _collect(Path(source), dest, n_jobs, corrections, incomplete, attrs)
 
@@ -389,7 +515,9 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
     except (OSError, ValueError):  # damaged: made again
         return False
     if made_from.get("data_hash") != attrs["data_hash"]:
-        raise CollectionError(f"{dest}: holds a corpus made from something else ({made_from.get('source', 'not by us')}); choose another folder or delete it")
+        raise CollectionError(
+            f"{dest}: holds a corpus made from something else ({made_from.get('source', 'not by us')}); choose another folder or delete it"
+        )
     if made_from.get("recipe") != attrs["recipe"]:
         return False
     try:
@@ -406,18 +534,25 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplet
         shutil.rmtree(staging.parent, ignore_errors=True)
         return Corpus.open(dest)
     if staging.parent.is_dir() and not staging.is_dir():
-        raise CollectionError(f"{dest}: holds an interrupted collection of another source or version; choose another folder or delete it")
+        raise CollectionError(
+            f"{dest}: holds an interrupted collection of another source or version; choose another folder or delete it"
+        )
     members = list_members(source)
     names = _flat_names(members)
     if not source.is_dir():
         names = _without_common_root(names)
     folders = {categorise(name)[0] for name in names if "/" in name} - {None}
-    spelling = {fold_name(composer): composer for composer in sorted(folders, reverse=True)}  # folders that differ in capitals are one composer
-    labels = [(composer and spelling.get(fold_name(composer), composer), title) for composer, title in (categorise(name, folders) for name in names)]
+    spelling = {
+        fold_name(composer): composer for composer in sorted(folders, reverse=True)
+    }  # folders that differ in capitals are one composer
+    labels = [
+        (composer and spelling.get(fold_name(composer), composer), title)
+        for composer, title in (categorise(name, folders) for name in names)
+    ]
 
     (staging / "files").mkdir(parents=True, exist_ok=True)
     starts = range(0, len(members), SHARD)
-    shards = [(members[i:i + SHARD], labels[i:i + SHARD], staging, n) for n, i in enumerate(starts)]
+    shards = [(members[i : i + SHARD], labels[i : i + SHARD], staging, n) for n, i in enumerate(starts)]
     _collect_shards(shards, n_jobs if len(shards) > 1 else 1)
     if not any(json.loads((staging / f"{i:05d}.json").read_text()) for i in range(len(starts))):
         shutil.rmtree(staging.parent)
@@ -440,7 +575,7 @@ def _remove(folder: Path) -> None:
 # %% ../nbs/01_collection.ipynb #01-046
 EMBEDDED = {
     "Bach": "bach/bwv{}: 846.mxl 248.64-6.mxl 190.7-inst.mxl 79.3.mxl 171.6.mxl 175.7.mxl 69.6.xml 437.mxl 276.mxl 149.7.mxl 425.mxl 120.8-a.mxl 245.40.mxl"
-            " 1.6.mxl 126.6.mxl 185.6.mxl 70.11.mxl 97.9.mxl 128.5.mxl 407.mxl 320.mxl 304.mxl 195.6.mxl 227.3.mxl",
+    " 1.6.mxl 126.6.mxl 185.6.mxl 70.11.mxl 97.9.mxl 128.5.mxl 407.mxl 320.mxl 304.mxl 195.6.mxl 227.3.mxl",
     "Palestrina": "palestrina/Kyrie_{}.krn: 02 04 09 13 15 23 28 39 44 60 63 65 71 80 84 87 89 90 93 94 99 101 103 104",
     "Monteverdi": "monteverdi/madrigal.{}.mxl: 3.1 3.2 3.3 3.4 3.5 3.6 3.7 3.11 3.12 3.13 3.14 4.2 4.4 4.5 4.8 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.20",
     "Ciconia": "trecento/PMFC_24_{}: 1 2 3 4 5 6 7 8 9 10 11 15 16 17 19 22",
@@ -457,7 +592,9 @@ def _embedded_scores() -> list[tuple[str, str]]:
         names = [pattern.format(number) for number in numbers.split()]
         if composer == "Ciconia":  # these file names go on with the title
             paths = [Path(path) for path in corpus.getPaths()]
-            names = [f"trecento/{next(p.name for p in paths if p.name.startswith(Path(name).name + '-'))}" for name in names]
+            names = [
+                f"trecento/{next(p.name for p in paths if p.name.startswith(Path(name).name + '-'))}" for name in names
+            ]
         scores += [(composer, name) for name in names]
     return scores
 
@@ -489,7 +626,9 @@ def _fetch_embedded(n_jobs: int) -> Path:
     try:
         version = importlib.metadata.version("music21")
     except importlib.metadata.PackageNotFoundError:
-        raise CollectionError("embedded: needs music21, install it with `pip install composer_classify[embedded]`") from None
+        raise CollectionError(
+            "embedded: needs music21, install it with `pip install composer_classify[embedded]`"
+        ) from None
     folder = cache_folder() / f"embedded-{version}"
     with lock_folder(folder):
         missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
@@ -498,7 +637,9 @@ def _fetch_embedded(n_jobs: int) -> Path:
         for number, result in tqdm(done, total=len(missing), desc="converting embedded scores", disable=hidden):
             if result is DIED:
                 name = missing[number][1]
-                raise CollectionError(f"embedded: the program that converts {name} came to an end; is there enough memory?")
+                raise CollectionError(
+                    f"embedded: the program that converts {name} came to an end; is there enough memory?"
+                )
     return folder
 
 # %% ../nbs/01_collection.ipynb #01-049
@@ -518,13 +659,17 @@ def _fetch_kaggle() -> Path:
     try:
         import kagglehub
     except ImportError:
-        raise CollectionError("kaggle: needs kagglehub, install it with `pip install composer_classify[kaggle]`") from None
+        raise CollectionError(
+            "kaggle: needs kagglehub, install it with `pip install composer_classify[kaggle]`"
+        ) from None
     try:
         _probe("https://www.kaggle.com")
         return Path(kagglehub.dataset_download(KAGGLE_SET))
     except Exception as error:  # kagglehub raises those of its network library and its own
-        raise CollectionError(f"kaggle: {KAGGLE_SET} could not be downloaded; is there a network? "
-                              "Otherwise download the zip by hand and give its path") from error
+        raise CollectionError(
+            f"kaggle: {KAGGLE_SET} could not be downloaded; is there a network? "
+            "Otherwise download the zip by hand and give its path"
+        ) from error
 
 
 def _fetch(source: str | os.PathLike, n_jobs: int) -> str | os.PathLike:
@@ -546,16 +691,28 @@ def open_corpus(
 
 # %% ../nbs/01_collection.ipynb #01-053
 def summary(corpus: Corpus) -> pd.DataFrame:
-    "A row a composer: files in the folder of that name, what other places added, what was taken out, and what the corpus holds."
+    """A row a composer: files in the folder of that name, what other places added, what was taken out, and what the
+    corpus holds."""
     manifest = corpus.manifest[corpus.manifest["composer"].notna() & (corpus.manifest["status"] != "augmented")]
-    folders = manifest["source"].str.split("/").str[:-1].explode()  # somewhere on the path is a folder of the composer's own name
-    named = (folders.map(fold_name, na_action="ignore") == manifest["composer"].map(fold_name).reindex(folders.index)).groupby(level=0).any()
+    folders = (
+        manifest["source"].str.split("/").str[:-1].explode()
+    )  # somewhere on the path is a folder of the composer's own name
+    named = (
+        (folders.map(fold_name, na_action="ignore") == manifest["composer"].map(fold_name).reindex(folders.index))
+        .groupby(level=0)
+        .any()
+    )
     own_folder = ~manifest["nested"] & named
     count = lambda mask: mask.groupby(manifest["composer"]).sum()
-    table = pd.DataFrame({
-        "from its folder": count(own_folder), "added": count(~own_folder), "duplicates": count(manifest["status"] == "duplicate"),
-        "unreadable": count(manifest["status"] == "unreadable"), "in the corpus": count(manifest["status"].isin(["ok", "recovered"])),
-    })
+    table = pd.DataFrame(
+        {
+            "from its folder": count(own_folder),
+            "added": count(~own_folder),
+            "duplicates": count(manifest["status"] == "duplicate"),
+            "unreadable": count(manifest["status"] == "unreadable"),
+            "in the corpus": count(manifest["status"].isin(["ok", "recovered"])),
+        }
+    )
     return table.sort_values("in the corpus", ascending=False)
 
 
@@ -566,8 +723,15 @@ def counts(corpus: Corpus) -> dict:
     readable = (status != "unreadable") & ~incomplete
     by_composer = manifest[readable & (status != "augmented")].groupby("composer").size()
     return dict(
-        files=len(manifest), readable=int(readable.sum()), unreadable=int((status == "unreadable").sum()),
-        incomplete=int(incomplete.sum()), recovered=int(((manifest["repairs"] != "") & readable).sum()),
-        nested=int(manifest["nested"].sum()), composers=len(by_composer), duplicates=int((status == "duplicate").sum()),
-        by_composer={composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()},
+        files=len(manifest),
+        readable=int(readable.sum()),
+        unreadable=int((status == "unreadable").sum()),
+        incomplete=int(incomplete.sum()),
+        recovered=int(((manifest["repairs"] != "") & readable).sum()),
+        nested=int(manifest["nested"].sum()),
+        composers=len(by_composer),
+        duplicates=int((status == "duplicate").sum()),
+        by_composer={
+            composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()
+        },
     )

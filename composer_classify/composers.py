@@ -22,20 +22,50 @@ __all__ = ['SPELLINGS', 'WELL_KNOWN', 'TABLE', 'PERIODS', 'COLORS', 'fold_name',
 # %% ../nbs/00c_composers.ipynb #00c-006
 SPELLINGS = {
     # misspelt, or spelt in several ways
-    "Albe_niz": "Albéniz", "Albeniz": "Albéniz", "Bacewitz": "Bacewicz", "Buxehude": "Buxtehude", "Buxethude": "Buxtehude",
-    "Gershuin": "Gershwin", "Haendel": "Handel", "Händel": "Handel", "Lizt": "Liszt", "Mendelsonn": "Mendelssohn", "Mussorgski": "Mussorgsky",
-    "Pachebel": "Pachelbel", "Rothchlid": "Rothchild", "Skriabin": "Scriabin", "Stravinski": "Stravinsky", "Tchaicovsky": "Tchaikovsky",
-    "Tchakoff": "Tchaikovsky", "Vaughan": "Vaughan Williams",
+    "Albe_niz": "Albéniz",
+    "Albeniz": "Albéniz",
+    "Bacewitz": "Bacewicz",
+    "Buxehude": "Buxtehude",
+    "Buxethude": "Buxtehude",
+    "Gershuin": "Gershwin",
+    "Haendel": "Handel",
+    "Händel": "Handel",
+    "Lizt": "Liszt",
+    "Mendelsonn": "Mendelssohn",
+    "Mussorgski": "Mussorgsky",
+    "Pachebel": "Pachelbel",
+    "Rothchlid": "Rothchild",
+    "Skriabin": "Scriabin",
+    "Stravinski": "Stravinsky",
+    "Tchaicovsky": "Tchaikovsky",
+    "Tchakoff": "Tchaikovsky",
+    "Vaughan": "Vaughan Williams",
     # people who must not be merged: the report counts Oscar Straus (The Chocolate Soldier) as Johann Strauss
-    "C.P.E.Bach": "C.P.E. Bach", "CPE Bach": "C.P.E. Bach", "Bach CPE": "C.P.E. Bach", "Bach, CPE": "C.P.E. Bach", "Bach, C.P.E": "C.P.E. Bach", "J.S. Bach": "Bach",
-    "Straus": "O. Straus", "Strauss, J": "Strauss", "Strauss, R": "R. Strauss",
+    "C.P.E.Bach": "C.P.E. Bach",
+    "CPE Bach": "C.P.E. Bach",
+    "Bach CPE": "C.P.E. Bach",
+    "Bach, CPE": "C.P.E. Bach",
+    "Bach, C.P.E": "C.P.E. Bach",
+    "J.S. Bach": "Bach",
+    "Straus": "O. Straus",
+    "Strauss, J": "Strauss",
+    "Strauss, R": "R. Strauss",
     # composers who occur only as the first words of loose files
-    "Bizet": "Bizet", "Diabelli": "Diabelli", "Nicolai": "Nicolai", "Pollen": "Pollen", "Reger": "Reger", "Reinecke": "Reinecke",
-    "Rimsky Korsakov": "Rimsky-Korsakov", "Rothchild": "Rothchild", "meditation thais": "Massenet",
+    "Bizet": "Bizet",
+    "Diabelli": "Diabelli",
+    "Nicolai": "Nicolai",
+    "Pollen": "Pollen",
+    "Reger": "Reger",
+    "Reinecke": "Reinecke",
+    "Rimsky Korsakov": "Rimsky-Korsakov",
+    "Rothchild": "Rothchild",
+    "meditation thais": "Massenet",
 }
-WELL_KNOWN = set("Albéniz Bach Bartok Beethoven Berlioz Bizet Brahms Bruckner Buxtehude Byrd Chopin Clementi Corelli Couperin Czerny Debussy Dvorak Elgar Faure Franck Gershwin Grieg Handel "
-                 "Haydn Joplin Josquin Liszt Mahler Mendelssohn Monteverdi Mozart Mussorgsky Pachelbel Paganini Palestrina Poulenc Prokofiev Puccini Purcell Rachmaninov Rameau Ravel Rossini "
-                 "Satie Scarlatti Schoenberg Schubert Schumann Scriabin Shostakovich Sibelius Smetana Strauss Stravinsky Tchaikovsky Telemann Verdi Vivaldi Wagner Weber".split())
+WELL_KNOWN = set(
+    "Albéniz Bach Bartok Beethoven Berlioz Bizet Brahms Bruckner Buxtehude Byrd Chopin Clementi Corelli Couperin Czerny Debussy Dvorak Elgar Faure Franck Gershwin Grieg Handel "
+    "Haydn Joplin Josquin Liszt Mahler Mendelssohn Monteverdi Mozart Mussorgsky Pachelbel Paganini Palestrina Poulenc Prokofiev Puccini Purcell Rachmaninov Rameau Ravel Rossini "
+    "Satie Scarlatti Schoenberg Schubert Schumann Scriabin Shostakovich Sibelius Smetana Strauss Stravinsky Tchaikovsky Telemann Verdi Vivaldi Wagner Weber".split()
+)
 
 # %% ../nbs/00c_composers.ipynb #00c-007
 def fold_name(text: str) -> str:
@@ -61,13 +91,15 @@ class ComposerNotFoundError(CollectionError):
         self.missing = missing
         folded = {fold_name(name): name for name in known}
         close = lambda name: [folded[f] for f in difflib.get_close_matches(fold_name(name), folded, n=3, cutoff=0.6)]
-        hints = [f"{name!r}" + (f" (did you mean {' or '.join(close(name))}?)" if close(name) else "") for name in missing]
+        hints = [
+            f"{name!r}" + (f" (did you mean {' or '.join(close(name))}?)" if close(name) else "") for name in missing
+        ]
         super().__init__(f"not among the {len(known)} composers of this corpus: {', '.join(hints)}")
 
 
 def match_composers(
     wanted: list[str],  # As someone typed them; spelling, case and accents are forgiven
-    known: list[str],   # Those there are
+    known: list[str],  # Those there are
 ) -> list[str]:
     "The known composers that were meant, in the order wanted. Raises `ComposerNotFoundError`."
     by_name = {fold_name(name): name for name in known}
@@ -77,18 +109,23 @@ def match_composers(
     return meant
 
 # %% ../nbs/00c_composers.ipynb #00c-014
-TABLE = Path(__file__).parent / "tables" / "composers.csv" if "__file__" in globals() else Path("../composer_classify/tables/composers.csv")
+TABLE = (
+    Path(__file__).parent / "tables" / "composers.csv"
+    if "__file__" in globals()
+    else Path("../composer_classify/tables/composers.csv")
+)
 PERIODS = ("Medieval", "Renaissance", "Baroque", "Classical", "Romantic", "Modern")
 
 
 @dataclass(frozen=True)
 class Composer:
     "Who a composer was. As text: period and year of birth."
+
     composer: str  # as the collection writes it
-    name: str      # in full
+    name: str  # in full
     born: int
     died: int
-    period: str    # one of `PERIODS`
+    period: str  # one of `PERIODS`
     school: str
 
     def __str__(self) -> str:
@@ -98,7 +135,10 @@ class Composer:
 @cache
 def _composers() -> dict[str, Composer]:
     with open(TABLE, encoding="utf-8", newline="") as file:
-        return {row["composer"]: Composer(**dict(row, born=int(row["born"]), died=int(row["died"]))) for row in csv.DictReader(file)}
+        return {
+            row["composer"]: Composer(**dict(row, born=int(row["born"]), died=int(row["died"])))
+            for row in csv.DictReader(file)
+        }
 
 # %% ../nbs/00c_composers.ipynb #00c-015
 def who(
@@ -141,15 +181,26 @@ def period_legend(ax, composers: Iterable[str], loc: str) -> None:
 def plot_lives(
     works: dict[str, int],  # How many works there are of each composer
 ):
-    "When each composer lived, in the order of birth, with the number of their works. Those whom the table does not know are left out."
+    """When each composer lived, in the order of birth, with the number of their works. Those whom the table does not
+    know are left out."""
     import matplotlib.pyplot as plt
 
     names = [composer for composer in by_birth(works) if who(composer)]
     _, ax = plt.subplots(figsize=(8, 0.6 + 0.17 * len(names)), layout="constrained")
     for row, composer in enumerate(names):
-        ax.barh(row, who(composer).died - who(composer).born, left=who(composer).born, color=period_color(composer), height=0.7)
+        ax.barh(
+            row,
+            who(composer).died - who(composer).born,
+            left=who(composer).born,
+            color=period_color(composer),
+            height=0.7,
+        )
         ax.text(who(composer).died + 4, row, str(works[composer]), va="center", fontsize=7, color="0.4")
-    ax.set(yticks=range(len(names)), xlabel="year; the figure behind a life is the number of works", ylim=(len(names) - 0.4, -0.6))
+    ax.set(
+        yticks=range(len(names)),
+        xlabel="year; the figure behind a life is the number of works",
+        ylim=(len(names) - 0.4, -0.6),
+    )
     ax.use_sticky_edges = False  # bars would draw the border to their beginning
     ax.autoscale(axis="x")
     ax.set_yticklabels(names, fontsize=7)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from .files import CollectionError, sha256
 from .midi import NOTE_DTYPE
 
 # %% auto #0
-__all__ = ['LAYOUT', 'AUGMENTED', 'SERIAL_BELOW', 'read_manifest', 'path_on_disk', 'Corpus', 'validate', 'FeatureError',
-           'map_pieces']
+__all__ = ['LAYOUT', 'read_manifest', 'path_on_disk', 'Corpus', 'validate']
 
 # %% ../nbs/00f_corpus.ipynb #00f-006
 LAYOUT = 4  # raised whenever the same source makes another corpus than before
@@ -35,29 +33,38 @@ def path_on_disk(path: str) -> str:
     "A path of the manifest as the system names it: in UTF-8, whatever the locale."
     return os.fsdecode(path.encode())
 
-# %% ../nbs/00f_corpus.ipynb #00f-007
-AUGMENTED = b"composer_classify: augmented"  # a text event that the augmentation writes into its files
-
 # %% ../nbs/00f_corpus.ipynb #00f-008
 @dataclass(frozen=True)
 class Corpus:
     "A collected corpus. `Corpus.open` reads it; rows of the manifest are named by its index."
+
     path: Path
     manifest: pd.DataFrame  # a row a file, all of them
-    offsets: np.ndarray     # int64 of shape `(rows, 2)`: begin and end in the store
-    store: np.ndarray       # `NOTE_DTYPE`, memory-mapped
+    offsets: np.ndarray  # int64 of shape `(rows, 2)`: begin and end in the store
+    store: np.ndarray  # `NOTE_DTYPE`, memory-mapped
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> Corpus:
         "Open a corpus folder. Parses no MIDI. Raises `CollectionError` if it is none."
         path = Path(path)
         if not (path / "manifest.parquet").is_file():
-            raise CollectionError(f"{path}: is not a corpus (no manifest.parquet); make one with `composer-classify collect SOURCE {path}`")
+            raise CollectionError(
+                f"{path}: is not a corpus (no manifest.parquet); make one with `composer-classify collect SOURCE {path}`"
+            )
         try:
-            corpus = cls(path, read_manifest(path), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r"))
+            corpus = cls(
+                path, read_manifest(path), np.load(path / "offsets.npy"), np.load(path / "notes.npy", mmap_mode="r")
+            )
         except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{path}: is a damaged corpus (a file of it cannot be read); collect it again") from error
-        if corpus.store.dtype != NOTE_DTYPE or corpus.offsets.shape != (len(corpus.manifest), 2) or corpus.offsets.max(initial=0) > len(corpus.store) or "data_hash" not in corpus.manifest.attrs:
+            raise CollectionError(
+                f"{path}: is a damaged corpus (a file of it cannot be read); collect it again"
+            ) from error
+        if (
+            corpus.store.dtype != NOTE_DTYPE
+            or corpus.offsets.shape != (len(corpus.manifest), 2)
+            or corpus.offsets.max(initial=0) > len(corpus.store)
+            or "data_hash" not in corpus.manifest.attrs
+        ):
             raise CollectionError(f"{path}: is a damaged corpus (its files do not fit together); collect it again")
         if not corpus.manifest.attrs.get("recipe", "").startswith(f"{LAYOUT}/"):
             raise CollectionError(f"{path}: was made by another version of this program; collect it again")
@@ -65,7 +72,8 @@ class Corpus:
 
     @property
     def files(self) -> pd.DataFrame:
-        "The rows that models use: read, with a composer, each content once. `work_id` is the path of the first file that holds the same work."
+        """The rows that models use: read, with a composer, each content once. `work_id` is the path of the first file
+        that holds the same work."""
         return self.manifest[self.manifest["status"].isin(["ok", "recovered"])]
 
     @property
@@ -104,46 +112,3 @@ def validate(corpus: Corpus) -> tuple[list[str], list[str]]:
         elif sha256(path.read_bytes()) != row.sha256:
             changed.append(row.path)
     return missing, changed
-
-# %% ../nbs/00f_corpus.ipynb #00f-015
-SERIAL_BELOW = 500  # files, for which processes cost more than they save
-
-
-class FeatureError(ValueError):
-    "Features of some files cannot be computed. `rows` are those of the files in the manifest, and the message names them."
-
-    def __init__(self, corpus: Corpus, rows: list[int]):
-        self.rows = rows
-        names = ", ".join(corpus.manifest.loc[rows, "path"])
-        super().__init__(f"{corpus.path}: features cannot be computed of {names}")
-
-# %% ../nbs/00f_corpus.ipynb #00f-016
-def _fails(work: Callable[[list[np.ndarray]], object], notes: np.ndarray) -> bool:
-    try:
-        work([notes])
-    except Exception:  # whatever it is
-        return True
-    return False
-
-
-def _make(work: Callable[[list[np.ndarray]], object], pieces: list[np.ndarray]) -> tuple[object, list[int]]:
-    "What `work` makes of some pieces, and the positions of those for which it raises an exception."
-    try:
-        return work(pieces), []
-    except Exception:
-        if failed := [k for k, notes in enumerate(pieces) if _fails(work, notes)]:
-            return None, failed
-        raise  # none of them alone is to blame
-
-
-def map_pieces(work: Callable[[list[np.ndarray]], object], corpus: Corpus, n_jobs: int = -1) -> list:
-    "What `work` makes of the notes of all files, 32 or so at a time, in order. All cores by default, for few files one. Raises `FeatureError`."
-    from joblib import Parallel, delayed
-
-    rows = corpus.files.index.to_numpy()
-    parts = np.array_split(rows, max(len(rows) // 32, 1))
-    made = Parallel(n_jobs if len(rows) > SERIAL_BELOW else 1)(
-        delayed(_make)(work, [corpus.notes(row) for row in part]) for part in parts)
-    if failed := [int(part[k]) for part, (_, positions) in zip(parts, made) for k in positions]:
-        raise FeatureError(corpus, failed)
-    return [found for found, _ in made]

@@ -24,7 +24,8 @@ __all__ = ['duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'm
 def duplicates(
     corpus: Corpus,
 ) -> pd.DataFrame:
-    "A row a file that shares its work with another: how many composers and files the work has, which file this one is most like, how much of the music they share, and why they were joined. Works under several composers come first."
+    """A row a file that shares its work with another: how many composers and files the work has, which file this one is
+    most like, how much of the music they share, and why they were joined. Works under several composers come first."""
     import pandas as pd
 
     table = pd.read_csv(corpus.path / "duplicates.csv", keep_default_na=False, na_values={"overlap": [""]})
@@ -44,7 +45,8 @@ def get_splits(
     seed: int = 0,
     fewest: int = None,  # Works that a composer must have, at least two; as many as there are folds if not given, so that each fold tests everyone
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    "Training and test files of each fold as positions in `corpus.files`, whole works only. Raises `ValueError` for a composer with too few works."
+    """Training and test files of each fold as positions in `corpus.files`, whole works only. Raises `ValueError` for a
+    composer with too few works."""
     import warnings
 
     from sklearn.model_selection import StratifiedGroupKFold
@@ -54,34 +56,49 @@ def get_splits(
     if len(n_works) < 2:
         raise ValueError(f"{corpus.path}: holds {len(n_works)} composer, and telling composers apart takes two")
     if len(few):
-        raise ValueError(f"{', '.join(f'{c} ({n})' for c, n in few.items())}: fewer works than {f'the {n_splits} folds' if fewest is None else max(fewest, 2)}; leave them out with --composers, or use fewer folds")
+        raise ValueError(
+            f"{', '.join(f'{c} ({n})' for c, n in few.items())}: fewer works than {f'the {n_splits} folds' if fewest is None else max(fewest, 2)}; leave them out with --composers, or use fewer folds"
+        )
     composer, works = corpus.files["composer"].to_numpy(), corpus.files["work_id"]
-    for attempt in range(20):  # composers who share works, as after an arrangement, may by chance be left out of a training side
+    for attempt in range(
+        20
+    ):  # composers who share works, as after an arrangement, may by chance be left out of a training side
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The least populated class")  # of few works, some folds test none: that was asked for
-            folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=(seed + 1000 * attempt) % 2**32).split(composer, composer, works))
+            warnings.filterwarnings(
+                "ignore", "The least populated class"
+            )  # of few works, some folds test none: that was asked for
+            folds = list(
+                StratifiedGroupKFold(n_splits, shuffle=True, random_state=(seed + 1000 * attempt) % 2**32).split(
+                    composer, composer, works
+                )
+            )
         if all(len(np.unique(composer[train])) == len(n_works) for train, _ in folds):
             yield from folds
             return
-    raise ValueError(f"{corpus.path}: its composers share so many works that no {n_splits} folds leave each of them something to train on; use another number of folds")
+    raise ValueError(
+        f"{corpus.path}: its composers share so many works that no {n_splits} folds leave each of them something to train on; use another number of folds"
+    )
 
 
 def assert_no_leak(
     works: np.ndarray,  # Work of each file, or of each chunk or window
     train: np.ndarray,  # Positions that are trained on
-    test: np.ndarray,   # Positions that are tested
+    test: np.ndarray,  # Positions that are tested
 ) -> None:
     "Raises `AssertionError` if a work lies on both sides of a split."
     works = np.asarray(works)
     both = np.intersect1d(works[train], works[test])
-    assert not len(both), f"{len(both)} of {len(np.unique(works[test]))} tested works are also trained on, so the score would measure memory"
+    assert not len(both), (
+        f"{len(both)} of {len(np.unique(works[test]))} tested works are also trained on, so the score would measure memory"
+    )
 
 # %% ../nbs/02a_evaluation.ipynb #02a-024
 def mean_over_files(
     probabilities: np.ndarray,  # Of each chunk, shape `(chunks, composers)`
-    file: np.ndarray,           # File of each chunk, as a position, shape `(chunks,)`
+    file: np.ndarray,  # File of each chunk, as a position, shape `(chunks,)`
 ) -> np.ndarray:
-    "Probabilities of each file that occurs, in the order of position: the mean of its chunks, shape `(files, composers)`."
+    """Probabilities of each file that occurs, in the order of position: the mean of its chunks, shape `(files,
+    composers)`."""
     _, at = np.unique(file, return_inverse=True)
     sums = np.zeros((at.max(initial=-1) + 1, probabilities.shape[1]))
     np.add.at(sums, at, probabilities)
@@ -89,7 +106,7 @@ def mean_over_files(
 
 # %% ../nbs/02a_evaluation.ipynb #02a-027
 def confusion(
-    truth: np.ndarray,          # Composer of each file, as a column of `probabilities`
+    truth: np.ndarray,  # Composer of each file, as a column of `probabilities`
     probabilities: np.ndarray,  # Shape `(files, composers)`
 ) -> np.ndarray:
     "How many files of each composer (rows) were given to each (columns), int64."
@@ -98,7 +115,7 @@ def confusion(
 
 
 def top_k(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
     k: int = 5,
 ) -> np.ndarray:
@@ -107,7 +124,8 @@ def top_k(
 
 
 def _by_composer(tables: np.ndarray) -> dict[str, np.ndarray]:
-    "Recall, precision and F1 of each composer from confusion matrices of shape `(..., composers, composers)`; NaN where a composer has no file."
+    """Recall, precision and F1 of each composer from confusion matrices of shape `(..., composers, composers)`; NaN
+    where a composer has no file."""
     right, files, answered = np.diagonal(tables, axis1=-2, axis2=-1), tables.sum(axis=-1), tables.sum(axis=-2)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, f1 = right / files, np.where(files > 0, 2 * right / (files + answered), np.nan)
@@ -115,25 +133,34 @@ def _by_composer(tables: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _overall(tables: np.ndarray, five: np.ndarray) -> dict[str, np.ndarray]:
-    "Accuracy, balanced accuracy, macro-F1 and top-5 accuracy from confusion matrices and the number of files whose composer is among the first five."
+    """Accuracy, balanced accuracy, macro-F1 and top-5 accuracy from confusion matrices and the number of files whose
+    composer is among the first five."""
     each, n = _by_composer(tables), tables.sum(axis=(-2, -1))
     right = np.trace(tables, axis1=-2, axis2=-1)
-    return dict(accuracy=right / n, balanced_accuracy=np.nanmean(each["recall"], axis=-1), macro_f1=np.nanmean(each["f1"], axis=-1), top5=five / n)
+    return dict(
+        accuracy=right / n,
+        balanced_accuracy=np.nanmean(each["recall"], axis=-1),
+        macro_f1=np.nanmean(each["f1"], axis=-1),
+        top5=five / n,
+    )
 
 
 def scores(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
 ) -> dict[str, float]:
     "Accuracy, balanced accuracy, macro-F1 and top-5 accuracy. Composers without a file are left out of the means."
-    return {name: float(value) for name, value in _overall(confusion(truth, probabilities), top_k(truth, probabilities).sum()).items()}
+    return {
+        name: float(value)
+        for name, value in _overall(confusion(truth, probabilities), top_k(truth, probabilities).sum()).items()
+    }
 
 
 def per_composer(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
-    works: np.ndarray,          # Work of each file
-    composers: list[str],       # Names of the columns
+    works: np.ndarray,  # Work of each file
+    composers: list[str],  # Names of the columns
 ) -> pd.DataFrame:
     "A row a composer: files, works, recall, precision and F1."
     import pandas as pd
@@ -144,10 +171,10 @@ def per_composer(
 
 # %% ../nbs/02a_evaluation.ipynb #02a-030
 def bootstrap(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
-    works: np.ndarray,          # Work of each file
-    n: int = 1000,              # Resamples
+    works: np.ndarray,  # Work of each file
+    n: int = 1000,  # Resamples
     seed: int = 0,
 ) -> dict[str, tuple[float, float] | list[tuple[float, float]]]:
     "95% intervals of `scores`, and of `per_composer_f1` (a list), by drawing works with replacement (Efron 1979)."
@@ -163,13 +190,16 @@ def bootstrap(
     five = np.bincount(work, top_k(truth, probabilities), n_works) @ drawn
     interval = lambda values: tuple(float(v) for v in np.nanquantile(values, [0.025, 0.975]))
     f1 = _by_composer(tables)["f1"]
-    return dict({name: interval(values) for name, values in _overall(tables, five).items()}, per_composer_f1=[interval(f1[:, c]) for c in range(k)])
+    return dict(
+        {name: interval(values) for name, values in _overall(tables, five).items()},
+        per_composer_f1=[interval(f1[:, c]) for c in range(k)],
+    )
 
 # %% ../nbs/02a_evaluation.ipynb #02a-036
 def plot_confusion(
-    truth: np.ndarray,          # As for `confusion`
+    truth: np.ndarray,  # As for `confusion`
     probabilities: np.ndarray,  # As for `confusion`
-    composers: list[str],       # Names of the columns
+    composers: list[str],  # Names of the columns
     title: str = "",
 ):
     "Confusion matrix, each row divided by its sum: of the files of this composer, which part was given to whom?"
@@ -181,13 +211,25 @@ def plot_confusion(
     size = 2.5 + (0.22 if many else 0.5) * len(composers)
     _, ax = plt.subplots(figsize=(size, size - 0.5), layout="constrained")
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    sns.heatmap(share, annot=not many, fmt=".2f", cmap="magma_r", vmin=0, vmax=1, xticklabels=composers, yticklabels=composers, ax=ax)
+    sns.heatmap(
+        share,
+        annot=not many,
+        fmt=".2f",
+        cmap="magma_r",
+        vmin=0,
+        vmax=1,
+        xticklabels=composers,
+        yticklabels=composers,
+        ax=ax,
+    )
     ax.set(xlabel="answer", ylabel="composer", title=title)
     return ax
 
 
 def plot_history(
-    history: dict[str, list[float]],  # As Keras keeps it: `loss`, `accuracy` and, with a validation set, the same with `val_`
+    history: dict[
+        str, list[float]
+    ],  # As Keras keeps it: `loss`, `accuracy` and, with a validation set, the same with `val_`
     title: str = "",
 ):
     "Loss and accuracy by epoch, in training and, if there was one, on the validation set."
@@ -210,8 +252,20 @@ def _answer_fold(table: np.ndarray, labels: np.ndarray, train: np.ndarray, test:
     from lightgbm import LGBMClassifier
 
     trees = LGBMClassifier(
-        n_estimators=500, learning_rate=0.05, num_leaves=7, min_child_samples=5, colsample_bytree=max(0.1, min(1, 5 / table.shape[1])), subsample=0.8, subsample_freq=1,
-        class_weight="balanced", random_state=seed, n_jobs=1, force_col_wise=True, deterministic=True, verbose=-1)
+        n_estimators=500,
+        learning_rate=0.05,
+        num_leaves=7,
+        min_child_samples=5,
+        colsample_bytree=max(0.1, min(1, 5 / table.shape[1])),
+        subsample=0.8,
+        subsample_freq=1,
+        class_weight="balanced",
+        random_state=seed,
+        n_jobs=1,
+        force_col_wise=True,
+        deterministic=True,
+        verbose=-1,
+    )
     trees.fit(table[train], labels[train])
     probabilities = np.zeros((len(test), labels.max() + 1))
     probabilities[:, trees.classes_] = trees.predict_proba(table[test])
@@ -219,16 +273,19 @@ def _answer_fold(table: np.ndarray, labels: np.ndarray, train: np.ndarray, test:
 
 
 def cross_val_proba_trees(
-    table: np.ndarray,   # Numbers, shape `(files, columns)`
+    table: np.ndarray,  # Numbers, shape `(files, columns)`
     labels: np.ndarray,  # Composer of each file, as a number
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
     seed: int = 0,
 ) -> np.ndarray:
-    "Out-of-fold probabilities by gradient-boosted trees, composers weighed alike, shape `(files, composers)` (Ke et al., *LightGBM*, NIPS 2017). A fold a thread."
+    """Out-of-fold probabilities by gradient-boosted trees, composers weighed alike, shape `(files, composers)` (Ke et
+    al., *LightGBM*, NIPS 2017). A fold a thread."""
     from joblib import Parallel, delayed
 
     table, labels, splits = np.asarray(table, np.float32), np.asarray(labels), list(splits)
-    answers = Parallel(-1, prefer="threads")(delayed(_answer_fold)(table, labels, train, test, seed) for train, test in splits)
+    answers = Parallel(-1, prefer="threads")(
+        delayed(_answer_fold)(table, labels, train, test, seed) for train, test in splits
+    )
     probabilities = np.zeros((len(labels), labels.max() + 1))
     for (_, test), answer in zip(splits, answers):
         probabilities[test] = answer
@@ -254,11 +311,12 @@ def baselines(
 # %% ../nbs/02a_evaluation.ipynb #02a-049
 def evaluation_report(
     corpus: Corpus,
-    probabilities: np.ndarray,              # Out-of-fold answers to `files`, shape `(len(files), composers)`
+    probabilities: np.ndarray,  # Out-of-fold answers to `files`, shape `(len(files), composers)`
     opponents: dict[str, np.ndarray] = None,  # The same of other models, for all files of the corpus; see `baselines`
-    files: np.ndarray = None,               # Positions of the files that were answered; all if not given
+    files: np.ndarray = None,  # Positions of the files that were answered; all if not given
 ) -> dict:
-    "The JSON of `composer-classify evaluate --json`: scores, by composer, confusion, baselines on the same files, and 95% intervals."
+    """The JSON of `composer-classify evaluate --json`: scores, by composer, confusion, baselines on the same files, and
+    95% intervals."""
     composers, files = corpus.composers, np.arange(len(corpus.files)) if files is None else files
     table = corpus.files.iloc[files]
     truth, works = np.searchsorted(composers, table["composer"]), table["work_id"].to_numpy()
@@ -266,10 +324,22 @@ def evaluation_report(
     each = per_composer(truth, probabilities, works, composers)
     return dict(
         scores(truth, probabilities),
-        per_composer={c: dict(files=int(row.files), works=int(row.works), recall=row.recall, precision=row.precision, f1=row.f1, f1_ci95=interval)
-                      for (c, row), interval in zip(each.fillna(0.0).iterrows(), intervals.pop("per_composer_f1"))},
-        confusion=dict(composers=composers, counts=confusion(truth, probabilities).tolist()), n_files=len(truth), n_works=len(np.unique(works)),
-        baselines={name: scores(truth, answers[files]) for name, answers in (opponents or {}).items()}, ci95=intervals,
+        per_composer={
+            c: dict(
+                files=int(row.files),
+                works=int(row.works),
+                recall=row.recall,
+                precision=row.precision,
+                f1=row.f1,
+                f1_ci95=interval,
+            )
+            for (c, row), interval in zip(each.fillna(0.0).iterrows(), intervals.pop("per_composer_f1"))
+        },
+        confusion=dict(composers=composers, counts=confusion(truth, probabilities).tolist()),
+        n_files=len(truth),
+        n_works=len(np.unique(works)),
+        baselines={name: scores(truth, answers[files]) for name, answers in (opponents or {}).items()},
+        ci95=intervals,
     )
 
 
@@ -278,6 +348,7 @@ def evaluate(
     folds: int = 5,
     seed: int = 0,
 ) -> dict:
-    "Leak-free scores of the note features on a corpus, as `evaluation_report` reports them. Raises `ValueError` where works are too few."
+    """Leak-free scores of the note features on a corpus, as `evaluation_report` reports them. Raises `ValueError` where
+    works are too few."""
     opponents = baselines(corpus, get_splits(corpus, folds, seed))
     return evaluation_report(corpus, opponents.pop("note features"), opponents)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .corpus import map_pieces
 from .midi import NOTE_DTYPE
+from .processes import map_pieces
 from .works import SIMULTANEOUS
 
 if TYPE_CHECKING:
@@ -23,12 +23,25 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['CHORDS', 'N_BINS', 'NGRAMS', 'key_fit', 'Onsets', 'note_features', 'feature_table', 'observations', 'ngram_counts',
-           'extract_features', 'ngram_table', 'PieceFeatures', 'piece_features', 'corpus_features', 'metadata',
-           'onset_steps', 'onset_of_notes']
+__all__ = ['CHORDS', 'N_BINS', 'NGRAMS', 'View', 'key_fit', 'Onsets', 'note_features', 'feature_table', 'observations',
+           'ngram_counts', 'extract_features', 'ngram_table', 'PieceFeatures', 'piece_features', 'apply_view',
+           'corpus_features', 'metadata', 'onset_steps', 'onset_of_notes']
 
 # %% ../nbs/01b_features.ipynb #01b-006
-_MAJOR = [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88]  # C. Krumhansl, Cognitive Foundations of Musical Pitch, 1990, p. 30
+_MAJOR = [
+    6.35,
+    2.23,
+    3.48,
+    2.33,
+    4.38,
+    4.09,
+    2.52,
+    5.19,
+    2.39,
+    3.66,
+    2.29,
+    2.88,
+]  # C. Krumhansl, Cognitive Foundations of Musical Pitch, 1990, p. 30
 _MINOR = [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17]
 _KEYS = np.stack([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
 _KEYS = (_KEYS - _KEYS.mean(axis=1, keepdims=True)) / _KEYS.std(axis=1, keepdims=True)
@@ -56,14 +69,24 @@ class Onsets:
             notes = np.zeros(1, NOTE_DTYPE)  # a piece without pitches counts as one short note
         new = np.r_[True, np.diff(notes["onset_beat"]) > SIMULTANEOUS]
         self.notes, self.pitch = notes, notes["pitch"].astype(np.int64)
-        self.begin, self.onset = np.flatnonzero(new), np.cumsum(new) - 1  # the first note of each onset, and the onset of each note
-        self.onsets, self.struck = notes["onset_beat"][self.begin], np.diff(self.begin, append=len(notes))  # when, and how many notes
-        self.top, self.low = np.maximum.reduceat(self.pitch, self.begin), np.minimum.reduceat(self.pitch, self.begin)  # of the new notes
+        self.begin, self.onset = (
+            np.flatnonzero(new),
+            np.cumsum(new) - 1,
+        )  # the first note of each onset, and the onset of each note
+        self.onsets, self.struck = (
+            notes["onset_beat"][self.begin],
+            np.diff(self.begin, append=len(notes)),
+        )  # when, and how many notes
+        self.top, self.low = (
+            np.maximum.reduceat(self.pitch, self.begin),
+            np.minimum.reduceat(self.pitch, self.begin),
+        )  # of the new notes
         self.weights = _pitch_classes(notes)
 
     @cached_property
     def keys(self) -> np.ndarray:
-        "Which keys sound, bool of shape `(128, onsets)`. A note ends a little early, so that legato does not make chords."
+        """Which keys sound, bool of shape `(128, onsets)`. A note ends a little early, so that legato does not make
+        chords."""
         end = np.searchsorted(self.onsets, self.notes["onset_beat"] + 0.9 * self.notes["duration_beat"] - 0.02)
         lowest, highest, width = self.pitch.min(), self.pitch.max(), len(self.onsets) + 1
         row = (self.pitch - lowest) * width
@@ -71,7 +94,7 @@ class Onsets:
         np.add.at(change, row + self.onset, 1)
         np.add.at(change, row + np.maximum(end, self.onset + 1), -1)
         keys = np.zeros((128, width - 1), bool)
-        np.greater(change.reshape(-1, width).cumsum(axis=1, dtype=np.int16)[:, :-1], 0, out=keys[lowest:highest + 1])
+        np.greater(change.reshape(-1, width).cumsum(axis=1, dtype=np.int16)[:, :-1], 0, out=keys[lowest : highest + 1])
         return keys
 
     @cached_property
@@ -101,7 +124,8 @@ class Onsets:
 
     @cached_property
     def key(self) -> int:
-        "The key counted from the first bass note, as `key_fit` numbers them. Of two keys that fit alike it is the same one in every transposition."
+        """The key counted from the first bass note, as `key_fit` numbers them. Of two keys that fit alike it is the
+        same one in every transposition."""
         return int(key_fit(np.roll(self.weights, -self.bass[0])).argmax())
 
 
@@ -142,26 +166,62 @@ def _rhythm(notes: np.ndarray, onsets: np.ndarray) -> dict[str, np.ndarray]:
     "Steps from onset to onset, note lengths, ratios of steps, and where in the beat notes begin."
     steps = np.diff(onsets)
     return dict(
-        steps=_histogram(_half_powers(steps), -8, 6), lengths=_histogram(_half_powers(notes["duration_beat"]), -8, 6),
-        ratios=_histogram(_half_powers(steps[1:] / np.maximum(steps[:-1], 1e-3)), -6, 6), places=_histogram(np.round(onsets % 1 * 12) % 12, 0, 11),
+        steps=_histogram(_half_powers(steps), -8, 6),
+        lengths=_histogram(_half_powers(notes["duration_beat"]), -8, 6),
+        ratios=_histogram(_half_powers(steps[1:] / np.maximum(steps[:-1], 1e-3)), -6, 6),
+        places=_histogram(np.round(onsets % 1 * 12) % 12, 0, 11),
     )
 
 
 def _register(pitch: np.ndarray, top: np.ndarray, bass: np.ndarray) -> dict[str, np.ndarray]:
     "Where on the keyboard the notes lie, and how far apart the outer voices are."
     spread = [f(x) for x in (pitch, top, bass, top - bass) for f in (np.mean, np.std)]
-    return dict(keyboard=_histogram(pitch // 6, 3, 17), register=np.r_[np.quantile(pitch, [0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98]), spread])
+    return dict(
+        keyboard=_histogram(pitch // 6, 3, 17),
+        register=np.r_[np.quantile(pitch, [0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98]), spread],
+    )
 
 # %% ../nbs/01b_features.ipynb #01b-011
 CHORDS = [  # semitones above the bass
-    (0,), (0, 7), (0, 4), (0, 3), (0, 9), (0, 8), (0, 5), (0, 2), (0, 10), (0, 1), (0, 6), (0, 11),
-    (0, 4, 7), (0, 3, 7), (0, 3, 8), (0, 4, 9), (0, 5, 9), (0, 5, 8), (0, 3, 6), (0, 3, 9), (0, 4, 8), (0, 5, 7), (0, 2, 7),
-    (0, 4, 10), (0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 3, 6, 10), (0, 3, 6, 9), (0, 3, 6, 8), (0, 3, 5, 9), (0, 2, 6, 9),
+    (0,),
+    (0, 7),
+    (0, 4),
+    (0, 3),
+    (0, 9),
+    (0, 8),
+    (0, 5),
+    (0, 2),
+    (0, 10),
+    (0, 1),
+    (0, 6),
+    (0, 11),
+    (0, 4, 7),
+    (0, 3, 7),
+    (0, 3, 8),
+    (0, 4, 9),
+    (0, 5, 9),
+    (0, 5, 8),
+    (0, 3, 6),
+    (0, 3, 9),
+    (0, 4, 8),
+    (0, 5, 7),
+    (0, 2, 7),
+    (0, 4, 10),
+    (0, 4, 7, 10),
+    (0, 3, 7, 10),
+    (0, 4, 7, 11),
+    (0, 3, 6, 10),
+    (0, 3, 6, 9),
+    (0, 3, 6, 8),
+    (0, 3, 5, 9),
+    (0, 2, 6, 9),
 ]
 _SETS = np.arange(4096)  # all sets of pitch classes, as bits
 _CLASSES = (_SETS[:, None] >> np.arange(12) & 1).astype(bool)  # the same, a column a pitch class
 _SIZE = _CLASSES.sum(axis=1)
-_APART = np.stack([_SIZE[_SETS & _counted_from(_SETS, k)] for k in range(1, 7)], axis=1)  # how many pairs lie 1 to 6 semitones apart
+_APART = np.stack(
+    [_SIZE[_SETS & _counted_from(_SETS, k)] for k in range(1, 7)], axis=1
+)  # how many pairs lie 1 to 6 semitones apart
 _CHORD = np.full(4096, len(CHORDS))
 for _number, _chord in enumerate(CHORDS):
     _CHORD[sum(1 << step for step in _chord)] = _number
@@ -173,16 +233,22 @@ def _harmony(heard: Onsets, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarr
     times = np.bincount(heard.above, lasts, 4096)
     apart, moves = times @ _APART, np.sign(np.diff(top)) * 3 + np.sign(np.diff(bass))
     return dict(
-        voices=_histogram(voices, 1, 10), mean_voices=np.array([voices.mean(), voices.std()]), pitch_classes=_histogram(_SIZE[heard.classes], 1, 7),
-        above_bass=times @ _CLASSES / lasts.sum(), apart=apart / max(apart.sum(), 1e-9), chords=_histogram(_CHORD[heard.above], 0, len(CHORDS), lasts),
-        bass=_histogram((bass - tonic) % 12, 0, 11, lasts), outer=_histogram((top - bass) % 12, 0, 11), motion=_histogram(moves, -4, 4),
+        voices=_histogram(voices, 1, 10),
+        mean_voices=np.array([voices.mean(), voices.std()]),
+        pitch_classes=_histogram(_SIZE[heard.classes], 1, 7),
+        above_bass=times @ _CLASSES / lasts.sum(),
+        apart=apart / max(apart.sum(), 1e-9),
+        chords=_histogram(_CHORD[heard.above], 0, len(CHORDS), lasts),
+        bass=_histogram((bass - tonic) % 12, 0, 11, lasts),
+        outer=_histogram((top - bass) % 12, 0, 11),
+        motion=_histogram(moves, -4, 4),
         change=np.array([_SIZE[heard.classes[1:] ^ heard.classes[:-1]].sum() / n, (np.diff(bass) != 0).sum() / n]),
     )
 
-
 # %% ../nbs/01b_features.ipynb #01b-013
 def _form(notes: np.ndarray, tonic: int, top: np.ndarray) -> dict[str, np.ndarray]:
-    "Keys of passages of eight beats counted from the tonic, how clear they are, and how often five intervals of the top line come back."
+    """Keys of passages of eight beats counted from the tonic, how clear they are, and how often five intervals of the
+    top line come back."""
     passage = np.unique(notes["onset_beat"] // 8, return_inverse=True)[1]
     weights = np.zeros((passage.max() + 1, 12))
     np.add.at(weights, (passage, notes["pitch"] % 12), np.clip(notes["duration_beat"], 0.05, 4))
@@ -190,11 +256,15 @@ def _form(notes: np.ndarray, tonic: int, top: np.ndarray) -> dict[str, np.ndarra
     fit = key_fit(weights)
     key = fit.argmax(axis=1)
     disorder = -(weights * np.log(weights + 1e-9)).sum(axis=1)
-    figures = np.lib.stride_tricks.sliding_window_view(np.diff(top), 5) @ 31 ** np.arange(5) if len(top) > 5 else np.zeros(1)
+    figures = (
+        np.lib.stride_tricks.sliding_window_view(np.diff(top), 5) @ 31 ** np.arange(5) if len(top) > 5 else np.zeros(1)
+    )
     times = np.unique(figures, return_counts=True)[1] / len(figures)
     return dict(
         visited=_histogram((key - tonic) % 12 + key // 12 * 12, 0, 23),
-        clarity=np.array([fit.max(axis=1).mean(), (np.diff(key) != 0).sum() / len(key), disorder.mean(), disorder.std()]),
+        clarity=np.array(
+            [fit.max(axis=1).mean(), (np.diff(key) != 0).sum() / len(key), disorder.mean(), disorder.std()]
+        ),
         repetition=np.array([len(times) / len(figures), (times**2).sum()]),
     )
 
@@ -204,8 +274,16 @@ def _count_features(heard: Onsets) -> dict[str, np.ndarray]:
     key = int(fit.argmax())
     tonic, lasts = key % 12, np.clip(np.diff(heard.onsets, append=heard.onsets[-1] + 1), 0.05, 2)
     groups = dict(
-        tonality=dict(minor=np.array([key // 12]), fit=np.sort(fit)[-2:], classes=_histogram((np.arange(12) - tonic) % 12, 0, 11, heard.weights), struck=_histogram((heard.pitch - tonic) % 12, 0, 11)),
-        top=_melody(heard.top), low=_melody(heard.low), rhythm=_rhythm(heard.notes, heard.onsets), register=_register(heard.pitch, heard.top, heard.low),
+        tonality=dict(
+            minor=np.array([key // 12]),
+            fit=np.sort(fit)[-2:],
+            classes=_histogram((np.arange(12) - tonic) % 12, 0, 11, heard.weights),
+            struck=_histogram((heard.pitch - tonic) % 12, 0, 11),
+        ),
+        top=_melody(heard.top),
+        low=_melody(heard.low),
+        rhythm=_rhythm(heard.notes, heard.onsets),
+        register=_register(heard.pitch, heard.top, heard.low),
         harmony=dict(struck=_histogram(heard.struck, 1, 8), **_harmony(heard, lasts, tonic)),
         form=_form(heard.notes, tonic, heard.top),
     )
@@ -215,9 +293,9 @@ def _count_features(heard: Onsets) -> dict[str, np.ndarray]:
 def note_features(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
-    "Features of the notes of a piece by group, float arrays: tonality, melody, rhythm, register, harmony, form. Drums are left out; velocity, tempo, program and track play no part."
+    """Features of the notes of a piece by group, float arrays: tonality, melody, rhythm, register, harmony, form. Drums
+    are left out; velocity, tempo, program and track play no part."""
     return _count_features(Onsets(notes))
-
 
 # %% ../nbs/01b_features.ipynb #01b-018
 def _features(pieces: list[np.ndarray]) -> np.ndarray:
@@ -232,14 +310,29 @@ def feature_table(
     import pandas as pd
 
     rows = corpus.files.index
-    columns = [f"{name} {k}" for name, values in note_features(np.empty(0, NOTE_DTYPE)).items() for k in range(len(values))]
+    columns = [
+        f"{name} {k}" for name, values in note_features(np.empty(0, NOTE_DTYPE)).items() for k in range(len(values))
+    ]
     return pd.DataFrame(np.concatenate(map_pieces(_features, corpus, n_jobs)), rows, columns)
 
 # %% ../nbs/01b_features.ipynb #01b-022
 N_BINS = 2048  # counters of each kind and length of n-gram
 NGRAMS = dict(  # lengths by kind of observation
-    top=(2, 3), low=(2, 3), both=(2,), step=(3, 5), figure=(1, 2), low_figure=(3,), length=(3,), texture=(1, 2), beat=(2,),
-    motion=(4,), chord=(1, 2), above=(2,), voices=(3,), voicing=(1,), register=(1,),
+    top=(2, 3),
+    low=(2, 3),
+    both=(2,),
+    step=(3, 5),
+    figure=(1, 2),
+    low_figure=(3,),
+    length=(3,),
+    texture=(1, 2),
+    beat=(2,),
+    motion=(4,),
+    chord=(1, 2),
+    above=(2,),
+    voices=(3,),
+    voicing=(1,),
+    register=(1,),
 )
 _POWERS = np.uint64(5) ** np.arange(128, dtype=np.uint64)  # sums of them tell sets of intervals apart
 
@@ -255,18 +348,30 @@ def _observe(heard: Onsets) -> dict[str, np.ndarray]:
     beat, first = np.unique(np.round(heard.onsets * 12) // 12, return_index=True)
     shape = np.add.reduceat(_POWERS[heard.pitch - heard.low[heard.onset]], heard.begin) >> np.uint64(8)
     return dict(
-        top=up, low=down, both=up * 27 + down, step=step, figure=up * 15 + step, low_figure=down * 15 + step, texture=struck * 12 + place,
+        top=up,
+        low=down,
+        both=up * 27 + down,
+        step=step,
+        figure=up * 15 + step,
+        low_figure=down * 15 + step,
+        texture=struck * 12 + place,
         length=np.maximum.reduceat(heard.pitch * 16 + length, heard.begin) % 16,  # of the highest new note
         beat=np.bitwise_or.reduceat(1 << place, first),
-        motion=np.sign(top) * 3 + np.sign(low) + 4, chord=chord[new], above=heard.above[new], voices=np.minimum(heard.voices, 9),
-        voicing=(shape.astype(np.int64) * 11 + heard.low // 12)[heard.struck > 1], register=heard.top // 4 * 32 + heard.bass // 4,
+        motion=np.sign(top) * 3 + np.sign(low) + 4,
+        chord=chord[new],
+        above=heard.above[new],
+        voices=np.minimum(heard.voices, 9),
+        voicing=(shape.astype(np.int64) * 11 + heard.low // 12)[heard.struck > 1],
+        register=heard.top // 4 * 32 + heard.bass // 4,
     )
 
 
 def observations(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
-    "What n-grams are made of: whole numbers by kind, int64, one an onset, a step between two, a beat, a struck chord or a change of chord. The same at any tempo and, but for `voicing` and `register`, in any key. Drums are left out."
+    """What n-grams are made of: whole numbers by kind, int64, one an onset, a step between two, a beat, a struck chord
+    or a change of chord. The same at any tempo and, but for `voicing` and `register`, in any key. Drums are left out.
+    """
     return _observe(Onsets(notes))
 
 
@@ -274,13 +379,15 @@ def _bins(codes: np.ndarray, n: int) -> np.ndarray:
     "The counter of each n-gram, by multiplicative hashing (Knuth, *The Art of Computer Programming* 3, 6.4)."
     word = np.zeros(max(len(codes) - n + 1, 0), np.uint64)
     for k in range(n):
-        word = (word ^ codes[k:k + len(word)].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ codes[k : k + len(word)].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         word ^= word >> np.uint64(32)
     return (word % np.uint64(N_BINS)).astype(np.int64)
 
 
 def _count_ngrams(seen: dict[str, np.ndarray]) -> np.ndarray:
-    return np.stack([np.bincount(_bins(seen[kind], n), minlength=N_BINS) for kind, lengths in NGRAMS.items() for n in lengths])
+    return np.stack(
+        [np.bincount(_bins(seen[kind], n), minlength=N_BINS) for kind, lengths in NGRAMS.items() for n in lengths]
+    )
 
 
 def ngram_counts(
@@ -293,7 +400,8 @@ def ngram_counts(
 def extract_features(
     notes: np.ndarray,  # Note array
 ) -> tuple[np.ndarray, np.ndarray]:
-    "The features of a piece, float32 of shape `(features,)`, and its `ngram_counts`, in half the time of the two apart."
+    """The features of a piece, float32 of shape `(features,)`, and its `ngram_counts`, in half the time of the two
+    apart."""
     heard = Onsets(notes)
     return np.concatenate(list(_count_features(heard).values())).astype(np.float32), _count_ngrams(_observe(heard))
 
@@ -307,7 +415,8 @@ def _ngrams(pieces: list[np.ndarray]) -> sparse.csr_array:
 def ngram_table(
     corpus: Corpus,
 ) -> sparse.csr_array:
-    "A row a file of `corpus.files`: `ngram_counts`, kind after kind, int64 of shape `(files, kinds and lengths * N_BINS)`, sparse."
+    """A row a file of `corpus.files`: `ngram_counts`, kind after kind, int64 of shape `(files, kinds and lengths *
+    N_BINS)`, sparse."""
     from scipy import sparse
 
     return sparse.vstack(map_pieces(_ngrams, corpus)).tocsr()
@@ -315,10 +424,11 @@ def ngram_table(
 # %% ../nbs/01b_features.ipynb #01b-025
 @dataclass(frozen=True)
 class PieceFeatures:
-    "Descriptions of pieces, a row each."
-    features: np.ndarray  # As `extract_features` gives them, shape `(pieces, features)`
-    ngrams: np.ndarray | sparse.csr_array  # As `extract_features` gives them, shape `(pieces, n-grams)`
-    on_grid: np.ndarray   # Which part of the notes begins on a twelfth or a sixteenth of a beat, shape `(pieces,)`
+    "What models see of some pieces, a row each."
+
+    features: np.ndarray  # As by `extract_features`, shape `(pieces, features)`
+    ngrams: np.ndarray | sparse.csr_array  # As by `extract_features`, shape `(pieces, n-grams)`
+    on_grid: np.ndarray  # Which part of the notes begins on a twelfth or a sixteenth of a beat, shape `(pieces,)`
 
     def __len__(self) -> int:
         return len(self.features)
@@ -327,56 +437,71 @@ class PieceFeatures:
         return PieceFeatures(self.features[rows], self.ngrams[rows], self.on_grid[rows])
 
     @property
-    def onsets(self) -> np.ndarray:
+    def n_onsets(self) -> np.ndarray:
         "How many onsets were heard, shape `(pieces,)`: as many as the register, the last kind of n-gram, has entries."
         return np.asarray(self.ngrams[:, -N_BINS:].sum(axis=1)).ravel()
+
+    @staticmethod
+    def concatenate(parts: list[PieceFeatures]) -> PieceFeatures:
+        "All rows of several, in order; the n-grams of each must be sparse."
+        from scipy import sparse
+
+        ngrams = sparse.vstack([part.ngrams for part in parts]).tocsr()
+        features, on_grid = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "on_grid")
+        )
+        return PieceFeatures(features, ngrams, on_grid)
 
 # %% ../nbs/01b_features.ipynb #01b-026
 def piece_features(
     pieces: list[np.ndarray],  # Note arrays
 ) -> PieceFeatures:
-    "Descriptions of some pieces."
+    "What models see of some pieces, n-grams dense."
     features, ngrams = zip(*map(extract_features, pieces))
-    return PieceFeatures(np.stack(features), np.stack([each.ravel() for each in ngrams]), np.array([_on_grid(notes) for notes in pieces]))
+    on_grid = np.array([_on_grid(notes) for notes in pieces])
+    return PieceFeatures(np.stack(features), np.stack([each.ravel() for each in ngrams]), on_grid)
 
 
 def _on_grid(notes: np.ndarray) -> float:
+    "Which part of the notes begins on a twelfth or a sixteenth of a beat, give or take half a tick."
     beat = np.asarray(notes)["onset_beat"]
     off = np.minimum(*(np.abs(beat - np.round(beat * parts) / parts) for parts in (12, 16)))  # in beats
     return float((off < 0.0051).mean()) if len(notes) else 1.0  # half a tick of a program that counts a hundred
 
 # %% ../nbs/01b_features.ipynb #01b-027
-def _seen(notes: np.ndarray, view: Callable | None, seed: int) -> np.ndarray:
-    "Chance depends on the piece and the seed, not on how pieces are spread over processes."
+View = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # another version of a piece, as on the page before
+
+
+def apply_view(
+    notes: np.ndarray,  # Note array
+    view: View | None,  # The notes as they are if not given
+    seed: int,
+) -> np.ndarray:
+    "A version of a piece. Chance depends on the piece and the seed, not on how pieces are spread over processes."
     return view(notes, np.random.default_rng([seed, len(notes), *notes["pitch"][:16]])) if view else notes
 
 
-def _describe(pieces: list[np.ndarray], view: Callable | None, seed: int) -> PieceFeatures:
+def _features_of_views(pieces: list[np.ndarray], view: View | None, seed: int) -> PieceFeatures:
     from scipy import sparse
 
-    described = piece_features([_seen(notes, view, seed) for notes in pieces])
-    return PieceFeatures(described.features, sparse.csr_array(described.ngrams), described.on_grid)
-
-
-def _joined(parts: list[PieceFeatures]) -> PieceFeatures:
-    from scipy import sparse
-
-    return PieceFeatures(np.concatenate([part.features for part in parts]), sparse.vstack([part.ngrams for part in parts]).tocsr(), np.concatenate([part.on_grid for part in parts]))
+    found = piece_features([apply_view(notes, view, seed) for notes in pieces])
+    return PieceFeatures(found.features, sparse.csr_array(found.ngrams), found.on_grid)
 
 
 def corpus_features(
     corpus: Corpus,
-    view: Callable[[np.ndarray, np.random.Generator], np.ndarray] = None,  # As `simulate_performance`; the files as they are if not given
+    view: View = None,  # The files as they are if not given
     seed: int = 0,
 ) -> PieceFeatures:
-    "A view of all files of a corpus, n-grams sparse."
-    return _joined(map_pieces(partial(_describe, view=view, seed=seed), corpus))
+    "What models see of all files of a corpus, in a version of each, n-grams sparse. Raises `FeatureError`."
+    return PieceFeatures.concatenate(map_pieces(partial(_features_of_views, view=view, seed=seed), corpus))
 
 # %% ../nbs/01b_features.ipynb #01b-030
 def metadata(
     corpus: Corpus,
 ) -> pd.DataFrame:
-    "A row a file of `corpus.files`: ticks, tempo, signatures, tracks, programs and velocities, but no note. For the warning example only."
+    """A row a file of `corpus.files`: ticks, tempo, signatures, tracks, programs and velocities, but no note. For the
+    warning example only."""
     import pandas as pd
 
     table = corpus.files[["ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes"]].copy()
@@ -385,22 +510,28 @@ def metadata(
         table[f"first_of_{column}"] = pd.factorize(corpus.files[column].str.split().str[0], sort=True)[0]
     notes = [corpus.notes(row) for row in table.index]
     for name, measure in dict(
-        velocity_mean=lambda n: n["velocity"].mean(), velocity_std=lambda n: n["velocity"].std(), n_velocities=lambda n: len(np.unique(n["velocity"])),
-        n_programs=lambda n: len(np.unique(n["program"])), program=lambda n: np.bincount(n["program"]).argmax(), drums=lambda n: n["is_drum"].mean(),
+        velocity_mean=lambda n: n["velocity"].mean(),
+        velocity_std=lambda n: n["velocity"].std(),
+        n_velocities=lambda n: len(np.unique(n["velocity"])),
+        n_programs=lambda n: len(np.unique(n["program"])),
+        program=lambda n: np.bincount(n["program"]).argmax(),
+        drums=lambda n: n["is_drum"].mean(),
     ).items():
         table[name] = [measure(n) for n in notes]
     return table
 
 # %% ../nbs/01b_features.ipynb #01b-033
 def _flags(values: np.ndarray, low: int, high: int) -> np.ndarray:
-    "A column a whole number from low to high, bool of shape `(len(values), high - low + 1)`; what lies beyond a bound counts at the bound."
+    """A column a whole number from low to high, bool of shape `(len(values), high - low + 1)`; what lies beyond a bound
+    counts at the bound."""
     return np.clip(values, low, high)[:, None] == np.arange(low, high + 1)
 
 
 def onset_steps(
     notes: np.ndarray,  # Note array
 ) -> dict[str, np.ndarray]:
-    "What happens at each onset by group, bool arrays of shape `(onsets, …)`. Drums are left out. The same at any tempo and, but for `keys`, in any key."
+    """What happens at each onset by group, bool arrays of shape `(onsets, …)`. Drums are left out. The same at any
+    tempo and, but for `keys`, in any key."""
     heard = Onsets(notes)
     keys, bass, top, low, at = heard.keys.T, heard.bass, heard.top, heard.low, np.arange(len(heard.onsets))
     tonic = np.full(len(at), bass[0] + heard.key) % 12
@@ -408,13 +539,21 @@ def onset_steps(
     lengths[heard.onset, heard.pitch] = _half_powers(heard.notes["duration_beat"])
     struck = np.bitwise_or.reduceat(1 << heard.pitch % 12, heard.begin)
     return dict(
-        sounding=_CLASSES[heard.above], struck=_CLASSES[_counted_from(struck, bass)], tonal=_CLASSES[_counted_from(heard.classes, tonic)], bass=_flags((bass - tonic) % 12, 0, 11),
-        top=_flags(np.diff(top, prepend=top[0]), -13, 13), low=_flags(np.diff(low, prepend=low[0]), -13, 13),
-        step=_flags(_half_powers(np.diff(heard.onsets, prepend=heard.onsets[0] - 1)), -8, 6), top_length=_flags(lengths[at, top], -8, 6), low_length=_flags(lengths[at, low], -8, 6),
+        sounding=_CLASSES[heard.above],
+        struck=_CLASSES[_counted_from(struck, bass)],
+        tonal=_CLASSES[_counted_from(heard.classes, tonic)],
+        bass=_flags((bass - tonic) % 12, 0, 11),
+        top=_flags(np.diff(top, prepend=top[0]), -13, 13),
+        low=_flags(np.diff(low, prepend=low[0]), -13, 13),
+        step=_flags(_half_powers(np.diff(heard.onsets, prepend=heard.onsets[0] - 1)), -8, 6),
+        top_length=_flags(lengths[at, top], -8, 6),
+        low_length=_flags(lengths[at, low], -8, 6),
         place=_flags(np.round(heard.onsets % 1 * 12) % 12, 0, 11),
-        n_struck=_flags(heard.struck, 1, 8), n_sounding=_flags(heard.voices, 1, 10), spread=_flags((heard.highest - bass) // 4, 0, 12), keys=keys,
+        n_struck=_flags(heard.struck, 1, 8),
+        n_sounding=_flags(heard.voices, 1, 10),
+        spread=_flags((heard.highest - bass) // 4, 0, 12),
+        keys=keys,
     )
-
 
 # %% ../nbs/01b_features.ipynb #01b-034
 def onset_of_notes(

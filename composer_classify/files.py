@@ -100,7 +100,8 @@ def sha256(content: bytes) -> str:
 
 # %% ../nbs/00a_files.ipynb #00a-019
 def cache_folder() -> Path:
-    "Where data is kept: `COMPOSER_CLASSIFY_CACHE`, or the user's cache, or, where that cannot be written, a temporary folder."
+    """Where data is kept: `COMPOSER_CLASSIFY_CACHE`, or the user's cache, or, where that cannot be written, a temporary
+    folder."""
     if chosen := os.environ.get("COMPOSER_CLASSIFY_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -131,18 +132,19 @@ LARGEST = 256 * 2**20  # bytes that such a file may have, also unpacked
 
 
 def checksum(
-    about: str,                     # What the file says about itself, JSON
+    about: str,  # What the file says about itself, JSON
     arrays: dict[str, np.ndarray],  # What it holds
 ) -> str:
     "SHA-256 of a text and of some arrays with their names, types and shapes."
     described = (
-        f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes() for name in sorted(arrays))
+        f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes() for name in sorted(arrays)
+    )
     return hashlib.sha256(b"".join([about.encode(), *described])).hexdigest()
 
 
 def save_sealed(
-    path: str | os.PathLike,        # File to write, `.npz`
-    about: dict,                    # What it says about itself, of what JSON knows
+    path: str | os.PathLike,  # File to write, `.npz`
+    about: dict,  # What it says about itself, of what JSON knows
     arrays: dict[str, np.ndarray],  # What it holds, by name
 ) -> None:
     "Write arrays, a description of them and a checksum of both. Raises `OSError`."
@@ -153,7 +155,7 @@ def save_sealed(
 # %% ../nbs/00a_files.ipynb #00a-023
 def load_sealed(
     path: str | os.PathLike,  # As `save_sealed` writes it
-    kind: str,                # What it should be, for messages: `model` or `index`
+    kind: str,  # What it should be, for messages: `model` or `index`
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """The description and the arrays of a file. Raises `ModelError` if it is too large or its checksum does not fit,
     and what zipfile, NumPy and JSON raise if it is no such file."""

@@ -5,19 +5,16 @@
 # %% ../nbs/06b_fingerprints.ipynb #06b-003
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .augment import cut_notes
-from .best import _checksum, _unsealed
-from .corpus import map_pieces
-from .files import ModelError
+from .files import ModelError, load_sealed, save_sealed
+from .processes import map_pieces
 
 if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
@@ -32,7 +29,7 @@ CHORD_WINDOW = 0.04  # seconds: of notes that begin that close together only the
 
 
 def outer_voices(
-    notes: np.ndarray,   # Note array
+    notes: np.ndarray,  # Note array
     near: float = CHORD_WINDOW,  # Seconds within which notes begin together
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     "Second and pitch of each note of the upper and the lower voice, shape `(n,)`: the outermost of all within `near`."
@@ -49,24 +46,29 @@ def outer_voices(
     return voices
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010
-N_NOTES = 5            # notes of a fingerprint
-REACH = 7          # notes after the first, among which a listener looks for the others
-MAX_SPAN = 9.0      # seconds from the first to the last
-KINDS = 1 << 20    # of fingerprints; it is a hash of the steps
-CHORD_WINDOWS = (0.09, 0.04, 0.02)  # for `CHORD_WINDOW`, what a listener tries: hands are unsteady, and the tempo is not known
+N_NOTES = 5  # notes of a fingerprint
+REACH = 7  # notes after the first, among which a listener looks for the others
+MAX_SPAN = 9.0  # seconds from the first to the last
+KINDS = 1 << 20  # of fingerprints; it is a hash of the steps
+CHORD_WINDOWS = (
+    0.09,
+    0.04,
+    0.02,
+)  # for `CHORD_WINDOW`, what a listener tries: hands are unsteady, and the tempo is not known
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class Fingerprints:
     "Fingerprints, one in each row."
-    kind: np.ndarray    # Which of `KINDS`, int64 of shape `(n,)`
+
+    kind: np.ndarray  # Which of `KINDS`, int64 of shape `(n,)`
     second: np.ndarray  # When its first note begins, of shape `(n,)`
-    pitch: np.ndarray   # Of its first note, of shape `(n,)`
-    note: np.ndarray    # Which of all notes of the voices is the first, of shape `(n,)`
+    pitch: np.ndarray  # Of its first note, of shape `(n,)`
+    note: np.ndarray  # Which of all notes of the voices is the first, of shape `(n,)`
     figure: np.ndarray  # Kind of the neighbours that follow the first note: equal where the music repeats itself
-    n_notes: int        # How many begin one
-    n_figures: int      # How many different ones
+    n_notes: int  # How many begin one
+    n_figures: int  # How many different ones
     n_half_seconds: int  # In how many half seconds one begins
 
 
@@ -96,9 +98,9 @@ def _runs(second: np.ndarray, reach: int, longest: float) -> np.ndarray:
 
 
 def fingerprints(
-    notes: np.ndarray,         # Note array
-    reach: int = N_NOTES - 1,      # Notes after the first, among which the others are looked for: neighbours by default
-    nears: tuple = (CHORD_WINDOW,),    # Seconds within which notes begin together, each that is tried, the longest first
+    notes: np.ndarray,  # Note array
+    reach: int = N_NOTES - 1,  # Notes after the first, among which the others are looked for: neighbours by default
+    nears: tuple = (CHORD_WINDOW,),  # Seconds within which notes begin together, each that is tried, the longest first
     longest: float = MAX_SPAN,  # Seconds from the first note of a fingerprint to the last
 ) -> Fingerprints:
     "All fingerprints of some notes."
@@ -122,57 +124,72 @@ def fingerprints(
     n_figures, n_half_seconds = _different(figure[row]), _different(_half_seconds(second))
     return Fingerprints(kind, second, pitch, note, figure[row][which], len(row), n_figures, n_half_seconds)
 
-
 # %% ../nbs/06b_fingerprints.ipynb #06b-013
-RAREST = 4      # fingerprints that are kept of a second of music
-TOO_FREQUENT = 500    # places of a kind beyond which it says nothing
-TICK = 0.01     # seconds: how exactly a place is kept
-GAP = 60.0      # seconds between pieces on the clock, so that none is heard as the end of another
+RAREST = 4  # fingerprints that are kept of a second of music
+TOO_FREQUENT = 500  # places of a kind beyond which it says nothing
+TICK = 0.01  # seconds: how exactly a place is kept
+GAP = 60.0  # seconds between pieces on the clock, so that none is heard as the end of another
 
 
 @dataclass(frozen=True)
 class Index:
     "Where each kind of fingerprint occurs in a collection. Make one with `make_index`."
-    pieces: list[dict]   # `composer`, `title` and `work` (a number) of each
-    begin: np.ndarray    # Second of the clock at which each begins, and the end, shape `(pieces + 1,)`
-    first: np.ndarray    # Where the places of each kind begin in `places`, and the end, int64 of shape `(KINDS + 1,)`
-    places: np.ndarray   # Ticks of the clock times 16, plus the pitch class, uint32 of shape `(fingerprints,)`
+
+    pieces: list[dict]  # `composer`, `title` and `work` (a number) of each
+    begin: np.ndarray  # Second of the clock at which each begins, and the end, shape `(pieces + 1,)`
+    first: np.ndarray  # Where the places of each kind begin in `places`, and the end, int64 of shape `(KINDS + 1,)`
+    places: np.ndarray  # Ticks of the clock times 16, plus the pitch class, uint32 of shape `(fingerprints,)`
 
     def save(
         self,
         path: str | os.PathLike,  # File to write, `.npz`
     ) -> None:
         "Write the index."
-        from composer_classify.files import atomic_write
-
-        about = json.dumps(dict(pieces=self.pieces, run=N_NOTES, kinds=KINDS), ensure_ascii=False)
-        arrays = dict(begin=self.begin, counts=np.diff(self.first).astype(np.uint16), places=self.places)
-        atomic_write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
+        about = dict(pieces=self.pieces, run=N_NOTES, kinds=KINDS)
+        counts = np.diff(self.first).astype(np.uint16)
+        save_sealed(path, about, dict(begin=self.begin, counts=counts, places=self.places))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Index:
         "Read an index. Raises `ModelError` if it is none, is damaged or was made by another version."
         try:
-            about, arrays = _unsealed(path, "index")
+            about, arrays = load_sealed(path, "index")
             if (about["run"], about["kinds"]) != (N_NOTES, KINDS):
                 raise ModelError(f"{path}: was made by another version of composer_classify; make it again")
             first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
-            pieces = [dict(composer=str(piece["composer"]), title=str(piece["title"]), work=int(piece["work"])) for piece in about["pieces"]]
+            pieces = [
+                dict(composer=str(piece["composer"]), title=str(piece["title"]), work=int(piece["work"]))
+                for piece in about["pieces"]
+            ]
             index = cls(pieces, arrays["begin"], first, arrays["places"])
-            sound = index.begin.dtype == np.float64 and index.begin.shape == (len(pieces) + 1,) and np.all(np.diff(index.begin) > 0) and index.begin[-1] / TICK < 1 << 28
-            if not (sound and index.places.dtype == np.uint32 and index.places.shape == (first[-1],) and first.shape == (KINDS + 1,)):
+            sound = (
+                index.begin.dtype == np.float64
+                and index.begin.shape == (len(pieces) + 1,)
+                and np.all(np.diff(index.begin) > 0)
+                and index.begin[-1] / TICK < 1 << 28
+            )
+            if not (
+                sound
+                and index.places.dtype == np.uint32
+                and index.places.shape == (first[-1],)
+                and first.shape == (KINDS + 1,)
+            ):
                 raise ValueError("shapes")
             return index
         except FileNotFoundError:
             raise ModelError(f"{path}: does not exist") from None
         except ModelError:
             raise
-        except Exception as error:  # whatever zipfile and NumPy make of a damaged file, and what a stranger may have written
+        except (
+            Exception
+        ) as error:  # whatever zipfile and NumPy make of a damaged file, and what a stranger may have written
             raise ModelError(f"{path}: is not an index of composer_classify ({type(error).__name__})") from None
 
 
 def _of_pieces(pieces: list[np.ndarray]) -> list[tuple[Fingerprints, float]]:
-    return [(fingerprints(notes), float((notes["onset_sec"] + notes["duration_sec"]).max(initial=0))) for notes in pieces]
+    return [
+        (fingerprints(notes), float((notes["onset_sec"] + notes["duration_sec"]).max(initial=0))) for notes in pieces
+    ]
 
 
 def make_index(
@@ -183,7 +200,9 @@ def make_index(
     found = [piece for part in map_pieces(_of_pieces, corpus, n_jobs) for piece in part]
     begin = np.r_[0, np.cumsum([np.ceil(end) + GAP for _, end in found])]
     if begin[-1] / TICK >= 1 << 28:
-        raise ValueError(f"{corpus.path}: holds {begin[-1] / 3600:.0f} hours of music, and an index at most {(1 << 28) * TICK / 3600:.0f}; make one of a part of it")
+        raise ValueError(
+            f"{corpus.path}: holds {begin[-1] / 3600:.0f} hours of music, and an index at most {(1 << 28) * TICK / 3600:.0f}; make one of a part of it"
+        )
     kind = np.concatenate([each.kind for each, _ in found])
     second = np.concatenate([each.second + start for (each, _), start in zip(found, begin)])
     pitch = np.concatenate([each.pitch for each, _ in found])
@@ -193,8 +212,13 @@ def make_index(
     chosen = chosen[np.lexsort((second[chosen], kind[chosen]))]
     first = np.r_[0, np.cumsum(np.bincount(kind[chosen], minlength=KINDS))]
     _, work = np.unique(corpus.files["work_id"], return_inverse=True)
-    pieces = [dict(composer=composer, title=_readable(title), work=int(number)) for composer, title, number in zip(corpus.files["composer"], corpus.files["title"], work)]
-    return Index(pieces, begin, first, (second[chosen] / TICK).astype(np.uint32) << 4 | (pitch[chosen] % 12).astype(np.uint32))
+    pieces = [
+        dict(composer=composer, title=_readable(title), work=int(number))
+        for composer, title, number in zip(corpus.files["composer"], corpus.files["title"], work)
+    ]
+    return Index(
+        pieces, begin, first, (second[chosen] / TICK).astype(np.uint32) << 4 | (pitch[chosen] % 12).astype(np.uint32)
+    )
 
 
 def _readable(title: str) -> str:
@@ -213,22 +237,23 @@ def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
 SPEEDS = np.geomspace(0.4, 2.5, 105)  # of what was heard, compared with the piece: half to double, and a little more
-VOTE_TOLERANCE = 0.15   # seconds by which votes for the same beginning may differ
+VOTE_TOLERANCE = 0.15  # seconds by which votes for the same beginning may differ
 CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
-_MOST = 300_000   # votes that are counted; the rarest fingerprints vote first
+_MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
 
 
 @dataclass(frozen=True)
 class Match:
     "A piece, and where in it we are."
-    piece: int       # In `Index.pieces`
-    offset: float    # Second of the piece at which begins what was heard
-    speed: float     # By how much faster what was heard is than the piece
-    votes: int       # Different figures that agree, or different fingerprints, whichever are fewer
-    rival: int       # Votes for the best place in another work
+
+    piece: int  # In `Index.pieces`
+    offset: float  # Second of the piece at which begins what was heard
+    speed: float  # By how much faster what was heard is than the piece
+    votes: int  # Different figures that agree, or different fingerprints, whichever are fewer
+    rival: int  # Votes for the best place in another work
     coverage: float  # Part of the half seconds that were heard, in which a vote lies
-    asked: int       # Different figures that were heard
-    variety: float   # The same as a part of the notes that begin one: small where the music repeats itself
+    asked: int  # Different figures that were heard
+    variety: float  # The same as a part of the notes that begin one: small where the music repeats itself
 
     @property
     def evidence(self) -> tuple[float, float, float, float]:
@@ -301,11 +326,11 @@ def _stretches(
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
     together = weights + np.where(has_next, weights[after], 0)
-    best = np.argpartition(-together, min(CANDIDATES[0], len(keys)) - 1)[:CANDIDATES[0]]
+    best = np.argpartition(-together, min(CANDIDATES[0], len(keys)) - 1)[: CANDIDATES[0]]
     best = best[np.argsort(-together[best], kind="stable")]
-    rows = lambda k: order[begin[k]:end[k]]
+    rows = lambda k: order[begin[k] : end[k]]
     stretches = [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
-    return sorted(stretches, key=lambda votes: -_different(figure[votes]))[:CANDIDATES[1]]
+    return sorted(stretches, key=lambda votes: -_different(figure[votes]))[: CANDIDATES[1]]
 
 
 def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndarray) -> Match:
@@ -316,10 +341,15 @@ def _align(index: Index, heard: Fingerprints, which: np.ndarray, second: np.ndar
     speed, begin = _line(at, second, speed)
     piece = int(np.searchsorted(index.begin, np.median(second), "right")) - 1
     return Match(
-        piece, begin - float(index.begin[piece]), speed,
-        votes=min(_different(heard.figure[which]), _different(heard.kind[which])), rival=0,
+        piece,
+        begin - float(index.begin[piece]),
+        speed,
+        votes=min(_different(heard.figure[which]), _different(heard.kind[which])),
+        rival=0,
         coverage=_different(_half_seconds(at)) / heard.n_half_seconds,
-        asked=heard.n_figures, variety=heard.n_figures / heard.n_notes)
+        asked=heard.n_figures,
+        variety=heard.n_figures / heard.n_notes,
+    )
 
 
 def _agreeing(at: np.ndarray, note: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
@@ -342,12 +372,10 @@ def _line(at: np.ndarray, second: np.ndarray, speed: float) -> tuple[float, floa
     speed = float(np.clip(slope, speed / step, speed * step))
     return speed, float(second.mean() - speed * at.mean())
 
-
-
 # %% ../nbs/06b_fingerprints.ipynb #06b-018
 LISTEN = 15.0  # seconds of a stretch that is listened to
-PAUSE = 6.0    # seconds without a note after which a new stretch begins
-SURE = 0.99    # score from which one stretch of a piece is enough
+PAUSE = 6.0  # seconds without a note after which a new stretch begins
+SURE = 0.99  # score from which one stretch of a piece is enough
 
 
 def _stretches_of(onset: np.ndarray) -> list[tuple[float, float]]:
@@ -376,7 +404,7 @@ def _divided(onset: np.ndarray, first: int, after: int) -> list[tuple[int, int]]
 
 def name_piece(
     index: Index,
-    notes: np.ndarray,    # Note array of a piece or a part of one
+    notes: np.ndarray,  # Note array of a piece or a part of one
     without: int = None,  # As for `find`
 ) -> dict | None:
     "Which piece it is: `composer`, `title`, `score`, `offset_sec` (second of it at second 0). `None` if unknown."

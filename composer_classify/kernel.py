@@ -6,85 +6,116 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.kernel_ridge import KernelRidge
 
-from .shipped_model import ngram_shares, signed_sqrt
-
-if TYPE_CHECKING:
-    from scipy import sparse
+from .features import N_BINS
+from .probabilities import softmax
+from .shipped_model import KernelScorer, ngram_shares, signed_sqrt, squared_distances
 
 # %% auto #0
-__all__ = ['bhattacharyya_kernel', 'KernelClassifier', 'cross_val_scores_kernel']
+__all__ = ['bhattacharyya_kernel', 'stack_inputs', 'KernelClassifier', 'cross_val_scores_kernel']
 
 # %% ../nbs/05b_kernel.ipynb #05b-006
 def bhattacharyya_kernel(ngrams: sparse.csr_array) -> np.ndarray:
-    "How far the n-grams of each two files overlap, float32 of shape `(files, files)`."
+    """How far the n-grams of each two files overlap: the sum of √(p·q) over the bins of a histogram, the mean over kinds
+    of n-grams, float32 of shape `(files, files)` (Bhattacharyya 1943)."""
     shares = ngram_shares(ngrams)
     return shares @ shares.T
 
+
+def stack_inputs(
+    features: np.ndarray,  # As `feature_table` gives them, shape `(files, features)`
+    ngrams: sparse.csr_array,  # As `ngram_table` gives them, shape `(files, n-grams)`
+) -> sparse.csr_array:
+    "Both side by side, as scikit-learn wants them, shape `(files, features + n-grams)`."
+    return sparse.hstack([sparse.csr_array(features), ngrams.astype(features.dtype)], format="csr")
+
+
+def _split_inputs(X: sparse.csr_array) -> tuple[np.ndarray, sparse.csr_array]:
+    "Features and n-grams again. The n-grams are whole blocks of `N_BINS` columns, and features are fewer than that."
+    n_features = X.shape[1] % N_BINS
+    return X[:, :n_features].toarray(), X[:, n_features:]
+
 # %% ../nbs/05b_kernel.ipynb #05b-007
-class KernelClassifier:
-    "Names the composer of a piece by its likeness to known ones: kernel ridge regression, a Gaussian kernel of note features plus a linear one of n-grams."
+class KernelClassifier(ClassifierMixin, BaseEstimator):
+    """Kernel ridge regression on a Gaussian kernel of note features plus a linear kernel of n-grams.
+
+    After `fit`, `classes_` holds the labels and `scorer_` what is needed to answer by NumPy alone."""
 
     def __init__(
         self,
-        reach: float = 0.4,    # How fast likeness falls with the distance of the features; 1 is 1/e at the median distance of two pieces
-        phrases: float = 0.25,  # Weight of the n-grams; that of the features is 1
-        ridge: float = 0.1,    # Penalty on large weights
-        balance: float = 0.8,  # 1 makes composers weigh alike, 0 files
+        gamma: float = 0.4,  # How fast likeness falls with distance; 1 is 1/e at the median squared distance
+        ngram_weight: float = 0.25,  # Weight of the n-grams; that of the features is 1
+        alpha: float = 0.1,  # Penalty on large weights
+        class_balance: float = 0.8,  # 1 makes composers weigh alike, 0 files
     ):
-        self.reach, self.phrases, self.ridge, self.balance = reach, phrases, ridge, balance
+        self.gamma, self.ngram_weight, self.alpha, self.class_balance = gamma, ngram_weight, alpha, class_balance
 
     def fit(
         self,
-        features: np.ndarray,       # As `feature_table` gives them, shape `(files, features)`
-        ngrams: sparse.csr_array,   # As `ngram_table` gives them, shape `(files, n-grams)`
-        labels: np.ndarray,         # Composer of each file, as a number, shape `(files,)`
-        overlaps: np.ndarray = None,  # How far the n-grams of each two files overlap, shape `(files, files)`, where that is known already
+        X: sparse.csr_array,  # As by `stack_inputs`, shape `(files, features + n-grams)`
+        y: np.ndarray,  # Composer of each file, shape `(files,)`
+        ngram_kernel: np.ndarray = None,  # `bhattacharyya_kernel` of the files, where that is known already
     ) -> KernelClassifier:
-        "Learn from these files."
-        from sklearn.kernel_ridge import KernelRidge
-
+        "Learn from these files. Returns itself."
+        features, ngrams = _split_inputs(X)
+        self.classes_, labels = np.unique(y, return_inverse=True)
         roots = signed_sqrt(features)
-        self.mean, self.scale = roots.mean(axis=0), roots.std(axis=0)
-        self.scale[self.scale < 1e-6] = 1  # what never changes, but for rounding
-        self.known = ((roots - self.mean) / self.scale).astype(np.float32)
-        apart = self._apart(self.known)
-        self.median = float(np.median(apart)) or 1.0  # 0 if all are the same piece
-        kernel = np.exp(-self.reach / self.median * apart) + self.phrases * (bhattacharyya_kernel(ngrams) if overlaps is None else overlaps)
-        files = np.bincount(labels)
-        weights = files[labels] ** -self.balance
-        ridge = KernelRidge(alpha=self.ridge, kernel="precomputed").fit(kernel, np.eye(len(files), dtype=np.float32)[labels], weights / weights.mean())
-        self.weights = ridge.dual_coef_.astype(np.float32)
-        self.of_ngrams = self.phrases * (ngram_shares(ngrams).T @ self.weights)
+        mean, scale = roots.mean(axis=0), roots.std(axis=0)
+        scale[scale < 1e-6] = 1  # what never changes, but for rounding
+        known = ((roots - mean) / scale).astype(np.float32)
+        distances = squared_distances(known, known)
+        median = float(np.median(distances)) or 1.0  # 0 if all are the same piece
+        kernel = np.exp(-self.gamma / median * distances)
+        kernel += self.ngram_weight * (bhattacharyya_kernel(ngrams) if ngram_kernel is None else ngram_kernel)
+        dual_coef = self._solve(kernel, labels)
+        ngram_coef = self.ngram_weight * (ngram_shares(ngrams).T @ dual_coef)
+        self.scorer_ = KernelScorer(known, dual_coef, ngram_coef, mean, scale, self.gamma, median)
         return self
 
-    def _apart(self, points: np.ndarray) -> np.ndarray:
-        "Squared distances to the known pieces, shape `(points, pieces)`."
-        return np.maximum((points**2).sum(axis=1)[:, None] + (self.known**2).sum(axis=1) - 2 * points @ self.known.T, 0)
+    def _solve(self, kernel: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        "What each file says for each composer, float32 of shape `(files, composers)`."
+        n_files = np.bincount(labels)
+        weights = n_files[labels] ** -self.class_balance
+        targets = np.eye(len(n_files), dtype=np.float32)[labels]
+        ridge = KernelRidge(alpha=self.alpha, kernel="precomputed").fit(kernel, targets, weights / weights.mean())
+        return ridge.dual_coef_.astype(np.float32)
 
-    def decide(
-        self,
-        features: np.ndarray,      # As for `fit`
-        ngrams: np.ndarray | sparse.csr_array,  # As for `fit`
-    ) -> np.ndarray:
-        "The score of each composer, about 1 for a sure one and 0 for the others, shape `(files, composers)`."
-        near = np.exp(-self.reach / self.median * self._apart(((signed_sqrt(features) - self.mean) / self.scale).astype(np.float32)))
-        return near @ self.weights + ngram_shares(ngrams) @ self.of_ngrams
+    def _scores(self, X: sparse.csr_array) -> np.ndarray:
+        "The score of each composer, shape `(files, composers)`."
+        return self.scorer_.decision_function(*_split_inputs(X))
+
+    def decision_function(self, X: sparse.csr_array) -> np.ndarray:
+        "About 1 for a sure composer and 0 for the others, shape `(files, composers)`; of two composers the difference."
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: sparse.csr_array) -> np.ndarray:
+        "The scores as probabilities, not calibrated, shape `(files, composers)`."
+        return softmax(self._scores(X), 0.1)
+
+    def predict(self, X: sparse.csr_array) -> np.ndarray:
+        "The composer of each file, shape `(files,)`."
+        return self.classes_[self._scores(X).argmax(axis=1)]
 
 # %% ../nbs/05b_kernel.ipynb #05b-010
 def cross_val_scores_kernel(
-    features: np.ndarray,      # As for `KernelClassifier.fit`
-    ngrams: sparse.csr_array,  # As for `KernelClassifier.fit`
-    labels: np.ndarray,        # Composer of each file, as a number, shape `(files,)`
+    features: np.ndarray,  # As for `stack_inputs`
+    ngrams: sparse.csr_array,  # As for `stack_inputs`
+    labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
-    **settings: float,         # Of the `KernelClassifier`
+    **settings: float,  # Of the `KernelClassifier`
 ) -> np.ndarray:
-    "Out-of-fold scores, shape `(files, composers)`."
-    decided, overlaps = np.zeros((len(labels), labels.max() + 1)), bhattacharyya_kernel(ngrams)
+    """Out-of-fold scores, shape `(files, composers)`. As `cross_val_predict`, but the kernel of n-grams is computed
+    once for all folds."""
+    scores = np.zeros((len(labels), labels.max() + 1))
+    X, ngram_kernel = stack_inputs(features, ngrams), bhattacharyya_kernel(ngrams)
     for train, test in splits:
-        known = KernelClassifier(**settings).fit(features[train], ngrams[train], labels[train], overlaps[np.ix_(train, train)])
-        decided[test] = known.decide(features[test], ngrams[test])
-    return decided
+        classifier = KernelClassifier(**settings)
+        classifier.fit(X[train], labels[train], ngram_kernel[np.ix_(train, train)])
+        scores[test] = classifier.scorer_.decision_function(features[test], ngrams[test])
+    return scores

@@ -23,20 +23,22 @@ __all__ = ['published_table', 'windows_of_files', 'build_published_lstm', 'build
 def published_table(
     corpus: Corpus,
 ) -> np.ndarray:
-    "Length in seconds and number of notes of each file of `corpus.files`, filled, clipped and scaled over all files as in the report, float32 of shape `(files, 2)`."
+    """Length in seconds and number of notes of each file of `corpus.files`, filled, clipped and scaled over all files
+    as in the report, float32 of shape `(files, 2)`."""
     table = corpus.files[["duration_sec", "n_notes"]].astype(float)
     table = table.fillna(table.mean()).apply(clip_outliers)
     return ((table - table.mean()) / table.std(ddof=0).replace(0, 1)).to_numpy(np.float32)
 
 
 def windows_of_files(
-    table: np.ndarray,   # A row a file, shape `(files, columns)`
+    table: np.ndarray,  # A row a file, shape `(files, columns)`
     labels: np.ndarray,  # Composer of each file, as a number
-    length: int = 10,    # Files in a window
+    length: int = 10,  # Files in a window
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Every window of consecutive files, shape `(files - length + 1, length, columns)`, and the composer of its last file. As the report makes them for its LSTM."
+    """Every window of consecutive files, shape `(files - length + 1, length, columns)`, and the composer of its last
+    file. As the report makes them for its LSTM."""
     windows = np.lib.stride_tricks.sliding_window_view(table, length, axis=0).swapaxes(1, 2)
-    return np.ascontiguousarray(windows), labels[length - 1:]
+    return np.ascontiguousarray(windows), labels[length - 1 :]
 
 
 def build_published_lstm(
@@ -44,23 +46,29 @@ def build_published_lstm(
     length: int = 10,  # Files in a window
 ) -> keras.Model:
     "The report's network from windows `(batch, length, 2)` to probabilities `(batch, n_composers)`, ready to train."
-    model = keras.Sequential([
-        keras.Input((length, 2)),
-        layers.LSTM(128, return_sequences=True), layers.Dropout(0.2),
-        layers.LSTM(64), layers.Dropout(0.2),
-        layers.Dense(n_composers, activation="softmax"),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((length, 2)),
+            layers.LSTM(128, return_sequences=True),
+            layers.Dropout(0.2),
+            layers.LSTM(64),
+            layers.Dropout(0.2),
+            layers.Dense(n_composers, activation="softmax"),
+        ]
+    )
     model.compile(keras.optimizers.Adam(0.001), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     return model
 
 # %% ../nbs/03_lstm.ipynb #03-025
 def build_lstm(
     n_composers: int,
-    length: int = 256,   # Onsets in a window
+    length: int = 256,  # Onsets in a window
     n_flags: int = N_FLAGS,  # Observations at each onset
-    units: int = 96,     # Of the LSTM, in each direction
+    units: int = 96,  # Of the LSTM, in each direction
 ) -> keras.Model:
-    "A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 330,000 weights (LSTM: Hochreiter and Schmidhuber 1997; in both directions: Graves and Schmidhuber 2005)."
+    """A network from windows `(batch, length, n_flags)` to probabilities `(batch, n_composers)`, about 330,000 weights
+    (LSTM: Hochreiter and Schmidhuber 1997; in both directions: Graves and Schmidhuber 2005)."""
+
     def figures(x, layer):
         return layers.Activation("relu")(layers.BatchNormalization()(layer(x)))
 
@@ -90,5 +98,6 @@ def train(
     steps: int = None,  # Batches of 32 an epoch
     seed: int = 0,
 ) -> dict:
-    "Train the LSTM, score it on unseen works, and write it; see `training.train`. `load_network` reads a `.keras` file again."
+    """Train the LSTM, score it on unseen works, and write it; see `training.train`. `load_network` reads a `.keras`
+    file again."""
     return training.train(corpus, Sequences(corpus), build_lstm, out, epochs, steps, seed)

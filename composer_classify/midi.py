@@ -26,28 +26,40 @@ if TYPE_CHECKING:
     import pretty_midi
 
 # %% auto #0
-__all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'GHOST', 'CHANNELS',
-           'ROUNDING', 'sounds_within', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi', 'read_mido',
-           'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
+__all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'AUGMENTED', 'GHOST',
+           'CHANNELS', 'ROUNDING', 'sounds_within', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi',
+           'read_mido', 'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
 
 # %% ../nbs/00_midi.ipynb #00-006
-NOTE_DTYPE = np.dtype([
-    ("onset_sec", "f8"), ("duration_sec", "f8"),    # so that the end of a long note falls into the right frame
-    ("onset_beat", "f8"), ("duration_beat", "f8"),  # a beat is a quarter note
-    ("pitch", "u1"), ("velocity", "u1"), ("program", "u1"),
-    ("track", "u2"),                                # one number for each (track, channel, program) of the file
-    ("is_drum", "?"),
-])
+NOTE_DTYPE = np.dtype(
+    [
+        ("onset_sec", "f8"),
+        ("duration_sec", "f8"),  # so that the end of a long note falls into the right frame
+        ("onset_beat", "f8"),
+        ("duration_beat", "f8"),  # a beat is a quarter note
+        ("pitch", "u1"),
+        ("velocity", "u1"),
+        ("program", "u1"),
+        ("track", "u2"),  # one number for each (track, channel, program) of the file
+        ("is_drum", "?"),
+    ]
+)
 TEMPO_DTYPE = np.dtype([("onset_sec", "f8"), ("onset_beat", "f8"), ("bpm", "f8")])
 TIME_SIGNATURE_DTYPE = np.dtype([("onset_sec", "f8"), ("onset_beat", "f8"), ("beats", "u1"), ("beat_type", "u1")])
 KEY_SIGNATURE_DTYPE = np.dtype([("onset_sec", "f8"), ("onset_beat", "f8"), ("fifths", "i1"), ("is_minor", "?")])
 PEDAL_DTYPE = np.dtype([("track", "u2"), ("onset_sec", "f8"), ("offset_sec", "f8")])
+AUGMENTED = b"composer_classify: augmented"  # a text event that marks a transposed or faster copy of a file
 
 # %% ../nbs/00_midi.ipynb #00-008
 _NO_EVENTS = dict(  # what MIDI takes for granted
-    tempos=np.array([(0, 0, 120)], TEMPO_DTYPE), time_signatures=np.empty(0, TIME_SIGNATURE_DTYPE),
-    key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE), pedals=np.empty(0, PEDAL_DTYPE),
-    ticks_per_beat=480, repairs=(), lost="")
+    tempos=np.array([(0, 0, 120)], TEMPO_DTYPE),
+    time_signatures=np.empty(0, TIME_SIGNATURE_DTYPE),
+    key_signatures=np.empty(0, KEY_SIGNATURE_DTYPE),
+    pedals=np.empty(0, PEDAL_DTYPE),
+    ticks_per_beat=480,
+    repairs=(),
+    lost="",
+)
 GHOST = 1e-4  # seconds: of a note that overlaps a stretch by less, nothing is heard in it (times are sums of floats)
 
 
@@ -59,13 +71,14 @@ def sounds_within(onset: np.ndarray, offset: np.ndarray, start: float, end: floa
 
 class NoteArray(np.ndarray):
     "The notes of a piece, shape `(n,)` of `NOTE_DTYPE`, by onset then pitch; what holds for the piece as attributes."
-    tempos: np.ndarray           # `TEMPO_DTYPE`, the first at 0
+
+    tempos: np.ndarray  # `TEMPO_DTYPE`, the first at 0
     time_signatures: np.ndarray  # `TIME_SIGNATURE_DTYPE`
-    key_signatures: np.ndarray   # `KEY_SIGNATURE_DTYPE`
-    pedals: np.ndarray           # `PEDAL_DTYPE`: from when to when a sustain pedal was down
-    ticks_per_beat: int          # the file's resolution
-    repairs: tuple[str, ...]     # what had to be put right to read the file; empty for a sound one
-    lost: str                    # what of the file could not be read; empty for a whole one
+    key_signatures: np.ndarray  # `KEY_SIGNATURE_DTYPE`
+    pedals: np.ndarray  # `PEDAL_DTYPE`: from when to when a sustain pedal was down
+    ticks_per_beat: int  # the file's resolution
+    repairs: tuple[str, ...]  # what had to be put right to read the file; empty for a sound one
+    lost: str  # what of the file could not be read; empty for a whole one
 
     def __new__(cls, notes: np.ndarray, **piece) -> NoteArray:
         self = np.asarray(notes, NOTE_DTYPE).view(cls)
@@ -94,7 +107,7 @@ class NoteArray(np.ndarray):
 
     def between(
         self,
-        start: float,            # Seconds
+        start: float,  # Seconds
         duration: float = None,  # Seconds; to the end if not given
     ) -> NoteArray:
         """What sounds in a stretch of time, cut to it and moved to begin at 0: notes, pedals, tempo, signatures.
@@ -127,7 +140,7 @@ class NoteArray(np.ndarray):
 def _cut_events(events: np.ndarray, start: float, end: float, first_beat: float) -> np.ndarray:
     "The tempo changes or signatures that hold between two times, moved so that these begin at 0."
     begin = max(np.searchsorted(events["onset_sec"], start, "right") - 1, 0)
-    part = events[begin:np.searchsorted(events["onset_sec"], end, "left")].copy()
+    part = events[begin : np.searchsorted(events["onset_sec"], end, "left")].copy()
     part["onset_sec"] = np.maximum(part["onset_sec"] - start, 0)
     part["onset_beat"] = np.maximum(part["onset_beat"] - first_beat, 0)
     return part
@@ -147,7 +160,8 @@ class MidiLoadError(ValueError):
 @dataclass(frozen=True)
 class Limits:
     "Bounds beyond which a file is refused."
-    max_bytes: int = 16 * 2**20     # of one MIDI file
+
+    max_bytes: int = 16 * 2**20  # of one MIDI file
     max_irregular: int = 4 * 2**20  # bytes of a file that must be read event by event, which is slow
     max_notes: int = 500_000
     max_seconds: float = 6 * 3600
@@ -159,8 +173,8 @@ def _unwrap_riff(data: bytes, name: str) -> tuple[bytes, list[str]]:
         raise MidiLoadError(name, "is a RIFF file of another kind (sound or video?), not MIDI")
     at = 12
     while at + 8 <= len(data):
-        kind, begin = data[at:at + 4], at + 8
-        end = begin + int.from_bytes(data[at + 4:begin], "little")
+        kind, begin = data[at : at + 4], at + 8
+        end = begin + int.from_bytes(data[at + 4 : begin], "little")
         if kind == b"data":
             wrong = ["its RIFF envelope gives a wrong length"] if end > len(data) else []
             return data[begin:end], ["taken out of its RIFF envelope", *wrong]
@@ -175,15 +189,16 @@ _END_OF_TRACK = b"\xff\x2f\x00"
 @dataclass
 class _Stream:
     "A MIDI stream, and where its tracks lie."
-    data: bytes                    # with `_PADDING`
+
+    data: bytes  # with `_PADDING`
     format: int
-    division: int                  # as in the header
-    announced: int                 # tracks, by the header
-    begin: list[int]               # of the events of each track
+    division: int  # as in the header
+    announced: int  # tracks, by the header
+    begin: list[int]  # of the events of each track
     end: list[int]
-    whole: list[bool]              # whether each track has as many bytes as it claims
+    whole: list[bool]  # whether each track has as many bytes as it claims
     repairs: list[str]
-    wrong: int = 0                 # tracks whose length does not fit
+    wrong: int = 0  # tracks whose length does not fit
 
     @property
     def octets(self) -> np.ndarray:
@@ -198,15 +213,16 @@ def _some(n: int, what: str) -> str:
 
 def _is_chunk(data: bytes, at: int) -> bool:
     "Whether a chunk begins here: a track, or another kind (four letters and a length that fits)."
-    kind, length = data[at:at + 4], int.from_bytes(data[at + 4:at + 8], "big")
+    kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "big")
     return kind == b"MTrk" or len(kind) == 4 and kind.isalnum() and at + 8 + length <= len(data)
 
 
 def _track_end(data: bytes, begin: int, claimed: int) -> int:
-    "Where a track ends: where it claims to if a chunk, the end of the file or its own confirms it; else at the next one."
+    """Where a track ends: where it claims to if a chunk, the end of the file or its own confirms it; else at the next
+    one."""
     if claimed == len(data) or _is_chunk(data, claimed):
         return claimed
-    if claimed < len(data) and data[max(claimed - 3, begin):claimed] == _END_OF_TRACK:
+    if claimed < len(data) and data[max(claimed - 3, begin) : claimed] == _END_OF_TRACK:
         return claimed
     following = data.find(b"MTrk", begin)
     return len(data) if following < 0 else following
@@ -226,8 +242,8 @@ def _split(data: bytes, name: str) -> _Stream:
         stream.repairs.append(f"a header of {size:,} bytes was read as one of 6")
     at = 8 + size if size > 6 and _is_chunk(data, 8 + size) else 14
     while at + 8 <= len(data):
-        begin, claimed = at + 8, at + 8 + int.from_bytes(data[at + 4:at + 8], "big")
-        if data[at:at + 4] == b"MTrk":
+        begin, claimed = at + 8, at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
+        if data[at : at + 4] == b"MTrk":
             at = _track_end(data, begin, claimed)
             stream.wrong += at != claimed
             stream.begin.append(begin)
@@ -250,13 +266,14 @@ def _split(data: bytes, name: str) -> _Stream:
 @dataclass
 class _Events:
     "The events of all tracks in the order of the file; every column but the last has the shape `(n,)`."
-    tick: np.ndarray    # int64, from the beginning of the track
+
+    tick: np.ndarray  # int64, from the beginning of the track
     status: np.ndarray  # uint8: kind and channel of a message, also under running status; 240 or more for the rest
-    first: np.ndarray   # uint8: the data bytes of a message, 0 for one that is not there
+    first: np.ndarray  # uint8: the data bytes of a message, 0 for one that is not there
     second: np.ndarray  # uint8
-    track: np.ndarray   # int32
-    place: np.ndarray   # int64: where in the stream its status byte stands, or would stand
-    end: np.ndarray     # int64 of shape `(tracks,)`: the tick at which each track ends
+    track: np.ndarray  # int32
+    place: np.ndarray  # int64: where in the stream its status byte stands, or would stand
+    end: np.ndarray  # int64 of shape `(tracks,)`: the tick at which each track ends
 
     @cached_property
     def kind(self) -> np.ndarray:
@@ -334,7 +351,7 @@ def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.
     length, data = _numbers(octets, told + 1 + is_meta.take(known))
     size[told] = data + length - told
     np.add(np.arange(1, len(status) + 1), high, out=status)
-    longer = _where(high[:n] & high[1:n + 1])
+    longer = _where(high[:n] & high[1 : n + 1])
     status[longer] += 1 + high[longer + 2]  # behind a delta time of four bytes at most
     size.take(status, out=end, mode="clip")
     end += status
@@ -356,7 +373,7 @@ def _starts(stream: _Stream, both: bool) -> np.ndarray:
     octets = stream.octets
     doublings = 4 if len(octets) <= _LARGE else 3  # 16 or 8 events in one step
     space = _workspace.take(doublings + 1, len(octets) << both)
-    space[0] = _both(octets, space[1:4, :len(octets)]) if both else _following(octets, False, space[1:4])[0]
+    space[0] = _both(octets, space[1:4, : len(octets)]) if both else _following(octets, False, space[1:4])[0]
     for jump, further in zip(space, space[1:]):
         jump.take(jump, out=further, mode="clip")  # 2, 4, 8 … events on
     far, at, counts = memoryview(space[-1]), [], []
@@ -460,6 +477,7 @@ def _behind(data: bytes, status: int, place: int, stop: int) -> int:
 @dataclass
 class _Loss:
     "Where reading a track had to end."
+
     track: int
     tick: int
     cut: bool  # the file ends there; if not, what follows makes no sense
@@ -496,7 +514,7 @@ class _Walk:
             if not 0 <= following <= end:
                 break
             at, tick = following, tick + delta
-            is_last = data[place:place + 2] == _END_OF_TRACK[:2]
+            is_last = data[place : place + 2] == _END_OF_TRACK[:2]
             if status < _SYSEX:
                 running = status
                 self._add(tick, status, data[begin:following], track, place)
@@ -513,7 +531,13 @@ class _Walk:
         self.rows.extend((tick, status, min(content[0], 127), min(content[-1], 127) * (len(content) > 1), track, place))
 
     def _close(
-        self, track: int, at: int, tick: int, closed: tuple[int, int, int] | None, is_last: bool, is_short: bool,
+        self,
+        track: int,
+        at: int,
+        tick: int,
+        closed: tuple[int, int, int] | None,
+        is_last: bool,
+        is_short: bool,
     ) -> int:
         """Say how a track ended: with its end-of-track event last or not, with an event that runs past its end or not.
         Drop what stands behind its end and makes no sense. Returns the tick of its end."""
@@ -526,7 +550,7 @@ class _Walk:
             return tick
         if closed and whole and not self._strikes(closed[2]):
             self.repairs["byte", "behind the end of a track ignored"] += end - closed[0]
-            del self.rows[closed[2]:]
+            del self.rows[closed[2] :]
             return closed[1]
         is_at_the_end = end == len(self.stream.data) - len(_PADDING)
         self.losses.append(_Loss(track, tick, cut=is_at_the_end and (is_short or at == end)))
@@ -534,7 +558,7 @@ class _Walk:
 
     def _strikes(self, row: int) -> bool:
         "Whether a key is struck in the rows from one on."
-        status, velocity = self.rows[row + 1::6], self.rows[row + 3::6]
+        status, velocity = self.rows[row + 1 :: 6], self.rows[row + 3 :: 6]
         return any(kind >> 4 == 9 and loud for kind, loud in zip(status, velocity))
 
 # %% ../nbs/00_midi.ipynb #00-020
@@ -635,7 +659,7 @@ def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
 
 def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The different parts, in order, and which of them each note belongs to. Quick where those of a part lie together."
-    begin = [0, *(_where(part[1:] != part[:-1]) + 1).tolist()][:len(part)]
+    begin = [0, *(_where(part[1:] != part[:-1]) + 1).tolist()][: len(part)]
     runs = part.take(np.array(begin, np.int64)).tolist()
     parts = sorted(set(runs))
     number = {part: n for n, part in enumerate(parts)}
@@ -647,10 +671,11 @@ def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @dataclass
 class _Clock:
     "When each tick is."
-    beat: int                    # ticks a beat
-    ticks: np.ndarray            # of the tempo changes, the first 0
-    seconds: np.ndarray          # of the tempo changes
-    seconds_a_tick: np.ndarray   # from each tempo change on
+
+    beat: int  # ticks a beat
+    ticks: np.ndarray  # of the tempo changes, the first 0
+    seconds: np.ndarray  # of the tempo changes
+    seconds_a_tick: np.ndarray  # from each tempo change on
 
     def __call__(self, ticks: np.ndarray) -> np.ndarray:
         "Ticks in seconds."
@@ -735,7 +760,7 @@ def _pedals(events: _Events, parts: np.ndarray, time: _Clock) -> np.ndarray:
     order = np.lexsort((rows[known], track[known]))
     rows, track = rows[known][order], track[known][order]
     is_down = events.second[rows] >= 64
-    before = np.append(False, is_down[:-1] & (track[1:] == track[:-1]))[:len(rows)]  # up at the beginning
+    before = np.append(False, is_down[:-1] & (track[1:] == track[:-1]))[: len(rows)]  # up at the beginning
     moved = _where(is_down != before)
     pressed = _where(is_down[moved])
     pressed = pressed[pressed + 1 < len(moved)]
@@ -814,8 +839,17 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
     onset = events.tick.take(row)
     seconds = time(onset)
     notes = _table(
-        NOTE_DTYPE, seconds, time(end) - seconds, onset / time.beat, (end - onset) / time.beat,
-        events.first.take(row), events.second.take(row), part & 127, track, part >> 7 & 15 == 9)
+        NOTE_DTYPE,
+        seconds,
+        time(end) - seconds,
+        onset / time.beat,
+        (end - onset) / time.beat,
+        events.first.take(row),
+        events.second.take(row),
+        part & 127,
+        track,
+        part >> 7 & 15 == 9,
+    )
     tempos = _table(TEMPO_DTYPE, time.seconds, time.ticks / time.beat, 60 / (time.seconds_a_tick * time.beat))
     signatures, pedals = _signatures(stream, events, metas, time), _pedals(events, parts, time)
     at = np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses], np.int64)
@@ -826,8 +860,14 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
         tracks = _some(stream.wrong, "track")
         stream.repairs.append(f"{tracks} with a wrong length read up to the next track or the end")
     return NoteArray(
-        notes, tempos=tempos, pedals=pedals, ticks_per_beat=time.beat, repairs=tuple(stream.repairs), lost=lost,
-        **signatures)
+        notes,
+        tempos=tempos,
+        pedals=pedals,
+        ticks_per_beat=time.beat,
+        repairs=tuple(stream.repairs),
+        lost=lost,
+        **signatures,
+    )
 
 # %% ../nbs/00_midi.ipynb #00-026
 def _read(path: Path, limits: Limits) -> bytes:
@@ -893,9 +933,9 @@ def _load(stream: _Stream, name: str, limits: Limits, incomplete: bool) -> NoteA
 
 def load_midi(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
-    name: str = None,                   # What to call it in messages; the path if not given
-    limits: Limits = Limits(),          # Bounds beyond which a file is refused
-    incomplete: bool = False,           # Return what is there of a damaged file; see `NoteArray.lost`
+    name: str = None,  # What to call it in messages; the path if not given
+    limits: Limits = Limits(),  # Bounds beyond which a file is refused
+    incomplete: bool = False,  # Return what is there of a damaged file; see `NoteArray.lost`
 ) -> NoteArray:
     """Read one MIDI file: notes, tempo, key and time signatures.
 
@@ -905,8 +945,8 @@ def load_midi(
 
 def read_mido(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
-    name: str = None,                   # What to call it in messages; the path if not given
-    limits: Limits = Limits(),          # Bounds beyond which a file is refused
+    name: str = None,  # What to call it in messages; the path if not given
+    limits: Limits = Limits(),  # Bounds beyond which a file is refused
 ) -> mido.MidiFile:
     """All messages of a file by mido, for what needs more than notes. A hundred times slower.
 
@@ -973,7 +1013,12 @@ def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndar
 
 # %% ../nbs/00_midi.ipynb #00-045
 def _velocity_roll(
-    notes: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int, pedals: np.ndarray | None, fs: float,
+    notes: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    n_frames: int,
+    pedals: np.ndarray | None,
+    fs: float,
 ) -> np.ndarray:
     "The channel `velocity`, float32 of shape `(128, n_frames)`."
     row, size = notes["pitch"].astype(np.int64) * (n_frames + 1), 128 * (n_frames + 1)
@@ -994,11 +1039,11 @@ def _velocity_roll(
 
 # %% ../nbs/00_midi.ipynb #00-046
 def piano_roll(
-    notes: np.ndarray,              # Note array
-    fs: float = 10,                 # Frames a second
+    notes: np.ndarray,  # Note array
+    fs: float = 10,  # Frames a second
     channels: str | tuple[str, ...] = "binary",  # One of `CHANNELS`, or several
-    n_frames: int = None,           # Width; up to the end of the last note if not given
-    pedals: np.ndarray = None,      # `notes.pedals` to hold notes while a pedal is down
+    n_frames: int = None,  # Width; up to the end of the last note if not given
+    pedals: np.ndarray = None,  # `notes.pedals` to hold notes while a pedal is down
 ) -> np.ndarray:
     """Piano roll of shape `(128, n_frames)`, bool for `binary` and `timing`, else float32; for several channels float32
     of shape `(128, n_frames, len(channels))`. After section *Feature Extraction* of the report.
@@ -1031,9 +1076,9 @@ def piano_roll(
 
 # %% ../nbs/00_midi.ipynb #00-051
 def plot_roll(
-    roll: np.ndarray,                  # One channel, shape `(128, n_frames)`
-    fs: float = 10,                    # Frames a second
-    ax: matplotlib.axes.Axes = None,   # Where to draw; a new figure if not given
+    roll: np.ndarray,  # One channel, shape `(128, n_frames)`
+    fs: float = 10,  # Frames a second
+    ax: matplotlib.axes.Axes = None,  # Where to draw; a new figure if not given
     title: str = "",
 ) -> matplotlib.axes.Axes:
     "Draw a piano roll over the keys that occur in it, seconds from left to right."
@@ -1060,28 +1105,32 @@ def to_pretty_midi(notes: np.ndarray) -> pretty_midi.PrettyMIDI:
         mine = notes[notes["track"] == track]
         instrument = pretty_midi.Instrument(int(mine["program"][0]), bool(mine["is_drum"][0]))
         offsets = mine["onset_sec"] + mine["duration_sec"]
-        instrument.notes = [pretty_midi.Note(int(v), int(p), float(s), float(e))
-                            for v, p, s, e in zip(mine["velocity"], mine["pitch"], mine["onset_sec"], offsets)]
+        instrument.notes = [
+            pretty_midi.Note(int(v), int(p), float(s), float(e))
+            for v, p, s, e in zip(mine["velocity"], mine["pitch"], mine["onset_sec"], offsets)
+        ]
         midi.instruments.append(instrument)
     return midi
 
 
 def synthesize(
-    notes: np.ndarray,     # Note array
-    rate: int = 11_025,    # Samples a second
+    notes: np.ndarray,  # Note array
+    rate: int = 11_025,  # Samples a second
 ) -> np.ndarray:
     "The notes as sound, float32 in [-1, 1] of shape `(n_samples,)`: a tone with some overtones. Drums are silent."
     tone = lambda phase: np.sin(phase) + 0.4 * np.sin(2 * phase) + 0.15 * np.sin(3 * phase)
-    length = int(rate * (notes["onset_sec"] + notes["duration_sec"]).max(initial=0))  # pretty_midi adds a second of silence
+    length = int(
+        rate * (notes["onset_sec"] + notes["duration_sec"]).max(initial=0)
+    )  # pretty_midi adds a second of silence
     sound = to_pretty_midi(notes).synthesize(fs=rate, wave=tone)[:length]
     return (sound / max(np.abs(sound).max(initial=0), 1e-9)).astype(np.float32)
 
 # %% ../nbs/00_midi.ipynb #00-057
 def audio(
     notes: NoteArray,
-    start: float = 0,      # Seconds into the piece
+    start: float = 0,  # Seconds into the piece
     duration: float = 10,  # Seconds
-    rate: int = 11_025,    # Samples a second
+    rate: int = 11_025,  # Samples a second
 ):
     """Ten seconds of a piece as a player in the notebook (`IPython.display.Audio`). After section *Ten Second Random
     Audio Samples* of the report."""

@@ -32,7 +32,15 @@ from .corpus import Corpus
 from .evaluation import assert_no_leak, get_splits
 from .files import atomic_write
 from composer_classify.training import (
-    code_hash, fit, fit_fold, kept_path, load_network, predict_proba_files, recipe_hash, seeded, training_recipe,
+    code_hash,
+    fit,
+    fit_fold,
+    kept_path,
+    load_network,
+    predict_proba_files,
+    recipe_hash,
+    seeded,
+    training_recipe,
     weights_hash,
 )
 from .windows import Chunks, Sequences, open_parts
@@ -48,17 +56,24 @@ __all__ = ['PUBLISHED_SPACE', 'BY_HAND', 'SPACE', 'FACTOR', 'Trial', 'read_trial
 
 # %% ../nbs/05_optimization.ipynb #05-007
 def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, (str, int, float)) or isinstance(value, (list, tuple)) and all(map(_is_plain, value))
+    return (
+        value is None
+        or isinstance(value, (str, int, float))
+        or isinstance(value, (list, tuple))
+        and all(map(_is_plain, value))
+    )
 
 
 def _plain(settings: dict) -> dict:
-    "The settings that are words, numbers, or lists of them, as JSON knows them. What an estimator is made of, and where its data lies, is none."
+    """The settings that are words, numbers, or lists of them, as JSON knows them. What an estimator is made of, and
+    where its data lies, is none."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in sorted(settings.items())}
     return {name: value for name, value in plain.items() if _is_plain(value)}
 
 
 def _short(settings: dict) -> dict:
-    "Settings under the last part of their scikit-learn names, as `dropout` for `cnn__model__dropout`; of two with one name, the one further inside."
+    """Settings under the last part of their scikit-learn names, as `dropout` for `cnn__model__dropout`; of two with one
+    name, the one further inside."""
     return {name.rsplit("__", 1)[-1]: settings[name] for name in sorted(settings, key=lambda name: name.count("__"))}
 
 
@@ -73,10 +88,10 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator: BaseEstimator,    # What is trained
-        keep: str,                   # Folder for the outcomes
-        data: str,                   # What the rows of `X` stand for, as the hash of a corpus
-        scoring: str = "accuracy",   # A score by its scikit-learn name
+        estimator: BaseEstimator,  # What is trained
+        keep: str,  # Folder for the outcomes
+        data: str,  # What the rows of `X` stand for, as the hash of a corpus
+        scoring: str = "accuracy",  # A score by its scikit-learn name
         seed: int = 0,
     ):
         self.estimator, self.keep, self.data, self.scoring, self.seed = estimator, keep, data, scoring, seed
@@ -92,8 +107,17 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         if not kept.exists():
             keras.utils.set_random_seed(self.seed)
             begin, estimator = time.monotonic(), clone(self.estimator).fit(*self.learn_)
-            score, learned = get_scorer(self.scoring)(estimator, X, y), estimator[-1] if isinstance(estimator, Pipeline) else estimator
-            outcome = dict(settings=_short(_plain(self.estimator.get_params())), score=float(score), seconds=time.monotonic() - begin, learned_from=len(self.learn_[0]), history=dict(getattr(learned, "history_", {})))
+            score, learned = (
+                get_scorer(self.scoring)(estimator, X, y),
+                estimator[-1] if isinstance(estimator, Pipeline) else estimator,
+            )
+            outcome = dict(
+                settings=_short(_plain(self.estimator.get_params())),
+                score=float(score),
+                seconds=time.monotonic() - begin,
+                learned_from=len(self.learn_[0]),
+                history=dict(getattr(learned, "history_", {})),
+            )
             kept.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(kept, lambda file: file.write(json.dumps(outcome).encode()))
         return json.loads(kept.read_text())["score"]
@@ -101,20 +125,29 @@ class Trial(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def _recipe(self, X: np.ndarray, y: np.ndarray) -> dict:
         "All that the score depends on."
         parameters = self.estimator.get_params()
-        used = [value if inspect.isroutine(value) or isinstance(value, type) else type(value)
-                for value in parameters.values() if callable(value) or isinstance(value, BaseEstimator)]
+        used = [
+            value if inspect.isroutine(value) or isinstance(value, type) else type(value)
+            for value in parameters.values()
+            if callable(value) or isinstance(value, BaseEstimator)
+        ]
         return dict(
-            estimator=type(self.estimator).__name__, code=code_hash(type(self), type(self.estimator), *used),
+            estimator=type(self.estimator).__name__,
+            code=code_hash(type(self), type(self.estimator), *used),
             settings=_plain(parameters),  # by their whole names: a network and its wrapper both have an optimizer
-            data=self.data, rows=[np.asarray(part).tolist() for part in (*self.learn_, X, y)],
-            scoring=self.scoring, seed=self.seed, keras=keras.version(), backend=keras.backend.backend(),
+            data=self.data,
+            rows=[np.asarray(part).tolist() for part in (*self.learn_, X, y)],
+            scoring=self.scoring,
+            seed=self.seed,
+            keras=keras.version(),
+            backend=keras.backend.backend(),
         )
 
 
 def read_trials(
     keep: str,  # Folder of a search
 ) -> pd.DataFrame:
-    "A row a finished trial: its settings, `score`, `seconds`, `learned_from` (rows) and `history`, in the order in which they were finished."
+    """A row a finished trial: its settings, `score`, `seconds`, `learned_from` (rows) and `history`, in the order in
+    which they were finished."""
     import pandas as pd
 
     return pd.DataFrame([{**outcome.pop("settings"), **outcome} for outcome in _outcomes(keep).values()])
@@ -122,11 +155,12 @@ def read_trials(
 # %% ../nbs/05_optimization.ipynb #05-011
 @contextmanager
 def watch(
-    keep: str | Path,     # Folder of a search
-    planned: list[int],   # Epochs of each of its trials
-    pause: float = 2.0,   # Seconds between two looks
+    keep: str | Path,  # Folder of a search
+    planned: list[int],  # Epochs of each of its trials
+    pause: float = 2.0,  # Seconds between two looks
 ) -> Iterator[None]:
-    "While a search runs inside, print a line for each trial that is finished: its score, the best so far, and about how long the rest will take."
+    """While a search runs inside, print a line for each trial that is finished: its score, the best so far, and about
+    how long the rest will take."""
     epochs = lambda outcomes: sum(outcome["settings"].get("epochs", 1) for outcome in outcomes.values())
     begin, over, before = time.monotonic(), threading.Event(), _outcomes(keep)
     if before:
@@ -140,9 +174,14 @@ def watch(
                 if path in seen:
                     continue
                 seen[path] = outcome
-                left = (time.monotonic() - begin) * max(sum(planned) - epochs(seen), 0) / (epochs(seen) - epochs(before))
+                left = (
+                    (time.monotonic() - begin) * max(sum(planned) - epochs(seen), 0) / (epochs(seen) - epochs(before))
+                )
                 best = max(each["score"] for each in seen.values())
-                print(f"trial {len(seen)} of {len(planned)}: {outcome['score']:.3f} in {outcome['seconds']:.0f} s, best so far {best:.3f}, about {left / 60:.0f} min left", flush=True)
+                print(
+                    f"trial {len(seen)} of {len(planned)}: {outcome['score']:.3f} in {outcome['seconds']:.0f} s, best so far {best:.3f}, about {left / 60:.0f} min left",
+                    flush=True,
+                )
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
@@ -154,15 +193,17 @@ def watch(
 
 # %% ../nbs/05_optimization.ipynb #05-014
 def read_chunks(
-    numbers: np.ndarray,        # Numbers of chunks, shape `(chunks, 1)`
-    corpus: Path,               # Folder of a corpus
+    numbers: np.ndarray,  # Numbers of chunks, shape `(chunks, 1)`
+    corpus: Path,  # Folder of a corpus
     composers: tuple[str, ...],  # Whose chunks are counted
 ) -> np.ndarray:
     "The piano rolls of chunks, float32 of shape `(chunks, 128, 150, 1)`."
     return open_parts(Chunks, corpus, composers).batch(numbers[:, 0])
 
 
-PUBLISHED_SPACE = dict(optimizer=["adam", "sgd"], initializer=["glorot_uniform", "he_normal"], dropout=[0.4, 0.5])  # with epochs of 10 or 20 and batches of 20 or 30
+PUBLISHED_SPACE = dict(
+    optimizer=["adam", "sgd"], initializer=["glorot_uniform", "he_normal"], dropout=[0.4, 0.5]
+)  # with epochs of 10 or 20 and batches of 20 or 30
 
 
 def _build(n_composers: int, optimizer: str, initializer: str, dropout: float, seed: int = 0) -> keras.Model:
@@ -180,23 +221,39 @@ def published_classifier(
     "The report's network for scikit-learn, from numbers of chunks, shape `(chunks, 1)`, to composers."
     rolls = FunctionTransformer(read_chunks, kw_args=dict(corpus=corpus.path, composers=tuple(corpus.composers)))
     network = KerasClassifier(
-        _build, loss="sparse_categorical_crossentropy", epochs=epochs, batch_size=batch_size, verbose=0,
-        model__n_composers=len(corpus.composers), model__optimizer="adam", model__initializer="glorot_uniform", model__dropout=0.5)
+        _build,
+        loss="sparse_categorical_crossentropy",
+        epochs=epochs,
+        batch_size=batch_size,
+        verbose=0,
+        model__n_composers=len(corpus.composers),
+        model__optimizer="adam",
+        model__initializer="glorot_uniform",
+        model__dropout=0.5,
+    )
     return Pipeline([("rolls", rolls), ("cnn", network)])
 
 # %% ../nbs/05_optimization.ipynb #05-022
 BY_HAND = dict(width=128, dropout=0.3, channel_dropout=0.1, rate=1e-3, weight_decay=1e-3)  # the settings of `04_cnn`
-SPACE = dict(dropout=[0.1, 0.3, 0.5], channel_dropout=[0.0, 0.1, 0.2], rate=loguniform(3e-4, 3e-3), weight_decay=loguniform(1e-4, 1e-1))
+SPACE = dict(
+    dropout=[0.1, 0.3, 0.5],
+    channel_dropout=[0.0, 0.1, 0.2],
+    rate=loguniform(3e-4, 3e-3),
+    weight_decay=loguniform(1e-4, 1e-1),
+)
 
 
 def draw_settings(
-    n: int,             # How many, with those chosen by hand
+    n: int,  # How many, with those chosen by hand
     widths: list[int],  # Of the network
     seed: int = 0,
 ) -> list[dict]:
     "Settings to compare: those chosen by hand, and others drawn from the space by chance."
     drawn = ParameterSampler(dict(SPACE, width=widths), n - 1, random_state=seed)
-    return [dict(BY_HAND)] + [{name: float(f"{value:.2g}") if isinstance(value, float) else value for name, value in sorted(settings.items())} for settings in drawn]
+    return [dict(BY_HAND)] + [
+        {name: float(f"{value:.2g}") if isinstance(value, float) else value for name, value in sorted(settings.items())}
+        for settings in drawn
+    ]
 
 
 class FileClassifier(ClassifierMixin, BaseEstimator):
@@ -204,7 +261,7 @@ class FileClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        corpus: Path,                # Folder of a corpus
+        corpus: Path,  # Folder of a corpus
         composers: tuple[str, ...],  # Whose files are counted
         start: dict[int, Path] = None,  # By width, a network to go on from
         epochs: int = 20,
@@ -216,8 +273,21 @@ class FileClassifier(ClassifierMixin, BaseEstimator):
         weight_decay: float = 1e-3,
         seed: int = 0,
     ):
-        self.corpus, self.composers, self.start, self.epochs, self.steps, self.seed = corpus, composers, start, epochs, steps, seed
-        self.width, self.dropout, self.channel_dropout, self.rate, self.weight_decay = width, dropout, channel_dropout, rate, weight_decay
+        self.corpus, self.composers, self.start, self.epochs, self.steps, self.seed = (
+            corpus,
+            composers,
+            start,
+            epochs,
+            steps,
+            seed,
+        )
+        self.width, self.dropout, self.channel_dropout, self.rate, self.weight_decay = (
+            width,
+            dropout,
+            channel_dropout,
+            rate,
+            weight_decay,
+        )
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> FileClassifier:
         "Train on these files."
@@ -227,7 +297,9 @@ class FileClassifier(ClassifierMixin, BaseEstimator):
         labels[files] = answers
         build = partial(build_cnn, width=self.width, dropout=self.dropout, channel_dropout=self.channel_dropout)
         start = load_network(self.start[self.width], parts)[0] if self.start else None
-        self.model_, self.history_ = fit(build, parts, files, labels, self.epochs, self.steps, self.seed, start, self.rate, self.weight_decay)
+        self.model_, self.history_ = fit(
+            build, parts, files, labels, self.epochs, self.steps, self.seed, start, self.rate, self.weight_decay
+        )
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -243,7 +315,7 @@ FACTOR = 3  # of the settings of one round of trials, the best third goes on to 
 
 
 def rounds(
-    n: int,       # Settings
+    n: int,  # Settings
     epochs: int,  # Of the first round
 ) -> list[tuple[int, int]]:
     "How many settings each round compares, and in how many epochs, until no more than three are left."
@@ -254,33 +326,46 @@ def rounds(
 
 
 def tune(
-    trial: Trial,          # What is tried
+    trial: Trial,  # What is tried
     settings: list[dict],  # To compare
-    X: np.ndarray,         # Rows to learn from and to compare by
-    y: np.ndarray,         # Their composers
-    works: np.ndarray,     # Their works
-    epochs: int = 2,       # Of the first round
-    inner: int = 3,        # Folds by work
+    X: np.ndarray,  # Rows to learn from and to compare by
+    y: np.ndarray,  # Their composers
+    works: np.ndarray,  # Their works
+    epochs: int = 2,  # Of the first round
+    inner: int = 3,  # Folds by work
 ) -> HalvingGridSearchCV:
-    "The finished search for the best of some settings by successive halving, in folds of whole works. Runs wherever `joblib.parallel_config` says."
+    """The finished search for the best of some settings by successive halving, in folds of whole works. Runs wherever
+    `joblib.parallel_config` says."""
     grid = [{f"estimator__{name}": [value] for name, value in each.items()} for each in settings]
     most = rounds(len(settings), epochs)[-1][1]
-    search = HalvingGridSearchCV(trial, grid, resource="estimator__epochs", factor=FACTOR, min_resources=epochs, max_resources=most, cv=GroupKFold(inner), refit=False, return_train_score=False, error_score="raise")
+    search = HalvingGridSearchCV(
+        trial,
+        grid,
+        resource="estimator__epochs",
+        factor=FACTOR,
+        min_resources=epochs,
+        max_resources=most,
+        cv=GroupKFold(inner),
+        refit=False,
+        return_train_score=False,
+        error_score="raise",
+    )
     return search.fit(X, y, groups=works)
 
 
 def nested_search(
     estimator: BaseEstimator,  # What is tried
-    settings: list[dict],      # To compare
-    y: np.ndarray,             # Composer of each file
-    works: np.ndarray,         # Work of each file
+    settings: list[dict],  # To compare
+    y: np.ndarray,  # Composer of each file
+    works: np.ndarray,  # Work of each file
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
-    keep: Path,                # Folder for the trials, one in it for each fold
-    data: str,                 # What positions stand for, as for `Trial`
-    epochs: int = 2,           # As for `tune`
-    inner: int = 3,            # As for `tune`
+    keep: Path,  # Folder for the trials, one in it for each fold
+    data: str,  # What positions stand for, as for `Trial`
+    epochs: int = 2,  # As for `tune`
+    inner: int = 3,  # As for `tune`
 ) -> list[HalvingGridSearchCV]:
-    "The search inside the training files of each fold, by macro-F1 of files. Prints how it goes. Raises `AssertionError` if a fold cuts a work."
+    """The search inside the training files of each fold, by macro-F1 of files. Prints how it goes. Raises
+    `AssertionError` if a fold cuts a work."""
     planned = [n_epochs for n, n_epochs in rounds(len(settings), epochs) for _ in range(n * inner)] * len(splits)
     found = []
     with watch(keep, planned):
@@ -300,24 +385,30 @@ def best_settings(
 # %% ../nbs/05_optimization.ipynb #05-027
 def cross_validate_settings(
     corpus: Corpus,
-    settings: list[dict],     # Of each fold, as `best_settings` gives them
+    settings: list[dict],  # Of each fold, as `best_settings` gives them
     start: dict[int, Path] = None,  # By width, a network to go on from
     epochs: int = 10,
-    steps: int = 200,         # Batches of 32 windows an epoch
+    steps: int = 200,  # Batches of 32 windows an epoch
     keep: str | Path = None,  # Folder for finished folds
 ) -> dict:
-    "Out-of-fold answers of the CNN with settings of its own in each fold: `files`, `probabilities`, `truth`, `models`, `histories` and `seconds`. With fewer than five settings, the first folds only."
+    """Out-of-fold answers of the CNN with settings of its own in each fold: `files`, `probabilities`, `truth`,
+    `models`, `histories` and `seconds`. With fewer than five settings, the first folds only."""
     parts, composers, works = Sequences(corpus), corpus.composers, corpus.files["work_id"].to_numpy()
-    labels, splits = np.searchsorted(composers, corpus.files["composer"]), list(get_splits(corpus))[:len(settings)]
+    labels, splits = np.searchsorted(composers, corpus.files["composer"]), list(get_splits(corpus))[: len(settings)]
     jobs = []
     for fold, ((train, test), each) in enumerate(zip(splits, settings, strict=True)):
         assert_no_leak(works, train, test)
         first = load_network(start[each["width"]])[0] if start else None
         build = partial(build_cnn, **{name: each[name] for name in ("width", "dropout", "channel_dropout")})
         recipe = keep and training_recipe(
-            corpus, parts, build(len(composers)), settings=each, epochs=epochs, steps=steps, start=weights_hash(first))
+            corpus, parts, build(len(composers)), settings=each, epochs=epochs, steps=steps, start=weights_hash(first)
+        )
         how = dict(epochs=epochs, steps=steps, start=first, rate=each["rate"], weight_decay=each["weight_decay"])
-        jobs.append(delayed(fit_fold)(parts, train, test, labels, composers, keep and kept_path(keep, fold, recipe), build, **how))
+        jobs.append(
+            delayed(fit_fold)(
+                parts, train, test, labels, composers, keep and kept_path(keep, fold, recipe), build, **how
+            )
+        )
     done = []
     for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
         print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)
@@ -325,7 +416,14 @@ def cross_validate_settings(
     models, abouts = zip(*done)
     files = np.concatenate([test for _, test in splits])
     answers = np.concatenate([about["answers"] for about in abouts])
-    return dict(files=files, probabilities=answers, truth=labels[files], models=list(models), histories=[about["history"] for about in abouts], seconds=[about["seconds"] for about in abouts])
+    return dict(
+        files=files,
+        probabilities=answers,
+        truth=labels[files],
+        models=list(models),
+        histories=[about["history"] for about in abouts],
+        seconds=[about["seconds"] for about in abouts],
+    )
 
 # %% ../nbs/05_optimization.ipynb #05-030
 def _panels(n: int) -> list:
@@ -333,7 +431,9 @@ def _panels(n: int) -> list:
     import matplotlib.pyplot as plt
 
     n_rows = -(-n // 3)
-    _, axes = plt.subplots(n_rows, min(n, 3), figsize=(2.7 * min(n, 3), 2.5 * n_rows), layout="constrained", sharey=True, squeeze=False)
+    _, axes = plt.subplots(
+        n_rows, min(n, 3), figsize=(2.7 * min(n, 3), 2.5 * n_rows), layout="constrained", sharey=True, squeeze=False
+    )
     for ax in axes.flat[n:]:
         ax.set_axis_off()
     return list(axes.flat[:n])
@@ -341,7 +441,7 @@ def _panels(n: int) -> list:
 
 def plot_trials(
     table: pd.DataFrame,  # As `read_trials` gives it
-    by: list[str],        # Settings to show
+    by: list[str],  # Settings to show
 ):
     "Scores of trials against each of their settings; darker is trained for longer."
     import pandas as pd
@@ -353,7 +453,16 @@ def plot_trials(
         values = table[name]
         few = values.nunique() <= 3
         place, kinds = pd.factorize(values, sort=True)
-        ax.scatter(place + jitter if few else values, table["score"], c=shade, cmap="PuRd", vmin=0, vmax=1.2, edgecolor="0.3", linewidth=0.4)
+        ax.scatter(
+            place + jitter if few else values,
+            table["score"],
+            c=shade,
+            cmap="PuRd",
+            vmin=0,
+            vmax=1.2,
+            edgecolor="0.3",
+            linewidth=0.4,
+        )
         ax.set_xlabel(name.replace("_", " "))
         if few:
             ax.set_xticks(range(len(kinds)), [str(kind) for kind in kinds], fontsize=8)
@@ -361,16 +470,19 @@ def plot_trials(
         else:
             ax.set_xscale("log")
             ax.minorticks_off()
-            ax.set_xticks([values.min(), values.max()], [f"{value:g}" for value in (values.min(), values.max())], fontsize=8)
+            ax.set_xticks(
+                [values.min(), values.max()], [f"{value:g}" for value in (values.min(), values.max())], fontsize=8
+            )
     axes[0].set_ylabel("score")
     return axes
 
 
 def plot_parallel(
     table: pd.DataFrame,  # As `read_trials` gives it
-    by: list[str],        # Settings to show
+    by: list[str],  # Settings to show
 ):
-    "Settings as lines from axis to axis, each coloured by its mean score; the best is thick (Inselberg, *The Visual Computer* 1985)."
+    """Settings as lines from axis to axis, each coloured by its mean score; the best is thick (Inselberg, *The Visual
+    Computer* 1985)."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
@@ -384,7 +496,12 @@ def plot_parallel(
     heights = np.column_stack([place[name][0] for name in by] + [(means["score"] - low) / max(high - low, 1e-9)])
     for row, height in enumerate(heights):
         best = row == len(heights) - 1
-        ax.plot(range(len(by) + 1), height, color=plt.get_cmap("PuRd")(0.25 + 0.7 * height[-1]), linewidth=3 if best else 1.2)
+        ax.plot(
+            range(len(by) + 1),
+            height,
+            color=plt.get_cmap("PuRd")(0.25 + 0.7 * height[-1]),
+            linewidth=3 if best else 1.2,
+        )
     for k, name in enumerate(by):
         ax.axvline(k, color="0.8", zorder=0)
         for height, kind in zip(np.linspace(0, 1, len(place[name][1])), place[name][1]):
@@ -401,7 +518,7 @@ def plot_parallel(
 # %% ../nbs/05_optimization.ipynb #05-033
 def plot_rounds(
     table: pd.DataFrame,  # As `read_trials` gives it, with a column `fold`
-    by: list[str],        # Settings to show
+    by: list[str],  # Settings to show
 ):
     "Mean score of each setting by the epochs it was given, a panel a fold; grey are those that were given up."
     folds, most = sorted(table["fold"].unique()), table["epochs"].max()
@@ -409,7 +526,13 @@ def plot_rounds(
     for ax, fold in zip(axes, folds):
         for _, each in table[table["fold"] == fold].groupby(by):
             line = each.groupby("epochs")["score"].mean()
-            ax.plot(line.index, line, "o-", color="#b5367a" if most in line.index else "0.7", zorder=2 if most in line.index else 1)
+            ax.plot(
+                line.index,
+                line,
+                "o-",
+                color="#b5367a" if most in line.index else "0.7",
+                zorder=2 if most in line.index else 1,
+            )
         ax.set(title=f"fold {fold}", xlabel="epochs", xticks=sorted(table["epochs"].unique()))
     axes[0].set_ylabel("score")
     return axes
@@ -417,8 +540,8 @@ def plot_rounds(
 
 def plot_best_curves(
     table: pd.DataFrame,  # As `read_trials` gives it
-    by: list[str],        # Settings to name
-    n: int = 3,           # How many
+    by: list[str],  # Settings to name
+    n: int = 3,  # How many
 ):
     "Training loss by epoch of the trials with the best scores among those of the last round."
     import matplotlib.pyplot as plt
@@ -426,7 +549,12 @@ def plot_best_curves(
     _, ax = plt.subplots(figsize=(6.5, 3), layout="constrained")
     for _, each in table[table["epochs"] == table["epochs"].max()].nlargest(n, "score").iterrows():
         loss = each["history"]["loss"]
-        ax.plot(range(1, len(loss) + 1), loss, "o-", label=f"{each['score']:.3f}: " + ", ".join(f"{name.replace('_', ' ')} {each[name]}" for name in by))
+        ax.plot(
+            range(1, len(loss) + 1),
+            loss,
+            "o-",
+            label=f"{each['score']:.3f}: " + ", ".join(f"{name.replace('_', ' ')} {each[name]}" for name in by),
+        )
     ax.set(xlabel="epoch", ylabel="training loss")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=7)
@@ -434,7 +562,7 @@ def plot_best_curves(
 
 # %% ../nbs/05_optimization.ipynb #05-037
 def vote(
-    chosen: list[dict],   # Settings that won, of each fold
+    chosen: list[dict],  # Settings that won, of each fold
     scores: list[float],  # Their scores in the search
 ) -> dict:
     "The settings that won most often; among equals those with the better mean score."
@@ -447,7 +575,8 @@ def vote(
 def read_settings(
     path: str | Path,  # JSON file that this page has written
 ) -> dict:
-    "The settings to train the CNN with: `width`, `dropout`, `channel_dropout`, `rate` and `weight_decay`. Raises `ValueError` for another file."
+    """The settings to train the CNN with: `width`, `dropout`, `channel_dropout`, `rate` and `weight_decay`. Raises
+    `ValueError` for another file."""
     try:
         settings = json.loads(Path(path).read_text())["settings"]
         missing = sorted(BY_HAND.keys() - settings.keys())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,10 +28,17 @@ def polyphony(
 def features(
     corpus: Corpus,
 ) -> pd.DataFrame:
-    "A row a file of `corpus.files`: the features of the report, with the composer. Keys pressed are in `note_frequency`."
-    table = corpus.files[["composer", "duration_sec", "n_notes", "n_tempo_changes", "time_signatures", "key_signatures"]].rename(columns={"duration_sec": "length"})
+    """A row a file of `corpus.files`: the features of the report, with the composer. Keys pressed are in
+    `note_frequency`."""
+    table = corpus.files[
+        ["composer", "duration_sec", "n_notes", "n_tempo_changes", "time_signatures", "key_signatures"]
+    ].rename(columns={"duration_sec": "length"})
     notes = [corpus.notes(row) for row in table.index]
-    return table.assign(velocity_mean=[n["velocity"].mean() for n in notes], velocity_std=[n["velocity"].std() for n in notes], polyphony=[polyphony(n).mean() for n in notes])
+    return table.assign(
+        velocity_mean=[n["velocity"].mean() for n in notes],
+        velocity_std=[n["velocity"].std() for n in notes],
+        polyphony=[polyphony(n).mean() for n in notes],
+    )
 
 
 def note_frequency(
@@ -44,7 +50,7 @@ def note_frequency(
 # %% ../nbs/02_preprocessing.ipynb #02-016
 def clip_outliers(
     values: pd.Series,  # Numbers
-    k: float = 1.5,     # Interquartile ranges beyond the quartiles that are still ordinary
+    k: float = 1.5,  # Interquartile ranges beyond the quartiles that are still ordinary
 ) -> pd.Series:
     "Values with outliers pulled back to the border (Tukey's rule). After section *Handling Outliers* of the report."
     low, high = values.quantile([0.25, 0.75])
@@ -53,16 +59,33 @@ def clip_outliers(
 # %% ../nbs/02_preprocessing.ipynb #02-018
 def plot_by_composer(
     table: pd.DataFrame,  # A row a file with a column `composer`, as `features` gives
-    columns: list[str],   # What to draw
+    columns: list[str],  # What to draw
     title: str = "",
 ):
     "Box plots of features by composer, a panel each."
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    fig, axes = plt.subplots(1, len(columns), figsize=(4 * len(columns), 1 + 0.4 * table["composer"].nunique()), layout="constrained", sharey=True, squeeze=False)
+    fig, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(4 * len(columns), 1 + 0.4 * table["composer"].nunique()),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
     for column, ax in zip(columns, axes.flat):
-        sns.boxplot(table, x=column, y="composer", hue="composer", order=sorted(table["composer"].unique()), palette="magma", legend=False, fliersize=2, ax=ax)
+        sns.boxplot(
+            table,
+            x=column,
+            y="composer",
+            hue="composer",
+            order=sorted(table["composer"].unique()),
+            palette="magma",
+            legend=False,
+            fliersize=2,
+            ax=ax,
+        )
         ax.set(ylabel="", xlabel=column.replace("_", " "))
     fig.suptitle(title)
     return fig
@@ -70,13 +93,18 @@ def plot_by_composer(
 # %% ../nbs/02_preprocessing.ipynb #02-020
 def count_signatures(
     table: pd.DataFrame,  # As `features` gives
-    column: str,          # `time_signatures` or `key_signatures`
-    most: int = 12,       # The commonest to count
+    column: str,  # `time_signatures` or `key_signatures`
+    most: int = 12,  # The commonest to count
 ) -> pd.DataFrame:
     "How many files of each composer hold each time or key signature: a row a signature, a column a composer."
     import pandas as pd
 
-    each = table[["composer", column]].assign(signature=table[column].str.split()).explode("signature", ignore_index=True).dropna()
+    each = (
+        table[["composer", column]]
+        .assign(signature=table[column].str.split())
+        .explode("signature", ignore_index=True)
+        .dropna()
+    )
     return pd.crosstab(each["signature"], each["composer"]).loc[each["signature"].value_counts().index[:most]]
 
 
@@ -87,7 +115,15 @@ def plot_signatures(
     "A bar for each signature and composer."
     import seaborn as sns
 
-    ax = counts.plot.bar(figsize=(8, 3.2), color=sns.color_palette("magma", counts.shape[1]), width=0.8, rot=0, xlabel="", ylabel="files", title=title)
+    ax = counts.plot.bar(
+        figsize=(8, 3.2),
+        color=sns.color_palette("magma", counts.shape[1]),
+        width=0.8,
+        rot=0,
+        xlabel="",
+        ylabel="files",
+        title=title,
+    )
     ax.legend(frameon=False)
     ax.figure.set_layout_engine("constrained")
     return ax

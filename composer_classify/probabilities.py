@@ -12,35 +12,35 @@ __all__ = ['softmax', 'with_temperature', 'temperature_at', 'apply_pool']
 
 # %% ../nbs/01d_probabilities.ipynb #01d-005
 def softmax(
-    decided: np.ndarray,        # Scores, as `KernelClassifier.decide` gives them, shape `(files, composers)`
-    temperature: float = 0.1,
+    scores: np.ndarray,  # Shape `(files, composers)`
+    temperature: float
+    | np.ndarray = 1.0,  # Below 1 the answers are bolder; one number, or one a file, shape `(files, 1)`
 ) -> np.ndarray:
-    "Scores as probabilities, by softmax, of the same shape."
-    odds = np.exp((decided - decided.max(axis=1, keepdims=True)) / temperature)  # by NumPy alone: to load SciPy takes as long as to answer
-    return odds / odds.sum(axis=1, keepdims=True)
+    "Scores as probabilities, of the same shape."
+    odds = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    return odds / odds.sum(axis=-1, keepdims=True)
 
 # %% ../nbs/01d_probabilities.ipynb #01d-006
 def with_temperature(
     probabilities: np.ndarray,  # Shape `(..., composers)`
-    temperature: float,         # Above 1 flattens, below 1 sharpens
+    temperature: float,  # Above 1 flattens, below 1 sharpens
 ) -> np.ndarray:
     "Probabilities at another temperature (Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017)."
-    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
-    scaled = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return scaled / scaled.sum(axis=-1, keepdims=True)
+    return softmax(np.log(np.maximum(probabilities, 1e-9)), temperature)
 
 # %% ../nbs/01d_probabilities.ipynb #01d-007
 def temperature_at(
-    calibration: tuple[float, float],  # Logarithm of the temperature at 256 onsets, and its slope by octave
-    onsets: np.ndarray,                # How many were heard
+    coef: tuple[float, float],  # Logarithm of the temperature at 256 onsets, and its slope by octave
+    n_onsets: np.ndarray,  # How many onsets were heard, shape `(files,)`
 ) -> np.ndarray:
-    "The temperature for as much music as was heard, of the same shape."
-    return np.exp(calibration[0] + calibration[1] * np.log2(np.maximum(onsets, 1) / 256))
+    "The temperature for as much music as was heard, shape `(files,)`; see `calibration.TemperatureScaling`."
+    return np.exp(coef[0] + coef[1] * np.log2(np.maximum(n_onsets, 1) / 256))
 
 # %% ../nbs/01d_probabilities.ipynb #01d-008
 def apply_pool(
     answers: np.ndarray,  # Probabilities by several models, shape `(models, files, composers)`
-    powers: np.ndarray,   # Of each model, shape `(models,)`
+    powers: np.ndarray,  # Of each model, shape `(models,)`
 ) -> np.ndarray:
-    "Their product, each raised to its power, as probabilities of shape `(files, composers)`."
-    return softmax(np.tensordot(powers, np.log(np.maximum(answers, 1e-4)), 1), 1.0)
+    """Their product, each raised to its power, as probabilities of shape `(files, composers)`: a logarithmic opinion
+    pool."""
+    return softmax(np.tensordot(powers, np.log(np.maximum(answers, 1e-4)), 1))

@@ -14,9 +14,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['DIED', 'in_processes']
+__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'map_pieces']
 
 # %% ../nbs/00b_processes.ipynb #00b-006
 DIED = object()  # in place of a result: the process ended over this job
@@ -78,9 +84,9 @@ def _spread(work: Callable, jobs: dict[int, tuple], n_jobs: int) -> Iterator[tup
 
 
 def in_processes(
-    work: Callable,         # Gets the arguments of a job
+    work: Callable,  # Gets the arguments of a job
     jobs: Iterable[tuple],  # The arguments of each job
-    n_jobs: int = -1,       # Processes; all cores by default. One: no other process than this
+    n_jobs: int = -1,  # Processes; all cores by default. One: no other process than this
 ) -> Iterator[tuple[int, object]]:
     "Number and result of each job, as they come; `DIED` in place of a result that cost its process its life twice."
     from joblib import effective_n_jobs
@@ -93,7 +99,7 @@ def in_processes(
                 del left[number]
                 yield number, result
         except BrokenProcessPool:
-            suspects = suspects or list(left)[:2 * effective_n_jobs(n_jobs)]  # joblib hands out this many at once
+            suspects = suspects or list(left)[: 2 * effective_n_jobs(n_jobs)]  # joblib hands out this many at once
             died = [number for number in chosen if len(chosen) == 1 and number in left]
         else:
             died = []
@@ -120,3 +126,49 @@ def _end_processes_first(_: object = None) -> None:
 
 _end_processes_first()
 multiprocessing.util.register_after_fork(_end_processes, _end_processes_first)  # a fork forgets it
+
+# %% ../nbs/00b_processes.ipynb #00b-101
+SERIAL_BELOW = 500  # files, for which processes cost more than they save
+
+
+class FeatureError(ValueError):
+    """Features of some files cannot be computed. `rows` are those of the files in the manifest, and the message names
+    them."""
+
+    def __init__(self, corpus: Corpus, rows: list[int]):
+        self.rows = rows
+        names = ", ".join(corpus.manifest.loc[rows, "path"])
+        super().__init__(f"{corpus.path}: features cannot be computed of {names}")
+
+# %% ../nbs/00b_processes.ipynb #00b-102
+def _fails(work: Callable[[list[np.ndarray]], object], notes: np.ndarray) -> bool:
+    try:
+        work([notes])
+    except Exception:  # whatever it is
+        return True
+    return False
+
+
+def _make(work: Callable[[list[np.ndarray]], object], pieces: list[np.ndarray]) -> tuple[object, list[int]]:
+    "What `work` makes of some pieces, and the positions of those for which it raises an exception."
+    try:
+        return work(pieces), []
+    except Exception:
+        if failed := [k for k, notes in enumerate(pieces) if _fails(work, notes)]:
+            return None, failed
+        raise  # none of them alone is to blame
+
+
+def map_pieces(work: Callable[[list[np.ndarray]], object], corpus: Corpus, n_jobs: int = -1) -> list:
+    """What `work` makes of the notes of all files, 32 or so at a time, in order. All cores by default, for few files
+    one. Raises `FeatureError`."""
+    from joblib import Parallel, delayed
+
+    rows = corpus.files.index.to_numpy()
+    parts = np.array_split(rows, max(len(rows) // 32, 1))
+    made = Parallel(n_jobs if len(rows) > SERIAL_BELOW else 1)(
+        delayed(_make)(work, [corpus.notes(row) for row in part]) for part in parts
+    )
+    if failed := [int(part[k]) for part, (_, positions) in zip(parts, made) for k in positions]:
+        raise FeatureError(corpus, failed)
+    return [found for found, _ in made]

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .calibration import calibrated
 from .composers import introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
 from .fingerprints import Index, name_piece
 from .midi import Limits, MidiLoadError, NoteArray, clock, load_midi
-from .probabilities import apply_pool, with_temperature
+from .probabilities import apply_pool, softmax, temperature_at, with_temperature
 from .processes import DIED, in_processes
 from .shipped_model import SequencedPerformedScorer, load_model, needs_second_opinion, network_windows
 from .windows import N_FLAGS, step_windows
@@ -39,15 +38,18 @@ __all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 
 @dataclass(frozen=True)
 class Recognition:
     "What is said about a file, field by field the JSON of `composer-classify predict --json`."
+
     file: str
-    composer: str | None       # `None` where there is no answer
+    composer: str | None  # `None` where there is no answer
     probability: float | None
-    ranking: list[dict]        # `composer` and `probability`, the likeliest first
-    known: bool                # whether likeness alone is sure enough for the composer to be worth the name
-    piece: dict | None         # `composer`, `title`, `score`, `offset_sec`
-    timeline: list[dict]       # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if it was not asked for
-    repairs: list[str]         # what had to be put right to read the file; empty for a sound one
-    error: str | None = None   # one sentence, if there is no answer
+    ranking: list[dict]  # `composer` and `probability`, the likeliest first
+    known: bool  # whether the kernel model alone is sure enough for the composer to be worth the name
+    piece: dict | None  # `composer`, `title`, `score`, `offset_sec`
+    timeline: list[
+        dict
+    ]  # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if it was not asked for
+    repairs: list[str]  # what had to be put right to read the file; empty for a sound one
+    error: str | None = None  # one sentence, if there is no answer
 
     @classmethod
     def failed(cls, file: str, error: str) -> Recognition:
@@ -59,8 +61,12 @@ class Recognition:
         return asdict(self)
 
     def telling(self, most: int = 3) -> list[tuple[float, float]]:
-        "Where the passages of the timeline that speak most for the answer begin and end, in seconds, neighbours joined; none where no passage does by itself."
-        speaking = sorted((passage for passage in self.timeline if passage["composer"] == self.composer), key=lambda passage: -passage["probability"])
+        """Where the passages of the timeline that speak most for the answer begin and end, in seconds, neighbours
+        joined; none where no passage does by itself."""
+        speaking = sorted(
+            (passage for passage in self.timeline if passage["composer"] == self.composer),
+            key=lambda passage: -passage["probability"],
+        )
         spans = []
         for begin, end in sorted((passage["start_sec"], passage["end_sec"]) for passage in speaking[:most]):
             if spans and begin <= spans[-1][1]:
@@ -71,15 +77,18 @@ class Recognition:
 # %% ../nbs/07_recognition.ipynb #07-008
 WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../composer_classify/weights")
 PIECES = WEIGHTS / "pieces.npz"  # the index of all pieces of the collection
-MODELS = {"all": WEIGHTS / "all.npz", "four": WEIGHTS / "four.npz"}  # all composers with ten works or more; Bach, Beethoven, Chopin and Mozart
+MODELS = {
+    "all": WEIGHTS / "all.npz",
+    "four": WEIGHTS / "four.npz",
+}  # all composers with ten works or more; Bach, Beethoven, Chopin and Mozart
 PASSAGE, MOST_PASSAGES, FEWEST = 10.0, 60, 4  # seconds of a passage, passages of a piece, and notes of a passage
 
 
 class KernelModel:
     "A model of `best.train`."
 
-    def __init__(self, listener: SequencedPerformedScorer, about: dict):
-        self.listener, self.about = listener, about
+    def __init__(self, scorer: SequencedPerformedScorer, about: dict):
+        self.scorer, self.about = scorer, about
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> KernelModel:
@@ -88,21 +97,29 @@ class KernelModel:
 
     @cached_property
     def network(self) -> NetworkModel:
-        "Who is asked in doubt; loaded when it is needed. Raises `ModelError`."
-        network = NetworkModel.load(self.listener.network)
+        "What is asked in doubt; loaded when it is needed. Raises `ModelError`."
+        network = NetworkModel.load(self.scorer.network)
         if network.about["composers"] != self.about["composers"]:
-            raise ModelError("the network of the model: tells other composers apart than the model does; train it again")
+            raise ModelError(
+                "the network of the model: tells other composers apart than the model does; train it again"
+            )
         return network
 
-    def whole(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def predict_proba(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         "Probabilities of each piece, shape `(pieces, composers)`, and whether it is known, shape `(pieces,)`."
-        described = piece_features(pieces)
-        first = calibrated(self.listener.decide(described), described.onsets, self.about["calibration"])
+        found = piece_features(pieces)
+        temperature = temperature_at(self.about["calibration"], found.n_onsets)
+        first = softmax(self.scorer.decision_function(found), temperature[:, None])
         known = first.max(axis=1) >= self.about["known_above"]
-        if self.listener.network and len(unsure := np.flatnonzero(needs_second_opinion(first, described))):
-            second = np.stack([self.network.hear(network_windows(pieces[row], self.network.about["length"])).mean(axis=0) for row in unsure])
+        if self.scorer.network and len(unsure := np.flatnonzero(needs_second_opinion(first, found))):
+            second = np.stack([self._second_opinion(pieces[row]) for row in unsure])
             first[unsure] = apply_pool(np.stack([first[unsure], second]), np.array(self.about["powers"]))
         return first, known
+
+    def _second_opinion(self, notes: np.ndarray) -> np.ndarray:
+        "Probabilities of a piece by the network, shape `(composers,)`."
+        windows = network_windows(notes, self.network.about["length"])
+        return self.network.predict_windows(windows).mean(axis=0)
 
     def passages(self, notes: np.ndarray) -> tuple[list[float], np.ndarray]:
         "The second at which each passage begins, and its probabilities: about ten seconds each, and sixty at most."
@@ -115,7 +132,7 @@ class KernelModel:
             if note - cut[-1] >= FEWEST and len(notes) - note >= FEWEST:
                 begin.append(float(edge))
                 cut.append(int(note))
-        return begin, self.whole(np.split(notes, cut[1:]))[0]
+        return begin, self.predict_proba(np.split(notes, cut[1:]))[0]
 
 
 class NetworkModel:
@@ -134,30 +151,40 @@ class NetworkModel:
         options.intra_op_num_threads = 1  # files are spread over the cores
         name = "the network of the model" if isinstance(path, bytes) else path
         try:
-            session = onnxruntime.InferenceSession(path if isinstance(path, bytes) else Path(path).read_bytes(), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                path if isinstance(path, bytes) else Path(path).read_bytes(),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
             about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
-            fits = session.get_inputs()[0].shape[1:] == [about["length"], N_FLAGS] and session.get_outputs()[0].shape[1] == len(about["composers"])
+            fits = session.get_inputs()[0].shape[1:] == [about["length"], N_FLAGS] and session.get_outputs()[0].shape[
+                1
+            ] == len(about["composers"])
         except Exception as error:  # ONNX Runtime has no base class for its errors
             raise ModelError(f"{name}: is not a model of composer_classify ({type(error).__name__})") from error
         if not fits:
             raise ModelError(f"{name}: its shape does not fit what it says about itself")
         return cls(session, about)
 
-    def hear(self, windows: np.ndarray) -> np.ndarray:
+    def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         "Probabilities of each window, not calibrated, shape `(windows, composers)`."
         name = self.session.get_inputs()[0].name
-        return np.concatenate([self.session.run(None, {name: windows[i:i + 64]})[0] for i in range(0, len(windows), 64)])  # a long piece in bearable portions
+        return np.concatenate(
+            [self.session.run(None, {name: windows[i : i + 64]})[0] for i in range(0, len(windows), 64)]
+        )  # a long piece in bearable portions
 
-    def whole(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def predict_proba(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         "Probabilities of each piece, shape `(pieces, composers)`, and whether it is known, shape `(pieces,)`."
-        heard = np.stack([self.hear(step_windows(notes, self.about["length"])[0]).mean(axis=0) for notes in pieces])
+        heard = np.stack(
+            [self.predict_windows(step_windows(notes, self.about["length"])[0]).mean(axis=0) for notes in pieces]
+        )
         probabilities = with_temperature(heard, self.about["temperature"])
         return probabilities, probabilities.max(axis=1) >= self.about["known_above"]
 
     def passages(self, notes: np.ndarray) -> tuple[list[float], np.ndarray]:
         "The second at which what is new in each window begins, and its probabilities."
         windows, first = step_windows(notes, self.about["length"])
-        probabilities = self.hear(windows)
+        probabilities = self.predict_windows(windows)
         new = np.arange(1, len(first)) * self.about["length"]  # the last window reaches back
         seconds = notes["onset_sec"][np.searchsorted(onset_of_notes(notes), new)]
         return [0.0, *map(float, seconds)], with_temperature(probabilities, self.about["temperature"])
@@ -178,23 +205,27 @@ class Recognizer:
     @classmethod
     def load(
         cls,
-        model: str | os.PathLike = "all",  # `all` or `four` of the shipped `MODELS`, or a file as `composer-classify train` writes them
+        model: str
+        # `all` or `four` of the shipped `MODELS`, or a file as `composer-classify train` writes them
+        | os.PathLike = "all",
         pieces: str | os.PathLike = PIECES,  # An index as `fingerprints.Index.save` writes them
     ) -> Recognizer:
         "Load a model. Raises `ModelError` if it is none of ours, or does not fit this version."
         path = MODELS.get(model, model)
         if not Path(path).is_file():
-            raise ModelError(f"{model}: is neither a model file nor one of the shipped models ({', '.join(MODELS)}); make one with `composer-classify train CORPUS --out {Path(model).stem}.npz`")
+            raise ModelError(
+                f"{model}: is neither a model file nor one of the shipped models ({', '.join(MODELS)}); make one with `composer-classify train CORPUS --out {Path(model).stem}.npz`"
+            )
         kind = NetworkModel if Path(path).suffix == ".onnx" else KernelModel
         return cls(kind.load(path), pieces)
 
     def predict(
         self,
         source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
-        start: float = 0,                   # Seconds into the piece
-        duration: float = None,             # Seconds to listen to; to the end if not given
-        top: int = 5,                       # Composers in the ranking
-        name: str = None,                   # What to call the file in the answer
+        start: float = 0,  # Seconds into the piece
+        duration: float = None,  # Seconds to listen to; to the end if not given
+        top: int = 5,  # Composers in the ranking
+        name: str = None,  # What to call the file in the answer
     ) -> Recognition:
         "The answer for a file. Raises `MidiLoadError` if it cannot be read or holds nothing to listen to."
         name = name or ("MIDI data" if isinstance(source, (bytes, bytearray)) else str(source))
@@ -204,51 +235,64 @@ class Recognizer:
         self,
         notes: NoteArray,
         name: str = "notes",
-        top: int = 5,       # Composers in the ranking
-        start: float = 0,   # Second of the piece at which the notes begin, for the timeline
+        top: int = 5,  # Composers in the ranking
+        start: float = 0,  # Second of the piece at which the notes begin, for the timeline
     ) -> Recognition:
         "The answer for notes. Raises `MidiLoadError` if none of them has a pitch."
         notes = _pitched(notes, name)
         begin, probabilities = self.model.passages(notes)
         end = [*begin[1:], float((notes["onset_sec"] + notes["duration_sec"]).max())]
-        timeline = [dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **self._rank(p, p.argmax())) for b, e, p in zip(begin, end, probabilities)]
-        (probabilities,), (known,) = self.model.whole([notes])
+        timeline = [
+            dict(start_sec=round(start + b, 3), end_sec=round(start + e, 3), **self._rank(p, p.argmax()))
+            for b, e, p in zip(begin, end, probabilities)
+        ]
+        (probabilities,), (known,) = self.model.predict_proba([notes])
         return self._answer(name, notes, probabilities, known, top, timeline, name_piece(self.index, notes))
 
     def _rank(self, probabilities: np.ndarray, composer: int) -> dict:
         return dict(composer=self.composers[composer], probability=round(float(probabilities[composer]), 4))
 
     def _answer(
-        self, name: str, notes: NoteArray, probabilities: np.ndarray, known: bool, top: int,
-        timeline: list[dict], piece: dict | None,
+        self,
+        name: str,
+        notes: NoteArray,
+        probabilities: np.ndarray,
+        known: bool,
+        top: int,
+        timeline: list[dict],
+        piece: dict | None,
     ) -> Recognition:
         ranking = [self._rank(probabilities, composer) for composer in np.argsort(-probabilities, kind="stable")[:top]]
         first = ranking[0]
         return Recognition(
-            name, first["composer"], first["probability"], ranking, bool(known), piece, timeline, list(notes.repairs))
+            name, first["composer"], first["probability"], ranking, bool(known), piece, timeline, list(notes.repairs)
+        )
 
 
 def listen(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file
-    name: str = None,         # What to call it in messages; the path if not given
-    start: float = 0,         # Seconds into the piece
-    duration: float = None,   # Seconds to listen to; to the end if not given
+    name: str = None,  # What to call it in messages; the path if not given
+    start: float = 0,  # Seconds into the piece
+    duration: float = None,  # Seconds to listen to; to the end if not given
     limits: Limits = Limits(),
 ) -> NoteArray:
-    "What sounds in a stretch of a file, or of what can be read of it, as a recogniser wants it. Raises `MidiLoadError`."
+    """What sounds in a stretch of a file, or of what can be read of it, as a recogniser wants it. Raises
+    `MidiLoadError`."""
     return cut_out(load_midi(source, name, limits, incomplete=True), start, duration)
 
 
 def cut_out(
     notes: NoteArray,
-    start: float = 0,        # Seconds into the piece
+    start: float = 0,  # Seconds into the piece
     duration: float = None,  # Seconds; to the end if not given
 ) -> NoteArray:
     "What sounds in a stretch of a piece, moved so that it begins at 0; what began on a beat still does."
     if not start and duration is None:
         return notes
     part = notes.between(start, duration)
-    part["onset_beat"] += notes.beat_at(start) % 1  # what begins on a beat still does: it matters for how notes are counted
+    part["onset_beat"] += (
+        notes.beat_at(start) % 1
+    )  # what begins on a beat still does: it matters for how notes are counted
     return part
 
 
@@ -260,7 +304,15 @@ def _pitched(notes: NoteArray, name: str) -> NoteArray:
     return pitched
 
 
-def _answer_files(model: str | os.PathLike, paths: list[str], start: float, duration: float | None, top: int, quick: bool, given: dict[str, bytes]) -> list[Recognition]:
+def _answer_files(
+    model: str | os.PathLike,
+    paths: list[str],
+    start: float,
+    duration: float | None,
+    top: int,
+    quick: bool,
+    given: dict[str, bytes],
+) -> list[Recognition]:
     "The answers for a batch of files; in a hurry one multiplication does for all. Raises `ModelError`."
     recognizer, answers, pieces = load_once(model), {}, {}
     for path in paths:
@@ -279,11 +331,14 @@ def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: 
         return {}
     answer = lambda path, *row: recognizer._answer(path, pieces[path], *row, top, [], None)
     try:
-        return {path: answer(path, *row) for path, *row in zip(pieces, *recognizer.model.whole(list(pieces.values())))}
+        return {
+            path: answer(path, *row)
+            for path, *row in zip(pieces, *recognizer.model.predict_proba(list(pieces.values())))
+        }
     except ModelError:
         raise
     except Exception:
-        one = lambda path: answer(path, *(row[0] for row in recognizer.model.whole([pieces[path]])))
+        one = lambda path: answer(path, *(row[0] for row in recognizer.model.predict_proba([pieces[path]])))
         return {path: _or_why_not(path, lambda: one(path)) for path in pieces}
 
 
@@ -313,17 +368,18 @@ BATCH, SERIAL_FILES = 32, 200  # files of a batch, and files for which processes
 def predict_files(
     paths: list[str],
     model: str | os.PathLike = "all",  # As for `Recognizer.load`
-    start: float = 0,         # As for `Recognizer.predict`
-    duration: float = None,   # As for `Recognizer.predict`
-    top: int = 5,             # As for `Recognizer.predict`
-    quick: bool = False,      # The composer alone, without timeline and piece, in a tenth of the time
+    start: float = 0,  # As for `Recognizer.predict`
+    duration: float = None,  # As for `Recognizer.predict`
+    top: int = 5,  # As for `Recognizer.predict`
+    quick: bool = False,  # The composer alone, without timeline and piece, in a tenth of the time
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
-    n_jobs: int = -1,         # Processes; all cores by default, for few files one
+    n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> Iterator[Recognition]:
-    "The answers for many files, in order, as they come; one with an `error` for each that cannot be read. Raises `ModelError`."
+    """The answers for many files, in order, as they come; one with an `error` for each that cannot be read. Raises
+    `ModelError`."""
     task = partial(_answer_files, model, start=start, duration=duration, top=top, quick=quick, given=given or {})
     paths = list(map(str, paths))
-    batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
+    batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
     if len(paths) <= SERIAL_FILES:
         done = enumerate(map(task, batches))
     else:
@@ -366,22 +422,56 @@ def plot_recognition(
 
     from composer_classify.midi import piano_roll, plot_roll
 
-    fig, axes = plt.subplot_mosaic([["roll", "ranking"], ["timeline", "ranking"]], figsize=(8.5, 4), height_ratios=[5, 1], width_ratios=[3, 1], layout="constrained")
+    fig, axes = plt.subplot_mosaic(
+        [["roll", "ranking"], ["timeline", "ranking"]],
+        figsize=(8.5, 4),
+        height_ratios=[5, 1],
+        width_ratios=[3, 1],
+        layout="constrained",
+    )
     name = _label(Path(answer.file).name)
     names = list(dict.fromkeys([r["composer"] for r in answer.ranking] + [p["composer"] for p in answer.timeline]))
     color = {name: plt.get_cmap("magma")(0.2 + 0.65 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
     start = answer.timeline[0]["start_sec"] if answer.timeline else 0
     fs = min(10.0, 4000 / max(notes.duration, 1))  # no more columns than a screen has
     plot_roll(piano_roll(notes, fs), fs, axes["roll"])
-    said = f"sounds like {_label(introduce(answer.composer))}, {answer.probability:.0%}" + ("" if answer.known else ", but not sure")
-    fig.suptitle(f"{name}: {said}" + (f"\nfound: {_label(answer.piece['composer'])}, {_label(answer.piece['title'])}, from {clock(answer.piece['offset_sec'])}" if answer.piece else ""), fontsize="medium")
+    said = f"sounds like {_label(introduce(answer.composer))}, {answer.probability:.0%}" + (
+        "" if answer.known else ", but not sure"
+    )
+    fig.suptitle(
+        f"{name}: {said}"
+        + (
+            f"\nfound: {_label(answer.piece['composer'])}, {_label(answer.piece['title'])}, from {clock(answer.piece['offset_sec'])}"
+            if answer.piece
+            else ""
+        ),
+        fontsize="medium",
+    )
     for p in answer.timeline:
-        axes["timeline"].barh(0, p["end_sec"] - p["start_sec"], left=p["start_sec"] - start, color=color[p["composer"]], alpha=0.25 + 0.75 * p["probability"])
+        axes["timeline"].barh(
+            0,
+            p["end_sec"] - p["start_sec"],
+            left=p["start_sec"] - start,
+            color=color[p["composer"]],
+            alpha=0.25 + 0.75 * p["probability"],
+        )
     telling = answer.telling() if len(answer.timeline) > 1 else []
     for begin, end in telling:
-        axes["timeline"].plot([begin - start, end - start], [0.5, 0.5], color="black", lw=3, solid_capstyle="butt", clip_on=False)
-    axes["timeline"].set(yticks=[], xlim=axes["roll"].get_xlim(), ylim=(-0.4, 0.5), xlabel="seconds" + f" (line on top: speaks most for {_label(answer.composer)})" * bool(telling), ylabel="sounds\nlike")
+        axes["timeline"].plot(
+            [begin - start, end - start], [0.5, 0.5], color="black", lw=3, solid_capstyle="butt", clip_on=False
+        )
+    axes["timeline"].set(
+        yticks=[],
+        xlim=axes["roll"].get_xlim(),
+        ylim=(-0.4, 0.5),
+        xlabel="seconds" + f" (line on top: speaks most for {_label(answer.composer)})" * bool(telling),
+        ylabel="sounds\nlike",
+    )
     axes["roll"].set_xlabel("")
-    axes["ranking"].barh([_label(r["composer"]) for r in answer.ranking][::-1], [r["probability"] for r in answer.ranking][::-1], color=[color[r["composer"]] for r in answer.ranking][::-1])
+    axes["ranking"].barh(
+        [_label(r["composer"]) for r in answer.ranking][::-1],
+        [r["probability"] for r in answer.ranking][::-1],
+        color=[color[r["composer"]] for r in answer.ranking][::-1],
+    )
     axes["ranking"].set(xlim=(0, 1), xlabel="probability")
     return fig

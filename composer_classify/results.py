@@ -21,7 +21,8 @@ __all__ = ['accelerator', 'write_results']
 
 # %% ../nbs/00g_results.ipynb #00g-005
 def accelerator() -> str:
-    "The GPU that Keras trains on, by the library that it runs on (`KERAS_BACKEND`); nothing where Keras was not used or there is none."
+    """The GPU that Keras trains on, by the library that it runs on (`KERAS_BACKEND`); nothing where Keras was not used
+    or there is none."""
     if "keras" not in sys.modules:
         return ""
     backend = sys.modules["keras"].backend.backend()
@@ -36,7 +37,10 @@ def accelerator() -> str:
     else:
         import tensorflow as tf
 
-        found = [tf.config.experimental.get_device_details(device).get("device_name", "GPU") for device in tf.config.list_physical_devices("GPU")]
+        found = [
+            tf.config.experimental.get_device_details(device).get("device_name", "GPU")
+            for device in tf.config.list_physical_devices("GPU")
+        ]
     return found[0] if found else ""
 
 
@@ -49,17 +53,39 @@ def _processor() -> str:
 # %% ../nbs/00g_results.ipynb #00g-006
 def write_results(
     path: str | os.PathLike,  # The JSON file to write
-    measured: dict,           # What was measured
-    parameters: dict,         # With which parameters
-    data_hash: str,           # On which data
+    measured: dict,  # What was measured
+    parameters: dict,  # With which parameters
+    data_hash: str,  # On which data
 ) -> None:
-    "Write what a run measured, with parameters, data, library versions, date and machine: its cores, and the GPU if networks were trained on one."
+    """Write what a run measured, with parameters, data, library versions, date and machine: its cores, and the GPU if
+    networks were trained on one."""
     versions = {}
-    for package in ("composer_classify", "numpy", "pandas", "scikit-learn", "keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "onnxruntime"):
+    for package in (
+        "composer_classify",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "keras",
+        "tensorflow-cpu",
+        "tensorflow",
+        "jax",
+        "torch",
+        "onnxruntime",
+    ):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     machine = f"{os.cpu_count()} cores, {_processor()}" + (f", {device}" if (device := accelerator()) else "")
-    document = dict(measured=measured, parameters=parameters, data_hash=data_hash, date=time.strftime("%Y-%m-%d"), python=platform.python_version(), versions=versions, machine=machine)
-    atomic_write(Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()))
+    document = dict(
+        measured=measured,
+        parameters=parameters,
+        data_hash=data_hash,
+        date=time.strftime("%Y-%m-%d"),
+        python=platform.python_version(),
+        versions=versions,
+        machine=machine,
+    )
+    atomic_write(
+        Path(path), lambda file: file.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    )

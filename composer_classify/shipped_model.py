@@ -5,22 +5,24 @@
 # %% ../nbs/05a_shipped_model.ipynb #05a-003
 from __future__ import annotations
 
-import json
-from pathlib import Path
 import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scipy import sparse
-
 from .features import N_BINS, PieceFeatures, extract_features
-from .files import ModelError
-from .kernel import KernelClassifier
+from .files import ModelError, load_sealed, save_sealed
+from .midi import NOTE_DTYPE
 from .windows import step_windows
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 # %% auto #0
-__all__ = ['ON_GRID', 'SHORT', 'BELOW', 'WINDOWS', 'FORMAT', 'signed_sqrt', 'ngram_shares', 'SequencedPerformedScorer',
-           'needs_second_opinion', 'network_windows', 'save_model', 'load_model']
+__all__ = ['ON_GRID', 'SHORT', 'BELOW', 'WINDOWS', 'FORMAT', 'PARTS', 'signed_sqrt', 'ngram_shares', 'squared_distances',
+           'KernelScorer', 'SequencedPerformedScorer', 'needs_second_opinion', 'network_windows', 'quantized',
+           'save_model', 'load_model']
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-005
 def signed_sqrt(features: np.ndarray) -> np.ndarray:
@@ -29,40 +31,70 @@ def signed_sqrt(features: np.ndarray) -> np.ndarray:
 
 
 def ngram_shares(ngrams: np.ndarray | sparse.csr_array) -> np.ndarray:
-    "Roots of the shares of the n-grams of each kind, float32, scaled such that the product of two rows is the mean overlap of their histograms. Dense, because BLAS is three times as fast as a product of sparse matrices that is full in the end."
+    """Roots of the shares of the n-grams of each kind, float32, scaled such that the product of two rows is the mean
+    overlap of their histograms. Dense, because BLAS is three times as fast as a product of sparse matrices that is
+    full in the end."""
     counts = ngrams.astype(np.float32)
     counts = counts if isinstance(counts, np.ndarray) else counts.toarray()
     by_kind = counts.reshape(len(counts), -1, N_BINS)
     by_kind /= np.maximum(by_kind.sum(axis=2, keepdims=True), 1) * by_kind.shape[1]
     return np.sqrt(counts, out=counts)
 
-# %% ../nbs/05a_shipped_model.ipynb #05a-006
-ON_GRID = 0.6  # part of the notes, above which a piece counts as typed
-SHORT = 128  # onsets, below which a piece on the grid is answered by both
 
+def squared_distances(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+    "Squared Euclidean distances, shape `(points, known)`."
+    return np.maximum((points**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2 * points @ known.T, 0)
 
-class SequencedPerformedScorer:
-    "Names composers of pieces that were typed and of pieces that were played: a `KernelClassifier` for either, and perhaps a network, as ONNX, to ask where they are in doubt."
+# %% ../nbs/05a_shipped_model.ipynb #05a-005b
+@dataclass(frozen=True)
+class KernelScorer:
+    "Scores composers by likeness to known pieces. `kernel.KernelClassifier` fits one."
 
-    def __init__(self, typed: KernelClassifier, played: KernelClassifier, network: bytes = None):
-        self.typed, self.played, self.network = typed, played, network
+    X_fit_: np.ndarray  # Standardised features of the known pieces, float32 of shape `(known, features)`
+    dual_coef_: np.ndarray  # What each known piece says for each composer, float32 of shape `(known, composers)`
+    ngram_coef_: np.ndarray  # What each n-gram says for each composer, float32 of shape `(n-grams, composers)`
+    mean_: np.ndarray  # Of the features, shape `(features,)`
+    scale_: np.ndarray  # Standard deviation of the features, shape `(features,)`
+    gamma: float  # How fast likeness falls with the squared distance of the features
+    median_: float  # The median of these distances among known pieces, the unit of `gamma`
 
-    def decide(
+    def decision_function(
         self,
-        pieces: PieceFeatures,
+        features: np.ndarray,  # As `extract_features` gives them, shape `(pieces, features)`
+        ngrams: np.ndarray | sparse.csr_array,  # As `extract_features` gives them, shape `(pieces, n-grams)`
     ) -> np.ndarray:
-        "The score of each composer, as of `KernelClassifier.decide`, shape `(pieces, composers)`."
-        of_typed = np.where(pieces.on_grid > ON_GRID, np.where(pieces.onsets < SHORT, 0.5, 1.0), 0.0)
-        decided = np.zeros((len(pieces), self.typed.weights.shape[1]))
-        for part, weight in ((self.typed, of_typed), (self.played, 1 - of_typed)):
+        "The score of each composer, about 1 for a sure one and 0 for the others, shape `(pieces, composers)`."
+        points = ((signed_sqrt(features) - self.mean_) / self.scale_).astype(np.float32)
+        near = np.exp(-self.gamma / self.median_ * squared_distances(points, self.X_fit_))
+        return near @ self.dual_coef_ + ngram_shares(ngrams) @ self.ngram_coef_
+
+# %% ../nbs/05a_shipped_model.ipynb #05a-006
+ON_GRID = 0.6  # part of the notes on a subdivision of the beat, above which a piece counts as sequenced
+SHORT = 128  # onsets, below which a sequenced piece is scored by both parts
+
+
+@dataclass
+class SequencedPerformedScorer:
+    "Scores composers of sequenced and of performed pieces, and may hold a network to ask where these scores are close."
+
+    sequenced: KernelScorer
+    performed: KernelScorer
+    network: bytes = None  # ONNX
+
+    def decision_function(self, pieces: PieceFeatures) -> np.ndarray:
+        "The score of each composer, as by `KernelScorer.decision_function`, shape `(pieces, composers)`."
+        of_sequenced = np.where(pieces.on_grid > ON_GRID, np.where(pieces.n_onsets < SHORT, 0.5, 1.0), 0.0)
+        scores = np.zeros((len(pieces), self.sequenced.dual_coef_.shape[1]))
+        for part, weight in ((self.sequenced, of_sequenced), (self.performed, 1 - of_sequenced)):
             rows = np.flatnonzero(weight)
             if len(rows):
-                decided[rows] += weight[rows, None] * part.decide(pieces.features[rows], pieces.ngrams[rows])
-        return decided
+                part_scores = part.decision_function(pieces.features[rows], pieces.ngrams[rows])
+                scores[rows] += weight[rows, None] * part_scores
+        return scores
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-007
 BELOW = 0.6  # probability of the best answer, below which the network is asked too
-WINDOWS = 8  # that it hears of a piece, at most
+WINDOWS = 8  # that it reads of a piece, at most
 
 
 def needs_second_opinion(
@@ -70,31 +102,32 @@ def needs_second_opinion(
     pieces: PieceFeatures,
 ) -> np.ndarray:
     "Which pieces a network should be asked about too, bool of shape `(pieces,)`."
-    return (probabilities.max(axis=1) < BELOW) & (pieces.on_grid > ON_GRID) & (pieces.onsets >= SHORT)
+    return (probabilities.max(axis=1) < BELOW) & (pieces.on_grid > ON_GRID) & (pieces.n_onsets >= SHORT)
 
-# %% ../nbs/05a_shipped_model.ipynb #05a-008
+
 def network_windows(
-    notes: np.ndarray,   # Note array
-    length: int = 256,   # Onsets in a window
+    notes: np.ndarray,  # Note array
+    length: int = 256,  # Onsets in a window
 ) -> np.ndarray:
-    "What the network hears of a piece, from all over it, shape `(windows, length, flags)`; see `step_windows`."
+    "What the network reads of a piece, from all over it, shape `(windows, length, flags)`; see `step_windows`."
     windows, _ = step_windows(notes, length)
     return windows[np.linspace(0, len(windows) - 1, min(len(windows), WINDOWS)).round().astype(int)]
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-010
 FORMAT = 1
-_ARRAYS = dict(mean=np.float32, scale=np.float32, step=np.float32, known=np.int8, weights=np.float16, of_ngrams=np.float16)  # of a `KernelClassifier`
+PARTS = dict(sequenced="typed", performed="played")  # as a file calls them
+_IN_FILE = dict(X_fit_="known", dual_coef_="weights", ngram_coef_="of_ngrams", mean_="mean", scale_="scale")
+_TYPES = dict(X_fit_=np.int8, dual_coef_=np.float16, ngram_coef_=np.float16, mean_=np.float32, scale_=np.float32)
 
 
-def _tune() -> np.ndarray:
-    "A little tune in three parts, to compare descriptions by."
-    from composer_classify.midi import NOTE_DTYPE
-
+def _melody() -> np.ndarray:
+    "A little piece in three parts, to compare features by."
     step = np.arange(96)  # some nearly together, some of them drums
     notes = np.zeros(len(step), NOTE_DTYPE)
     notes["pitch"] = 48 + step % 3 * 9 + step * step % 11
-    notes["onset_beat"], notes["duration_beat"], notes["is_drum"] = step // 3 * 0.75 + step % 2 * 0.04, 0.25 + step % 5 * 0.5, step % 31 == 7
-    return _in_order(notes)
+    notes["onset_beat"], notes["duration_beat"] = step // 3 * 0.75 + step % 2 * 0.04, 0.25 + step % 5 * 0.5
+    notes["is_drum"] = step % 31 == 7
+    return notes[np.lexsort((notes["pitch"], notes["onset_beat"]))]
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-011
 def _steps(known: np.ndarray) -> np.ndarray:
@@ -102,76 +135,100 @@ def _steps(known: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(known).max(axis=0), 1e-6).astype(np.float32) / 127
 
 
-def _rounded(model: KernelClassifier) -> KernelClassifier:
-    "Rounded to what a model file keeps, so that what is measured is what is shipped: features to 8 bits, weights to 16."
-    step = _steps(model.known)
-    model.known = np.round(model.known / step) * step
-    model.weights, model.of_ngrams = (values.astype(np.float16).astype(np.float32) for values in (model.weights, model.of_ngrams))
-    model.mean, model.scale = model.mean.astype(np.float32), model.scale.astype(np.float32)
-    return model
+def quantized(scorer: KernelScorer) -> KernelScorer:
+    "Rounded to what a file keeps, so that what is measured is what is shipped: features to 8 bits, weights to 16."
+    step = _steps(scorer.X_fit_)
+    halves = {
+        name: getattr(scorer, name).astype(np.float16).astype(np.float32) for name in ("dual_coef_", "ngram_coef_")
+    }
+    singles = {name: getattr(scorer, name).astype(np.float32) for name in ("mean_", "scale_")}
+    return replace(scorer, X_fit_=np.round(scorer.X_fit_ / step) * step, **halves, **singles)
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-012
 def save_model(
-    listener: SequencedPerformedScorer,       # As `fit_scorer` gives it, perhaps with a network
+    scorer: SequencedPerformedScorer,  # As `best.fit_scorer` gives it, perhaps with a network
     path: str | os.PathLike,  # File to write, `.npz`
-    about: dict,              # `composers` in the order of the answers, `calibration`, `known_above`, `powers` if there is a network, and whatever else belongs to the model
+    about: dict,  # `composers` in the order of the scores, `calibration`, `known_above`, `powers` if there is a network, and more
 ) -> None:
-    "Write a model."
-    from composer_classify.files import atomic_write
-
-    parts = dict(typed=listener.typed, played=listener.played)
-    about = json.dumps(dict(about, format=FORMAT, **{part: dict(reach=model.reach, median=model.median) for part, model in parts.items()}))
-    arrays = {}
+    "Write a model. Raises `OSError`."
+    parts, arrays = {part: getattr(scorer, part) for part in PARTS}, {}
     for part, model in parts.items():
-        step = _steps(model.known)
-        values = dict(vars(model), step=step, known=np.round(model.known / step))
-        arrays |= {f"{part}_{name}": values[name].astype(kind) for name, kind in _ARRAYS.items()}
-    if listener.network:
-        arrays["network"] = np.frombuffer(listener.network, np.uint8)
-    arrays["tune_features"], arrays["tune_ngrams"] = (np.asarray(each, np.float32) for each in extract_features(_tune()))
-    atomic_write(Path(path), lambda file: np.savez(file, about=np.array(about), checksum=np.array(_checksum(about, arrays)), **arrays))
+        step = _steps(model.X_fit_)
+        values = {name: getattr(model, name) for name in _IN_FILE} | dict(X_fit_=np.round(model.X_fit_ / step))
+        arrays |= {f"{PARTS[part]}_{_IN_FILE[name]}": values[name].astype(_TYPES[name]) for name in _IN_FILE}
+        arrays[f"{PARTS[part]}_step"] = step
+    if scorer.network:
+        arrays["network"] = np.frombuffer(scorer.network, np.uint8)
+    features, ngrams = extract_features(_melody())
+    arrays |= dict(tune_features=np.asarray(features, np.float32), tune_ngrams=np.asarray(ngrams, np.float32))
+    kernels = {PARTS[part]: dict(reach=model.gamma, median=model.median_) for part, model in parts.items()}
+    save_sealed(path, dict(about, format=FORMAT, **kernels), arrays)
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-013
-def load_model(
-    path: str | os.PathLike,
-) -> tuple[SequencedPerformedScorer, dict]:
-    "A model and what it says about itself. Raises `ModelError` where the file is none, is damaged, or was made by a version that hears music otherwise."
+def load_model(path: str | os.PathLike) -> tuple[SequencedPerformedScorer, dict]:
+    """A model and what it says about itself. Raises `ModelError` if the file is none, is damaged, or was made by a
+    version that computes other features."""
     try:
-        about, arrays = _unsealed(path, "model")
-        features, ngrams = extract_features(_tune())
-        if about["format"] != FORMAT or not np.array_equal(arrays["tune_ngrams"], ngrams) or not np.allclose(arrays["tune_features"], features, atol=1e-4):
-            raise ModelError(f"{path}: was made by another version of composer_classify, which describes music otherwise; train it again")
+        about, arrays = load_sealed(path, "model")
+        features, ngrams = extract_features(_melody())
+        if not _fits(about, arrays, features, ngrams):
+            reason = "was made by another version of composer_classify, which computes other features; train it again"
+            raise ModelError(f"{path}: {reason}")
         _check(about, "network" in arrays)
+        parts = {part: _part(part, arrays, about, len(features), ngrams.size) for part in PARTS}
         network = arrays["network"].tobytes() if "network" in arrays else None
-        return SequencedPerformedScorer(*(_part(part, arrays, about, len(features), ngrams.size) for part in ("typed", "played")), network), about
+        return SequencedPerformedScorer(**parts, network=network), about
     except FileNotFoundError:
-        raise ModelError(f"{path}: does not exist; make a model with `composer-classify train CORPUS --out {path}`") from None
+        advice = f"make a model with `composer-classify train CORPUS --out {path}`"
+        raise ModelError(f"{path}: does not exist; {advice}") from None
     except ModelError:
         raise
-    except Exception as error:  # whatever zipfile and NumPy make of a damaged file, and what a stranger may have written
+    except Exception as error:  # whatever zipfile and NumPy make of a damaged file, or of one made by a stranger
         raise ModelError(f"{path}: is not a model of composer_classify ({type(error).__name__})") from None
 
+
+def _fits(about: dict, arrays: dict[str, np.ndarray], features: np.ndarray, ngrams: np.ndarray) -> bool:
+    "Whether a file was made with the features that are computed now."
+    same_ngrams = np.array_equal(arrays["tune_ngrams"], ngrams)
+    return about["format"] == FORMAT and same_ngrams and np.allclose(arrays["tune_features"], features, atol=1e-4)
+
 # %% ../nbs/05a_shipped_model.ipynb #05a-014
-def _check(about: dict, network: bool) -> None:
+def _check(about: dict, has_network: bool) -> None:
     "Raises `ValueError` for a description that no answer can be made by."
-    composers, numbers = about["composers"], [*about["calibration"], about["known_above"], *(about[part][name] for part in ("typed", "played") for name in ("reach", "median"))]
-    if network and not (len(about["powers"]) == 2 and all(isinstance(power, (int, float)) and 0 <= power <= 10 for power in about["powers"])):
+    is_number = lambda value, most: isinstance(value, (int, float)) and abs(value) < most
+    composers, calibration, powers = about["composers"], about["calibration"], about.get("powers")
+    kernels = [about[part][name] for part in PARTS.values() for name in ("reach", "median")]
+    if has_network and not (len(powers) == 2 and all(is_number(power, 11) and 0 <= power <= 10 for power in powers)):
         raise ValueError("powers")
-    if not isinstance(composers, list) or not all(isinstance(composer, str) for composer in composers) or not len(set(composers)) == len(composers) > 1:
+    if not (isinstance(composers, list) and all(isinstance(composer, str) for composer in composers)):
         raise ValueError("composers")
-    if len(about["calibration"]) != 2 or not all(isinstance(number, (int, float)) and abs(number) < 1e6 for number in numbers) or not all(abs(number) < 20 for number in about["calibration"]) or min(numbers[3:]) <= 0:
+    if not len(set(composers)) == len(composers) > 1:
+        raise ValueError("composers")
+    if len(calibration) != 2 or not all(is_number(value, 20) for value in calibration):
+        raise ValueError("calibration")
+    if not all(is_number(value, 1e6) for value in [about["known_above"], *kernels]) or min(kernels) <= 0:
         raise ValueError("numbers")
 
 
-def _part(part: str, arrays: dict[str, np.ndarray], about: dict, n_features: int, n_ngrams: int) -> KernelClassifier:
-    "One of the two classifiers of a file. Raises `ValueError` for arrays that do not fit each other."
-    model, n = KernelClassifier(float(about[part]["reach"])), len(arrays[f"{part}_known"])
-    model.median = float(about[part]["median"])
-    shapes = dict(mean=(n_features,), scale=(n_features,), step=(n_features,), known=(n, n_features), weights=(n, len(about["composers"])), of_ngrams=(n_ngrams, len(about["composers"])))
-    for name, kind in _ARRAYS.items():
-        values = arrays[f"{part}_{name}"]
-        if values.dtype != kind or values.shape != shapes[name] or not np.isfinite(values).all() or not n or name == "scale" and values.min() <= 0:
-            raise ValueError(name)
-        setattr(model, name, values.astype(np.float32))
-    model.known *= model.step
-    return model
+def _part(part: str, arrays: dict[str, np.ndarray], about: dict, n_features: int, n_ngrams: int) -> KernelScorer:
+    "One of the two parts of a file. Raises `ValueError` for arrays that do not fit each other."
+    prefix, n_composers = PARTS[part], len(about["composers"])
+    n = len(arrays[f"{prefix}_known"])
+    shapes = dict(X_fit_=(n, n_features), dual_coef_=(n, n_composers), ngram_coef_=(n_ngrams, n_composers))
+    values = {}
+    for name, in_file in _IN_FILE.items():
+        values[name] = _array(arrays, f"{prefix}_{in_file}", _TYPES[name], shapes.get(name, (n_features,)))
+    if values["scale_"].min() <= 0:
+        raise ValueError("scale")
+    values["X_fit_"] *= _array(arrays, f"{prefix}_step", np.float32, (n_features,))
+    kernel = about[prefix]
+    return KernelScorer(gamma=float(kernel["reach"]), median_=float(kernel["median"]), **values)
+
+
+def _array(arrays: dict[str, np.ndarray], name: str, kind: type, shape: tuple[int, ...]) -> np.ndarray:
+    "An array of a file as float32. Raises `ValueError` if it is not what it should be."
+    values = arrays[name]
+    fits = values.dtype == kind and values.shape == shape
+    if not (fits and len(values) and np.isfinite(values).all()):
+        raise ValueError(name)
+    return values.astype(np.float32)

@@ -28,13 +28,19 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from .calibration import fit_temperature
+from .calibration import TemperatureScaling
 from .corpus import Corpus
 from composer_classify.evaluation import (
-    assert_no_leak, baselines, bootstrap, evaluation_report, get_splits, mean_over_files, scores, works_by_composer,
+    assert_no_leak,
+    baselines,
+    bootstrap,
+    evaluation_report,
+    get_splits,
+    mean_over_files,
+    scores,
+    works_by_composer,
 )
 from .files import atomic_write, check_writable
-from .probabilities import with_temperature
 from .windows import Chunks, Sequences
 
 # %% auto #0
@@ -47,11 +53,22 @@ __all__ = ['ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_fo
 class TrainingBatches(keras.utils.PyDataset):
     "Random parts of the training files, augmented: files of a composer alike, composers as often as `balance` says."
 
-    def __init__(self, parts: Chunks | Sequences, files: np.ndarray, labels: np.ndarray, steps: int, seed: int = 0, batch_size: int = 32, balance: float = 1.0):
+    def __init__(
+        self,
+        parts: Chunks | Sequences,
+        files: np.ndarray,
+        labels: np.ndarray,
+        steps: int,
+        seed: int = 0,
+        batch_size: int = 32,
+        balance: float = 1.0,
+    ):
         super().__init__(workers=1, max_queue_size=8)
         self.parts, self.labels, self.steps, self.batch_size = parts, labels, steps, batch_size
         self.by_composer = [files[labels[files] == label] for label in np.unique(labels[files])]
-        self.tickets = np.repeat(np.arange(len(self.by_composer)), [max(round(len(own) ** (1 - balance)), 1) for own in self.by_composer])
+        self.tickets = np.repeat(
+            np.arange(len(self.by_composer)), [max(round(len(own) ** (1 - balance)), 1) for own in self.by_composer]
+        )
         self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
@@ -59,7 +76,12 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, self.epoch, step])
-        files = np.array([rng.choice(self.by_composer[c]) for c in self.tickets[rng.integers(len(self.tickets), size=self.batch_size)]])
+        files = np.array(
+            [
+                rng.choice(self.by_composer[c])
+                for c in self.tickets[rng.integers(len(self.tickets), size=self.batch_size)]
+            ]
+        )
         numbers = self.parts.first[files] + rng.integers(self.parts.counts[files])
         return self.parts.augmented(numbers, rng), self.labels[files]
 
@@ -71,12 +93,16 @@ def seeded(
     model: keras.Model,
     seed: int,
 ) -> keras.Model:
-    "The same network anew, not compiled; its first weights and its dropout depend on the seed and on nothing else in the process."
+    """The same network anew, not compiled; its first weights and its dropout depend on the seed and on nothing else in
+    the process."""
     seeds = np.random.default_rng(seed)
 
     def fill(part):
         if isinstance(part, dict):
-            return {name: int(seeds.integers(1, 2**31)) if name == "seed" and value is None else fill(value) for name, value in part.items()}
+            return {
+                name: int(seeds.integers(1, 2**31)) if name == "seed" and value is None else fill(value)
+                for name, value in part.items()
+            }
         return type(part)(map(fill, part)) if isinstance(part, (list, tuple)) else part
 
     return type(model).from_config(fill(model.get_config()))
@@ -97,10 +123,10 @@ def is_soon_over(
 def fit(
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     parts: Chunks | Sequences,
-    files: np.ndarray,   # Positions of the training files
+    files: np.ndarray,  # Positions of the training files
     labels: np.ndarray,  # Composer of each file, as a number
     epochs: int = 20,
-    steps: int = None,   # Batches of 32 an epoch; `steps_for` the corpus if not given
+    steps: int = None,  # Batches of 32 an epoch; `steps_for` the corpus if not given
     seed: int = 0,
     start: keras.Model = None,  # A network of the same kind to go on from; all but its answers is taken over
     rate: float = None,  # Highest learning rate; 0.002 if not given, or 0.001 to go on from `start`, so as not to lose at once what was learned
@@ -116,10 +142,21 @@ def fit(
             layer.set_weights(learned.get_weights())
     rate = rate or (2e-3 if start is None else 1e-3)
     schedule = keras.optimizers.schedules.CosineDecay(rate / 20, epochs * steps, warmup_target=rate, warmup_steps=steps)
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"], run_eagerly=is_soon_over(epochs * steps))
+    model.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=weight_decay),
+        keras.losses.SparseCategoricalCrossentropy(),
+        metrics=["accuracy"],
+        run_eagerly=is_soon_over(epochs * steps),
+    )
     with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        history = model.fit(TrainingBatches(parts, files, labels, steps, seed, balance=balance), epochs=epochs, shuffle=False, verbose=0, callbacks=[progress])  # batches are random already
+        history = model.fit(
+            TrainingBatches(parts, files, labels, steps, seed, balance=balance),
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[progress],
+        )  # batches are random already
     return model, history.history
 
 
@@ -131,21 +168,31 @@ def predict_proba_files(
 ) -> np.ndarray:
     "Probabilities of each file, the mean over its parts, shape `(len(files), composers)`."
     numbers = np.concatenate([parts.first[file] + np.arange(parts.counts[file]) for file in files])
-    answers = [model.predict_on_batch(parts.batch(numbers[i:i + 128], semitones)) for i in range(0, len(numbers), 128)]
+    answers = [
+        model.predict_on_batch(parts.batch(numbers[i : i + 128], semitones)) for i in range(0, len(numbers), 128)
+    ]
     return mean_over_files(np.concatenate(answers), np.repeat(np.arange(len(files)), parts.counts[files]))
 
 # %% ../nbs/02c_training.ipynb #02b-012b
 def pretraining_corpus(
-    corpus: Corpus,     # All there is
-    tested: Corpus,     # The part of it that will be split in folds
+    corpus: Corpus,  # All there is
+    tested: Corpus,  # The part of it that will be split in folds
     at_least: int = 10,  # Works that a composer must have
 ) -> Corpus:
-    "The part of a corpus to learn from first: composers with enough works who are not to be tested, without any work that is. Raises `ValueError` if fewer than two are left."
+    """The part of a corpus to learn from first: composers with enough works who are not to be tested, without any work
+    that is. Raises `ValueError` if fewer than two are left."""
     composers, works = tested.composers, tested.files["work_id"]
-    free = replace(corpus, manifest=corpus.manifest[~corpus.manifest["composer"].isin(composers) & ~corpus.manifest["work_id"].isin(works)])
+    free = replace(
+        corpus,
+        manifest=corpus.manifest[
+            ~corpus.manifest["composer"].isin(composers) & ~corpus.manifest["work_id"].isin(works)
+        ],
+    )
     enough = works_by_composer(free).loc[lambda n: n >= at_least].index
     if len(enough) < 2:
-        raise ValueError(f"{corpus.path}: holds {len(enough)} other composers with {at_least} works, and telling composers apart takes two")
+        raise ValueError(
+            f"{corpus.path}: holds {len(enough)} other composers with {at_least} works, and telling composers apart takes two"
+        )
     return free.select(list(enough))
 
 # %% ../nbs/02c_training.ipynb #02b-017
@@ -163,7 +210,7 @@ LARGEST = 1 << 30  # bytes that a model may unpack to
 def save_network(
     model: keras.Model,
     path: str | os.PathLike,  # File to write, `.keras`
-    about: dict,              # `composers` in the order of the answers, and whatever else belongs to the model
+    about: dict,  # `composers` in the order of the answers, and whatever else belongs to the model
 ) -> None:
     "Write a network with its composers. Raises `ValueError` for a list that does not fit the network."
     path = Path(path)
@@ -179,11 +226,17 @@ def save_network(
 def _check(path: Path, model: keras.Model, composers: list[str], shape: tuple[int | None, ...] = None) -> None:
     "Raises `ValueError` if a list of composers or the shape of one part does not fit a network."
     answers, expected = model.output_shape[-1], tuple(model.input_shape[1:])
-    if not isinstance(composers, list) or not all(isinstance(c, str) for c in composers) or not len(set(composers)) == len(composers) == answers:
+    if (
+        not isinstance(composers, list)
+        or not all(isinstance(c, str) for c in composers)
+        or not len(set(composers)) == len(composers) == answers
+    ):
         n = len(composers) if isinstance(composers, list) else "no"
         raise ValueError(f"{path}: the network has {answers} answers, and there are {n} composers for them")
     if shape is not None and tuple(shape) != expected:
-        raise ValueError(f"{path}: the network reads parts of shape {expected}, not {tuple(shape)}; it was made for other sequences or by another version")
+        raise ValueError(
+            f"{path}: the network reads parts of shape {expected}, not {tuple(shape)}; it was made for other sequences or by another version"
+        )
 
 
 def _unpacked_size(path: Path) -> int:
@@ -198,9 +251,10 @@ def _unpacked_size(path: Path) -> int:
 def load_network(
     path: str | os.PathLike,
     parts: Chunks | Sequences = None,  # What it is to read; its shape is compared
-    composers: list[str] = None,       # Whom it is to tell apart; the list is compared
+    composers: list[str] = None,  # Whom it is to tell apart; the list is compared
 ) -> tuple[keras.Model, dict]:
-    "A network and what was written about it. Raises `ValueError` where the file is no such model, or is one for other input or other composers."
+    """A network and what was written about it. Raises `ValueError` where the file is no such model, or is one for other
+    input or other composers."""
     path = Path(path)
     if _unpacked_size(path) > LARGEST:
         raise ValueError(f"{path}: is not read, because it unpacks to more than {LARGEST:,} bytes")
@@ -208,14 +262,19 @@ def load_network(
         with zipfile.ZipFile(path) as archive:
             named = ABOUT in archive.namelist()
             about = json.loads(archive.read(ABOUT)) if named else dict(composers=None)
-        listed, model = about["composers"], keras.saving.load_model(path)  # in Keras's safe mode: no code of a stranger is run
+        listed, model = (
+            about["composers"],
+            keras.saving.load_model(path),
+        )  # in Keras's safe mode: no code of a stranger is run
         model.input_shape, model.output_shape  # a lone layer has none
     except FileNotFoundError:
         raise ValueError(f"{path}: does not exist") from None
     except Exception:  # whatever zipfile, h5py and Keras make of a damaged file
         raise ValueError(f"{path}: is not a Keras model that can be read, or is damaged") from None
     if not named:
-        raise ValueError(f"{path}: holds no {ABOUT}, so nobody knows which composers its answers mean; train it with composer-classify")
+        raise ValueError(
+            f"{path}: holds no {ABOUT}, so nobody knows which composers its answers mean; train it with composer-classify"
+        )
     _check(path, model, listed, None if parts is None else parts.shape)
     if composers is not None and list(composers) != listed:
         raise ValueError(f"{path}: tells {', '.join(listed)} apart, not {', '.join(composers)}")
@@ -226,14 +285,16 @@ _EXPORT = "import sys, keras; from composer_classify.training import _write_onnx
 
 
 def _write_onnx(model: keras.Model, path: str | os.PathLike) -> None:
-    model(np.zeros((1, *(length or 8 for length in model.input_shape[1:])), np.float32))  # Keras exports no network that was never called
+    model(
+        np.zeros((1, *(length or 8 for length in model.input_shape[1:])), np.float32)
+    )  # Keras exports no network that was never called
     model.export(path, format="onnx", verbose=False)
 
 
 def export_onnx(
     model: keras.Model,
     path: str | os.PathLike,  # File to write, `.onnx`
-    about: dict,              # As for `save_network`
+    about: dict,  # As for `save_network`
 ) -> None:
     "Write a network as ONNX with `about` as its metadata."
     import warnings
@@ -244,10 +305,17 @@ def export_onnx(
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # tf2onnx looks for names that NumPy gave up
         partial, whole = Path(folder, "model.onnx"), Path(folder, "model.keras")
-        if keras.backend.backend() == "jax":  # whose networks Keras exports by a library of their own; the file of a network is the same for all
+        if (
+            keras.backend.backend() == "jax"
+        ):  # whose networks Keras exports by a library of their own; the file of a network is the same for all
             model.save(whole)
             other = "tensorflow" if importlib.util.find_spec("tensorflow") else "torch"
-            subprocess.run([sys.executable, "-c", _EXPORT, whole, partial], check=True, stdout=subprocess.DEVNULL, env=os.environ | {"KERAS_BACKEND": other})
+            subprocess.run(
+                [sys.executable, "-c", _EXPORT, whole, partial],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | {"KERAS_BACKEND": other},
+            )
         else:
             _write_onnx(model, partial)
         proto = onnx.load(partial)
@@ -259,7 +327,8 @@ PACKAGE = "composer_classify"
 # Read when this module is imported: that is the code that runs, even if a file is edited later.
 _SOURCES = {
     f"{PACKAGE}.{file.name.removesuffix('.py')}": file.read_text(encoding="utf-8")
-    for file in files_of(PACKAGE).iterdir() if file.name.endswith(".py")
+    for file in files_of(PACKAGE).iterdir()
+    if file.name.endswith(".py")
 }
 
 
@@ -287,17 +356,24 @@ def _with_imports(modules: set[str]) -> set[str]:
 
 def _instructions(code: CodeType) -> list:
     "What compiled code does, without its place in a file. It depends on the version of Python."
-    constants = [_instructions(each) if isinstance(each, CodeType)
-                 else sorted(map(repr, each)) if isinstance(each, frozenset)  # whose order changes with the process
-                 else repr(each) for each in code.co_consts]
+    constants = [
+        _instructions(each)
+        if isinstance(each, CodeType)
+        else sorted(map(repr, each))
+        if isinstance(each, frozenset)  # whose order changes with the process
+        else repr(each)
+        for each in code.co_consts
+    ]
     return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
 
 
 def _compiled(used: Callable) -> list:
     "The instructions of a function, or of all functions of a class."
     members = vars(used).values() if isinstance(used, type) else [used]
-    plain = [next((getattr(each, name) for name in ("fget", "func", "__func__") if hasattr(each, name)), each)
-             for each in members]  # of properties, cached ones and partial functions, static and class methods
+    plain = [
+        next((getattr(each, name) for name in ("fget", "func", "__func__") if hasattr(each, name)), each)
+        for each in members
+    ]  # of properties, cached ones and partial functions, static and class methods
     return [_instructions(each.__code__) for each in plain if hasattr(each, "__code__")]
 
 
@@ -327,14 +403,18 @@ def training_recipe(
     corpus: Corpus,
     parts: Chunks | Sequences,
     model: keras.Model,  # As it is before training
-    **settings,          # Of the training, of what JSON knows
+    **settings,  # Of the training, of what JSON knows
 ) -> dict:
     "All that a trained network depends on, to name it by with `recipe_hash`."
     return dict(
-        data=corpus.data_hash, files=corpus.files[["path", "composer", "work_id"]].to_numpy().tolist(),
-        parts=[type(parts).__name__, parts.settings], network=architecture(model),
+        data=corpus.data_hash,
+        files=corpus.files[["path", "composer", "work_id"]].to_numpy().tolist(),
+        parts=[type(parts).__name__, parts.settings],
+        network=architecture(model),
         code=code_hash(type(parts), *dict.fromkeys(map(type, model.layers))),
-        keras=keras.version(), backend=keras.backend.backend(), **settings,
+        keras=keras.version(),
+        backend=keras.backend.backend(),
+        **settings,
     )
 
 # %% ../nbs/02c_training.ipynb #02b-022
@@ -347,13 +427,27 @@ def weights_hash(model: keras.Model | None) -> str | None:
     return model and hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
 
 
-def fit_fold(parts: Chunks | Sequences, train: np.ndarray, test: np.ndarray, labels: np.ndarray, composers: list[str], kept: Path | None, build: Callable, **settings) -> tuple[keras.Model, dict]:
+def fit_fold(
+    parts: Chunks | Sequences,
+    train: np.ndarray,
+    test: np.ndarray,
+    labels: np.ndarray,
+    composers: list[str],
+    kept: Path | None,
+    build: Callable,
+    **settings,
+) -> tuple[keras.Model, dict]:
     "The network of one fold and what is known about it, from the file where it is kept if there is one."
     if kept and kept.exists():
         return load_network(kept, parts, composers)
     begin = time.monotonic()
     model, history = fit(build, parts, train, labels, **settings)
-    about = dict(composers=composers, answers=predict_proba_files(model, parts, test).tolist(), history=history, seconds=time.monotonic() - begin)
+    about = dict(
+        composers=composers,
+        answers=predict_proba_files(model, parts, test).tolist(),
+        history=history,
+        seconds=time.monotonic() - begin,
+    )
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_network(model, kept, about)
@@ -368,28 +462,40 @@ def cross_validate_network(
     epochs: int = 20,
     steps: int = None,  # As for `fit`
     seed: int = 0,
-    only: int = None,   # Train only the first so many folds
+    only: int = None,  # Train only the first so many folds
     keep: str | os.PathLike = None,  # Folder for finished folds; they are not kept if not given
     start: keras.Model = None,  # As for `fit`; must not have been trained on any work of this corpus
-    balance: float = 1.0,       # As for `fit`
+    balance: float = 1.0,  # As for `fit`
 ) -> dict:
-    "Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`, `works`, and by fold the `models`, `histories`, and `seconds` of training. Folds run side by side where `joblib.parallel_config` says so."
+    """Out-of-fold probabilities of files under leak-free splits: `files` (positions), `probabilities`, `truth`,
+    `works`, and by fold the `models`, `histories`, and `seconds` of training. Folds run side by side where
+    `joblib.parallel_config` says so."""
     composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
     labels = np.searchsorted(composers, corpus.files["composer"])
     how = dict(epochs=epochs, steps=steps, seed=seed, balance=balance)
-    recipe = keep and training_recipe(corpus, parts, build(len(composers)), folds=folds, start=weights_hash(start), **how)
+    recipe = keep and training_recipe(
+        corpus, parts, build(len(composers)), folds=folds, start=weights_hash(start), **how
+    )
     splits = list(get_splits(corpus, folds, seed))[:only]
     for train, test in splits:
         assert_no_leak(works, train, test)
     done = Parallel()(
         delayed(fit_fold)(
-            parts, train, test, labels, composers, keep and kept_path(keep, fold, recipe), build, start=start, **how)
-        for fold, (train, test) in enumerate(splits))
+            parts, train, test, labels, composers, keep and kept_path(keep, fold, recipe), build, start=start, **how
+        )
+        for fold, (train, test) in enumerate(splits)
+    )
     models, abouts = zip(*done)
     files = np.concatenate([test for _, test in splits])
     return dict(
-        files=files, probabilities=np.concatenate([about["answers"] for about in abouts]), truth=labels[files], works=works[files], composers=composers,
-        models=list(models), histories=[about["history"] for about in abouts], seconds=[about["seconds"] for about in abouts],
+        files=files,
+        probabilities=np.concatenate([about["answers"] for about in abouts]),
+        truth=labels[files],
+        works=works[files],
+        composers=composers,
+        models=list(models),
+        histories=[about["history"] for about in abouts],
+        seconds=[about["seconds"] for about in abouts],
     )
 
 # %% ../nbs/02c_training.ipynb #02b-023b
@@ -397,11 +503,12 @@ def fit_final_network(
     corpus: Corpus,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     epochs: int = 20,
-    steps: int = None,     # As for `fit`
+    steps: int = None,  # As for `fit`
     balance: float = 1.0,  # As for `fit`
     keep: str | os.PathLike = None,  # Folder for the finished network
 ) -> tuple[keras.Model, dict]:
-    "A network on windows of onsets, trained on all files, and what is known about it: `composers`, `files` (how many), `history`, `seconds`. How good it is only folds can say."
+    """A network on windows of onsets, trained on all files, and what is known about it: `composers`, `files` (how
+    many), `history`, `seconds`. How good it is only folds can say."""
     parts, n = Sequences(corpus), len(corpus.composers)
     how = dict(epochs=epochs, steps=steps or steps_for(parts), balance=balance)
     kept = keep and Path(keep, f"all-{recipe_hash(training_recipe(corpus, parts, build(n), **how))}.keras")
@@ -422,11 +529,12 @@ def pretrain(
     tested: Corpus,  # The part of it that will be split in folds
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     epochs: int = 12,
-    steps: int = None,   # As for `fit`
+    steps: int = None,  # As for `fit`
     at_least: int = 10,  # Works that a composer must have
     keep: str | os.PathLike = None,  # Folder for the finished network
 ) -> tuple[keras.Model, dict]:
-    "A network that tells the `pretraining_corpus` apart, to start from, and what is known about it, as `fit_final_network` gives them."
+    """A network that tells the `pretraining_corpus` apart, to start from, and what is known about it, as
+    `fit_final_network` gives them."""
     return fit_final_network(pretraining_corpus(corpus, tested, at_least), build, epochs, steps, keep=keep)
 
 # %% ../nbs/02c_training.ipynb #02b-025
@@ -438,7 +546,8 @@ def evaluate(
     epochs: int = 20,
     steps: int = None,  # As for `fit`
 ) -> dict:
-    "Leak-free scores of a network on a corpus, beside the baselines under the same splits, as `evaluation_report` reports them. Raises `ValueError` where works are too few."
+    """Leak-free scores of a network on a corpus, beside the baselines under the same splits, as `evaluation_report`
+    reports them. Raises `ValueError` where works are too few."""
     opponents = baselines(corpus, get_splits(corpus, folds))
     found = cross_validate_network(corpus, parts, build, folds, epochs, steps)
     return evaluation_report(corpus, found["probabilities"], opponents, found["files"])
@@ -447,19 +556,29 @@ def evaluate(
 def model_metadata(
     corpus: Corpus,
     parts: Chunks | Sequences,
-    found: dict,       # As `cross_validate_network` gives it
+    found: dict,  # As `cross_validate_network` gives it
     parameters: dict,  # With which the network was trained
 ) -> dict:
-    "What a model file says about itself: composers, how parts are cut, temperature, `known_above`, score with intervals, and on which data."
-    temperature = fit_temperature(found["probabilities"], found["truth"])
-    calibrated = with_temperature(found["probabilities"], temperature)
+    """What a model file says about itself: composers, how parts are cut, temperature, `known_above`, score with
+    intervals, and on which data."""
+    logs = np.log(np.maximum(found["probabilities"], 1e-9))
+    scaling = TemperatureScaling().fit(logs, found["truth"])
+    calibrated, temperature = scaling.transform(logs), float(np.exp(scaling.coef_[0]))
     right = calibrated.argmax(axis=1) == found["truth"]
     return dict(
-        composers=found["composers"], **parts.settings, temperature=round(temperature, 3),
+        composers=found["composers"],
+        **parts.settings,
+        temperature=round(temperature, 3),
         known_above=round(float(np.quantile(calibrated.max(axis=1)[right], 0.05)) if right.any() else 1.0, 3),
-        score=scores(found["truth"], found["probabilities"]), ci95=bootstrap(found["truth"], found["probabilities"], found["works"]),
-        n_test_files=len(found["files"]), n_trained=len(corpus.files) - len(found["files"]), n_files=len(corpus.files), data_hash=corpus.data_hash, parameters=parameters,
-        backend=keras.backend.backend(), weights=found["models"][0].count_params(),
+        score=scores(found["truth"], found["probabilities"]),
+        ci95=bootstrap(found["truth"], found["probabilities"], found["works"]),
+        n_test_files=len(found["files"]),
+        n_trained=len(corpus.files) - len(found["files"]),
+        n_files=len(corpus.files),
+        data_hash=corpus.data_hash,
+        parameters=parameters,
+        backend=keras.backend.backend(),
+        weights=found["models"][0].count_params(),
     )
 
 
@@ -467,12 +586,13 @@ def train(
     corpus: Corpus,
     parts: Chunks | Sequences,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
-    out: str | os.PathLike,               # File to write: `.keras` to go on with it, `.onnx` to answer without Keras
+    out: str | os.PathLike,  # File to write: `.keras` to go on with it, `.onnx` to answer without Keras
     epochs: int = 20,
     steps: int = None,  # As for `fit`
     seed: int = 0,
 ) -> dict:
-    "Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it. Raises `ValueError` where works are too few, `OSError` where nothing can be written."
+    """Train on four fifths of the works, score on the rest, and write the network. Returns what was written about it.
+    Raises `ValueError` where works are too few, `OSError` where nothing can be written."""
     out, writers = Path(out), {".keras": save_network, ".onnx": export_onnx}
     check_writable(out, "model.onnx")
     if out.suffix not in writers:

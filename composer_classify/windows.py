@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .corpus import Corpus, map_pieces
 from .features import onset_steps
 from .midi import NOTE_DTYPE, cells_of, frames_of
+from .processes import map_pieces
+
+if TYPE_CHECKING:
+    from composer_classify.corpus import Corpus
 
 # %% auto #0
 __all__ = ['N_FLAGS', 'Chunks', 'paint', 'Sequences', 'step_windows', 'open_parts']
@@ -21,7 +25,9 @@ __all__ = ['N_FLAGS', 'Chunks', 'paint', 'Sequences', 'step_windows', 'open_part
 # %% ../nbs/01c_windows.ipynb #01c-006
 @dataclass(frozen=True)
 class _Parts:
-    "Parts of one size of the files of a corpus, numbered through from file to file; `counts` says how many each file has."
+    """Parts of one size of the files of a corpus, numbered through from file to file; `counts` says how many each file
+    has."""
+
     corpus: Corpus
 
     @cached_property
@@ -56,8 +62,9 @@ class _Parts:
 @dataclass(frozen=True)
 class Chunks(_Parts):
     "The chunks of a corpus, numbered through from file to file; `batch` paints the piano rolls of any of them."
+
     n_frames: int = 150  # width of a chunk
-    fs: float = 10       # frames a second
+    fs: float = 10  # frames a second
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,11 +97,12 @@ class Chunks(_Parts):
 
     def batch(
         self,
-        chunks: np.ndarray,              # Numbers of chunks
+        chunks: np.ndarray,  # Numbers of chunks
         semitones: np.ndarray | int = 0,  # Transposition of each chunk (training only)
         tempo: np.ndarray | float = 1.0,  # Tempo factor of each chunk (training only)
     ) -> np.ndarray:
-        "Binary piano rolls, float32 of shape `(len(chunks), 128, n_frames, 1)`. Drums and keys off the keyboard are left out."
+        """Binary piano rolls, float32 of shape `(len(chunks), 128, n_frames, 1)`. Drums and keys off the keyboard are
+        left out."""
         chunks = np.asarray(chunks, np.int64)
         semitones, tempo = np.broadcast_to(semitones, chunks.shape), np.broadcast_to(tempo, chunks.shape)
         parts = [self._sounding(chunk, factor) for chunk, factor in zip(chunks, tempo)]
@@ -102,7 +110,7 @@ class Chunks(_Parts):
 
     def augmented(
         self,
-        chunks: np.ndarray,        # Numbers of chunks
+        chunks: np.ndarray,  # Numbers of chunks
         rng: np.random.Generator,  # Where chance comes from
     ) -> np.ndarray:
         "As `batch`, for training: moved by up to half an octave, played up to a quarter faster or slower."
@@ -114,15 +122,17 @@ class Chunks(_Parts):
         file, start = self.file[chunk], self.start[chunk]
         notes = self.corpus.notes(self.files[file])
         margin = 1 / self.fs  # rounding may move a note into the chunk
-        begin, end = np.searchsorted(notes["onset_sec"], [start - self._longest[file] - margin, start + self.n_frames / self.fs * tempo + margin])
+        begin, end = np.searchsorted(
+            notes["onset_sec"], [start - self._longest[file] - margin, start + self.n_frames / self.fs * tempo + margin]
+        )
         return notes[begin:end]
 
 # %% ../nbs/01c_windows.ipynb #01c-009
 def paint(
-    parts: list[np.ndarray],         # Note arrays, one a picture
-    starts: np.ndarray,              # Second at which each picture begins
-    n_frames: int = 150,             # Width
-    fs: float = 10,                  # Frames a second
+    parts: list[np.ndarray],  # Note arrays, one a picture
+    starts: np.ndarray,  # Second at which each picture begins
+    n_frames: int = 150,  # Width
+    fs: float = 10,  # Frames a second
     semitones: np.ndarray | int = 0,  # Transposition of each picture
     tempo: np.ndarray | float = 1.0,  # Tempo factor of each picture
 ) -> np.ndarray:
@@ -159,15 +169,18 @@ def _packed(pieces: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _read_steps(pieces: list[np.ndarray], onsets: np.ndarray, semitones: np.ndarray | int = 0) -> np.ndarray:
-    "Onsets of packed pieces, by shape `(pieces, length)`, as float32 of shape `(pieces, length, N_FLAGS)`; a piece that ends begins again."
-    flags = np.unpackbits(np.stack([np.take(piece, row, axis=0, mode="wrap") for piece, row in zip(pieces, onsets)]), axis=2)
+    """Onsets of packed pieces, by shape `(pieces, length)`, as float32 of shape `(pieces, length, N_FLAGS)`; a piece
+    that ends begins again."""
+    flags = np.unpackbits(
+        np.stack([np.take(piece, row, axis=0, mode="wrap") for piece, row in zip(pieces, onsets)]), axis=2
+    )
     fixed = N_FLAGS - 22
     steps = np.empty((*flags.shape[:2], N_FLAGS), np.float32)
     steps[:, :, :fixed] = flags[:, :, :fixed]
     for window, moved in enumerate(np.broadcast_to(semitones, len(pieces))):
         keys = np.zeros((flags.shape[1], 132), np.uint8)  # 22 registers of 6 keys
         low, high = max(moved, 0), max(min(moved, 0) + 128, 0)
-        keys[:, low:high] = flags[window, :, fixed + low - moved:fixed + high - moved]
+        keys[:, low:high] = flags[window, :, fixed + low - moved : fixed + high - moved]
         steps[window, :, fixed:] = np.bitwise_or.reduce([keys[:, k::6] for k in range(6)])
     return steps
 
@@ -175,6 +188,7 @@ def _read_steps(pieces: list[np.ndarray], onsets: np.ndarray, semitones: np.ndar
 @dataclass(frozen=True)
 class Sequences(_Parts):
     "Windows of consecutive onsets of a corpus, numbered through from file to file; `batch` reads any of them."
+
     length: int = 256  # onsets in a window
 
     @property
@@ -198,7 +212,7 @@ class Sequences(_Parts):
 
     def batch(
         self,
-        windows: np.ndarray,              # Numbers of windows
+        windows: np.ndarray,  # Numbers of windows
         semitones: np.ndarray | int = 0,  # Transposition of each window
     ) -> np.ndarray:
         "The flags of each onset, float32 of shape `(len(windows), length, N_FLAGS)`."
@@ -210,14 +224,17 @@ class Sequences(_Parts):
 
     def augmented(
         self,
-        windows: np.ndarray,       # Numbers of windows
+        windows: np.ndarray,  # Numbers of windows
         rng: np.random.Generator,  # Where chance comes from
     ) -> np.ndarray:
-        "As `batch`, for training: windows from anywhere in the same files, one onset in twenty lost, moved by up to half an octave."
+        """As `batch`, for training: windows from anywhere in the same files, one onset in twenty lost, moved by up to
+        half an octave."""
         file = self.file[np.asarray(windows)]
         start = rng.integers(np.maximum(self._n_steps[file] - self.length, 0) + 1)
         lost = rng.random((len(file), self.length)) < 0.05
-        return self._read(file, start[:, None] + np.arange(self.length) + lost.cumsum(axis=1), rng.integers(-6, 7, len(file)))
+        return self._read(
+            file, start[:, None] + np.arange(self.length) + lost.cumsum(axis=1), rng.integers(-6, 7, len(file))
+        )
 
     def _read(self, file: np.ndarray, onsets: np.ndarray, semitones: np.ndarray | int) -> np.ndarray:
         return _read_steps([self._steps[f] for f in file], onsets, semitones)
@@ -227,7 +244,8 @@ def step_windows(
     notes: np.ndarray,  # Note array
     length: int = 256,  # Onsets in a window
 ) -> tuple[np.ndarray, np.ndarray]:
-    "The windows of a piece as `Sequences.batch` gives them, and the onset at which each begins, int64 of shape `(windows,)`."
+    """The windows of a piece as `Sequences.batch` gives them, and the onset at which each begins, int64 of shape
+    `(windows,)`."""
     packed = _pack(notes)
     start = np.minimum(np.arange(0, len(packed), length), max(len(packed) - length, 0))
     return _read_steps([packed] * len(start), start[:, None] + np.arange(length)), start
@@ -235,8 +253,8 @@ def step_windows(
 # %% ../nbs/01c_windows.ipynb #01c-026
 @lru_cache(maxsize=4)
 def open_parts(
-    kind: type,                  # `Chunks` or `Sequences`
-    corpus: Path,                # Folder of a corpus
+    kind: type,  # `Chunks` or `Sequences`
+    corpus: Path,  # Folder of a corpus
     composers: tuple[str, ...],  # Whose files are counted
 ) -> Chunks | Sequences:
     "The parts of some composers of a corpus, made once a process. Raises `CollectionError` if the folder is no corpus."

@@ -30,7 +30,8 @@ SIMULTANEOUS = 0.05  # beats: what follows within that was struck together; shor
 def outer_lines(
     notes: np.ndarray,  # Note array
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Pitches of the highest and of the lowest notes struck at each onset, repeated ones once and drums left out, each int16 of shape `(n,)`."
+    """Pitches of the highest and of the lowest notes struck at each onset, repeated ones once and drums left out, each
+    int16 of shape `(n,)`."""
     notes = notes[~notes["is_drum"]]
     if not len(notes):
         return np.empty(0, np.int16), np.empty(0, np.int16)
@@ -39,15 +40,16 @@ def outer_lines(
     return tuple(line[np.r_[True, np.diff(line) != 0]] for line in lines)
 
 # %% ../nbs/00d_works.ipynb #00a-009
-RUN_LENGTH = 10     # intervals in a run
-VARIED = 4   # different intervals that a run must hold
+RUN_LENGTH = 10  # intervals in a run
+VARIED = 4  # different intervals that a run must hold
 _POWERS = np.array([pow(0x9E3779B97F4A7C15, k + 1, 2**64) for k in range(RUN_LENGTH)], np.uint64)
 
 
 def melody_runs(
     line: np.ndarray,  # As `outer_lines` gives
 ) -> tuple[np.ndarray, np.ndarray]:
-    "A hash (uint64) and the place in the line (int64) of each run of `RUN_LENGTH` intervals that holds at least `VARIED` different ones."
+    """A hash (uint64) and the place in the line (int64) of each run of `RUN_LENGTH` intervals that holds at least
+    `VARIED` different ones."""
     if len(line) <= RUN_LENGTH:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     runs = np.lib.stride_tricks.sliding_window_view(np.diff(line.astype(np.int64)), RUN_LENGTH)
@@ -58,7 +60,9 @@ def melody_runs(
 MATCHES = 100_000  # at most, between two lines: a few ostinatos would fill the memory
 
 
-def _match(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _match(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     "All pairs of places where two lines hold the same run. Each line comes as its runs, sorted, and their places."
     (runs, places), (others, other_places) = first, second
     begin = np.searchsorted(others, runs)
@@ -78,7 +82,7 @@ def _chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     for k, place in enumerate(second[order].tolist()):
         rank = bisect_left(ends, place)
         before[k] = last[rank - 1] if rank else -1
-        ends[rank:rank + 1], last[rank:rank + 1] = [place], [k]
+        ends[rank : rank + 1], last[rank : rank + 1] = [place], [k]
     chain = [last[-1]] if last else []
     while chain and before[chain[-1]] >= 0:
         chain.append(before[chain[-1]])
@@ -86,11 +90,12 @@ def _chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def align(
-    first: np.ndarray,   # A line
+    first: np.ndarray,  # A line
     second: np.ndarray,  # The same line of another file
     runs: tuple = None,  # Their runs, as pairs of sorted hashes and places, if known
 ) -> np.ndarray:
-    "Places where two lines agree, moving forward in both under one transposition, int64 of shape `(n, 2)`; a run of `RUN_LENGTH` intervals begins at each."
+    """Places where two lines agree, moving forward in both under one transposition, int64 of shape `(n, 2)`; a run of
+    `RUN_LENGTH` intervals begins at each."""
     a, b = _match(*(runs or (_sorted_runs(first), _sorted_runs(second))))
     if not len(a):
         return np.empty((0, 2), np.int64)
@@ -113,13 +118,17 @@ def covered(
     return int(np.minimum(np.diff(places), RUN_LENGTH + 1).sum()) + RUN_LENGTH + 1 if len(places) else 0
 
 # %% ../nbs/00d_works.ipynb #00a-017
-TOO_COMMON = 30     # a run in more files than this says nothing (so a work in more different typings than this is not found by its melody)
+# a run in more files than this says nothing (so a work in more different typings than this is not found by its melody)
+TOO_COMMON = 30
 OVERLAP = 0.18  # of the shorter lines
-SHARED = 25     # notes
+SHARED = 25  # notes
 
 
-def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], sparse.csr_matrix, list[tuple[np.ndarray, np.ndarray]]]:
-    "Pairs of lines that share three runs or more, how many runs of one line the other holds at most, and the runs of each line that are neither its own alone nor common, sorted, with their places."
+def _candidates(
+    lines: Sequence[np.ndarray],
+) -> tuple[set[tuple[int, int]], sparse.csr_matrix, list[tuple[np.ndarray, np.ndarray]]]:
+    """Pairs of lines that share three runs or more, how many runs of one line the other holds at most, and the runs of
+    each line that are neither its own alone nor common, sorted, with their places."""
     from scipy import sparse
 
     found = [_sorted_runs(line) for line in lines]
@@ -141,11 +150,14 @@ def _candidates(lines: Sequence[np.ndarray]) -> tuple[set[tuple[int, int]], spar
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
 ) -> pd.DataFrame:
-    "Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter lines that agrees."
+    """Pairs of files that hold the same music: `first`, `second` (positions) and `overlap`, the part of the shorter
+    lines that agrees."""
     import pandas as pd
 
     first_of, original = {}, np.arange(len(lines))
-    for i, outer in enumerate(lines):  # the same lines from end to end need no search, and must not make their own runs common
+    for i, outer in enumerate(
+        lines
+    ):  # the same lines from end to end need no search, and must not make their own runs common
         if sum(map(len, outer)) >= SHARED:
             original[i] = first_of.setdefault(tuple(np.diff(line).tobytes() for line in outer), i)
     same = np.flatnonzero(original != np.arange(len(lines)))
@@ -156,8 +168,12 @@ def find_copies(
     candidates, held, runs = zip(*map(_candidates, voices))
     likely = np.array(sorted(set.union(*candidates)), np.int64).reshape(-1, 2)
     lengths = [np.array([len(line) for line in voice], np.int64) for voice in voices]
-    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[likely[:, 0], likely[:, 1]]).ravel() for each in held)  # a run covers no more notes than this
-    for a, b in likely[at_most >= np.maximum(SHARED, OVERLAP * sum(each[likely].min(axis=1) for each in lengths))].tolist():
+    at_most = (RUN_LENGTH + 1) * sum(
+        np.asarray(each[likely[:, 0], likely[:, 1]]).ravel() for each in held
+    )  # a run covers no more notes than this
+    for a, b in likely[
+        at_most >= np.maximum(SHARED, OVERLAP * sum(each[likely].min(axis=1) for each in lengths))
+    ].tolist():
         agree = shorter = 0
         for voice, kept in zip(voices, runs):
             places = align(voice[a], voice[b], (kept[a], kept[b]))
@@ -169,17 +185,35 @@ def find_copies(
 
 # %% ../nbs/00d_works.ipynb #00a-020
 # Numbers have a few digits at most: patterns without bounds take for ever on a hostile name
-_NUMBER = r"[ ._,:]{0,3}(?:anh(?:ang)?[ ._]{0,3})?0{0,4}(\d{1,4}[a-z]?)(?!\d| ?- ?\d)"  # not the range of a set, as in Bwv846-869
-CATALOGUES = {  # name: (how it is written, whose works it numbers: None where the letters alone say it, () where each composer has one)
-    "BWV": ("bwv", None), "BuxWV": ("buxwv", None), "HWV": ("hwv", None), "RV": ("rv", None), "TWV": ("twv", None), "Wq": ("wq", None),
-    "WoO": ("woo", ()), "Hess": ("hess", ()), "Anh": ("anh(?:ang)?", ()),
-    "K": ("kv?", ("Mozart", "Scarlatti")), "Longo": ("l(?:ongo)?", ("Scarlatti",)), "D": (r"d(?=[ ._]{0,3}\d{2,3}(?!\d))", ("Schubert",)), "S": ("s", ("Liszt",)),
+# not the range of a set, as in Bwv846-869
+_NUMBER = r"[ ._,:]{0,3}(?:anh(?:ang)?[ ._]{0,3})?0{0,4}(\d{1,4}[a-z]?)(?!\d| ?- ?\d)"
+# name: (how it is written, whose works it numbers: None where the letters alone say it, () where each composer has one)
+CATALOGUES = {
+    "BWV": ("bwv", None),
+    "BuxWV": ("buxwv", None),
+    "HWV": ("hwv", None),
+    "RV": ("rv", None),
+    "TWV": ("twv", None),
+    "Wq": ("wq", None),
+    "WoO": ("woo", ()),
+    "Hess": ("hess", ()),
+    "Anh": ("anh(?:ang)?", ()),
+    "K": ("kv?", ("Mozart", "Scarlatti")),
+    "Longo": ("l(?:ongo)?", ("Scarlatti",)),
+    "D": (r"d(?=[ ._]{0,3}\d{2,3}(?!\d))", ("Schubert",)),
+    "S": ("s", ("Liszt",)),
 }
-_CATALOGUES = {name: (re.compile(rf"(?<![a-z]){letters}{_NUMBER}"), whose) for name, (letters, whose) in CATALOGUES.items()}
+_CATALOGUES = {
+    name: (re.compile(rf"(?<![a-z]){letters}{_NUMBER}"), whose) for name, (letters, whose) in CATALOGUES.items()
+}
 _HOBOKEN = re.compile(r"(?:hob[ .:_]{0,3}([ivx]{1,5})|(?<![a-z])([ivx]{2,5}))[ .:_/]{0,3}0{0,2}(\d{1,3})(?!\d)")
-_CHORALE = re.compile(r"(\d{4})\d\d[a-z]{1,3}\d?_?$")                         # 024415b_: the fifteenth movement of BWV 244
-_CLAVIER = re.compile(r"wtc?_?(ii|i|1|2)_?(x{0,2})_?(\d{0,2})[ab](?![a-z])")  # WT1_X7A: the Well-Tempered Clavier, book I, prelude 17
-_OPUS = re.compile(r"(?<![a-z])op(?:us)?[ ._,]{0,3}(?:posth?[ ._]{0,3})?0{0,2}(\d{1,3})(?!\d)(?:[ ,._]{0,3}n(?:[or]s?)?[ ._°]{0,3}0{0,2}(\d{1,3})|[-/]0{0,2}(\d{1,3}))?")
+_CHORALE = re.compile(r"(\d{4})\d\d[a-z]{1,3}\d?_?$")  # 024415b_: the fifteenth movement of BWV 244
+_CLAVIER = re.compile(
+    r"wtc?_?(ii|i|1|2)_?(x{0,2})_?(\d{0,2})[ab](?![a-z])"
+)  # WT1_X7A: the Well-Tempered Clavier, book I, prelude 17
+_OPUS = re.compile(
+    r"(?<![a-z])op(?:us)?[ ._,]{0,3}(?:posth?[ ._]{0,3})?0{0,2}(\d{1,3})(?!\d)(?:[ ,._]{0,3}n(?:[or]s?)?[ ._°]{0,3}0{0,2}(\d{1,3})|[-/]0{0,2}(\d{1,3}))?"
+)
 _ITEM = re.compile(r"(?<![a-z])n(?:[or]s?)?[ ._°]{0,3}0{0,2}(\d{1,3})")
 
 
@@ -188,7 +222,10 @@ def _numbers(composer: str, part: str) -> set[str]:
     found = set()
     for name, (pattern, whose) in _CATALOGUES.items():
         if not whose or composer in whose:
-            found |= {f"{name} {number}" if whose is None else f"{composer} {name} {number}" for number in pattern.findall(part)}
+            found |= {
+                f"{name} {number}" if whose is None else f"{composer} {name} {number}"
+                for number in pattern.findall(part)
+            }
     if composer == "Haydn":
         found |= {f"Hob {(group or bare).upper()}:{number}" for group, bare, number in _HOBOKEN.findall(part)}
     if composer == "Bach" and (match := _CHORALE.match(part)):
@@ -212,16 +249,19 @@ def catalogue_numbers(
     return next((found for part in reversed(parts) if (found := _numbers(composer, part))), set())
 
 # %% ../nbs/00d_works.ipynb #00a-024
-_MOVEMENT = re.compile(r"\b\d{1,2}(?: ?[-&,] ?\d{1,2}){0,4}(?:st|nd|rd|th)? ?mov(?:emen)?t?s?\b|\bmov(?:emen)?t?s?\.? ?\d{1,2}")
+_MOVEMENT = re.compile(
+    r"\b\d{1,2}(?: ?[-&,] ?\d{1,2}){0,4}(?:st|nd|rd|th)? ?mov(?:emen)?t?s?\b|\bmov(?:emen)?t?s?\.? ?\d{1,2}"
+)
 
 
 def work_title(
     title: str,  # As in a manifest
 ) -> tuple[str, bool]:
-    "The title of the work that a file is a movement of, in one spelling, and whether the title says that it is a movement."
+    """The title of the work that a file is a movement of, in one spelling, and whether the title says that it is a
+    movement."""
     name = fold_name(title).split("/")[-1]
     match = _MOVEMENT.search(name)
-    whole = re.sub(r"_[^_]*_", " ", name[:match.start()] if match else name)  # _Clock_ is a nickname
+    whole = re.sub(r"_[^_]*_", " ", name[: match.start()] if match else name)  # _Clock_ is a nickname
     whole = re.sub(r"\bn[or]?[ .]{0,3}0{0,2}(\d{1,3})", r"n\1", whole)
     return re.sub(r"[^a-z0-9]+", " ", whole).strip(), bool(match)
 
@@ -230,12 +270,15 @@ def find_named(
     composers: Sequence[str],
     titles: Sequence[str],
 ) -> pd.DataFrame:
-    "Pairs of files whose names say that they belong to one work: `first`, `second` (positions) and `name`, what they have in common."
+    """Pairs of files whose names say that they belong to one work: `first`, `second` (positions) and `name`, what they
+    have in common."""
     import pandas as pd
 
     named = [catalogue_numbers(composer, title) for composer, title in zip(composers, titles)]
     everything = set().union(*named)
-    movements = [(f"{composer}: {whole}", marked) for composer, (whole, marked) in zip(composers, map(work_title, titles))]
+    movements = [
+        (f"{composer}: {whole}", marked) for composer, (whole, marked) in zip(composers, map(work_title, titles))
+    ]
     in_parts = {whole for whole, marked in movements if marked}
     first, pairs = {}, []
     for i, (names, (whole, _)) in enumerate(zip(named, movements)):
@@ -247,14 +290,19 @@ def find_named(
 
 # %% ../nbs/00d_works.ipynb #00a-030
 def join_works(
-    n: int,                   # How many files there are
-    *links: pd.DataFrame,     # Tables with columns `first` and `second`, as `find_copies` and `find_named` give
+    n: int,  # How many files there are
+    *links: pd.DataFrame,  # Tables with columns `first` and `second`, as `find_copies` and `find_named` give
 ) -> np.ndarray:
     "The work of each file: the position of the first file that holds it, int64 of shape `(n,)`."
     import pandas as pd
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
-    first, second = (np.concatenate([np.empty(0, np.int64), *(table[column].to_numpy(np.int64) for table in links)]) for column in ("first", "second"))
-    _, work = connected_components(sparse.csr_matrix((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)
+    first, second = (
+        np.concatenate([np.empty(0, np.int64), *(table[column].to_numpy(np.int64) for table in links)])
+        for column in ("first", "second")
+    )
+    _, work = connected_components(
+        sparse.csr_matrix((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False
+    )
     return pd.Series(np.arange(n)).groupby(work).transform("first").to_numpy(np.int64)

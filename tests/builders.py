@@ -1,4 +1,5 @@
 """Small MIDI files and zip archives, event by event and record by record, so that each flaw is easy to write down; note arrays, and folders of made-up composers."""
+
 import io
 import os
 import struct
@@ -65,7 +66,9 @@ def scale(first: int = 60, n: int = 4, length: int = 240) -> bytes:
 
 def smf(tracks: list[bytes], division: int = 480, format: int = 1, n_tracks: int = None) -> bytes:
     "A MIDI file of raw tracks. Nothing is added or checked: `END` is yours to write, `n_tracks` yours to get wrong."
-    header = struct.pack(">4sIHHH", b"MThd", 6, format, len(tracks) if n_tracks is None else n_tracks, division & 0xFFFF)
+    header = struct.pack(
+        ">4sIHHH", b"MThd", 6, format, len(tracks) if n_tracks is None else n_tracks, division & 0xFFFF
+    )
     return header + b"".join(b"MTrk" + struct.pack(">I", len(track)) + track for track in tracks)
 
 
@@ -76,7 +79,14 @@ def piece(first: int = 60, n: int = 4) -> bytes:
 
 def riff(data: bytes) -> bytes:
     "The RIFF envelope of an `RMID` file."
-    return b"RIFF" + struct.pack("<I", len(data) + 12) + b"RMIDdata" + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+    return (
+        b"RIFF"
+        + struct.pack("<I", len(data) + 12)
+        + b"RMIDdata"
+        + struct.pack("<I", len(data))
+        + data
+        + bytes(len(data) % 2)
+    )
 
 
 def make_zip(members: list[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
@@ -120,13 +130,22 @@ def overlapping(archive: bytes, times: int) -> bytes:
     directory, end = archive.index(b"PK\x01\x02"), archive.index(b"PK\x05\x06")
     records = archive[directory:end] * times
     count = min(times, 0xFFFF)
-    return archive[:directory] + records + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, count, count, len(records), directory, 0)
+    return (
+        archive[:directory]
+        + records
+        + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, count, count, len(records), directory, 0)
+    )
 
 
 @st.composite
 def pieces(draw) -> np.ndarray:
     "Any note array: chords, drums, shortest and longest notes, all keys, or nothing."
-    row = st.tuples(st.sampled_from([0.0, 1e-4, 0.01, 0.25, 1.0, 1000.0]), st.integers(0, 127), st.sampled_from([1e-6, 0.02, 0.5, 4.0, 500.0]), st.booleans())
+    row = st.tuples(
+        st.sampled_from([0.0, 1e-4, 0.01, 0.25, 1.0, 1000.0]),
+        st.integers(0, 127),
+        st.sampled_from([1e-6, 0.02, 0.5, 4.0, 500.0]),
+        st.booleans(),
+    )
     rows = draw(st.lists(row, max_size=40))
     notes = np.zeros(len(rows), NOTE_DTYPE)
     steps, notes["pitch"], notes["duration_beat"], notes["is_drum"] = np.array(rows, float).reshape(-1, 4).T
@@ -151,10 +170,22 @@ def tune(seed: int, steps: list[int], n: int = 60) -> bytes:
     "A piece of random notes that moves by these steps."
     rng = np.random.default_rng(seed)
     keys = 40 + np.cumsum(rng.choice(steps, n)) % 48
-    return smf([b"".join(on(int(key)) + off(int(key), int(length)) for key, length in zip(keys, rng.choice([120, 240, 480], n))) + END])
+    return smf(
+        [
+            b"".join(
+                on(int(key)) + off(int(key), int(length)) for key, length in zip(keys, rng.choice([120, 240, 480], n))
+            )
+            + END
+        ]
+    )
 
 
-STEPS = {"Ada": [-3, -2, -1, 1, 2, 3], "Bob": [-11, -9, -7, 7, 9, 11], "Eve": [-3, -2, -1, 1, 2, 3, 4], "Solo": [-5, -4, 4, 5]}
+STEPS = {
+    "Ada": [-3, -2, -1, 1, 2, 3],
+    "Bob": [-11, -9, -7, 7, 9, 11],
+    "Eve": [-3, -2, -1, 1, 2, 3, 4],
+    "Solo": [-5, -4, 4, 5],
+}
 
 
 def write_tunes(folder: Path, **n_pieces: int) -> Path:
@@ -167,5 +198,14 @@ def write_tunes(folder: Path, **n_pieces: int) -> Path:
 
 
 CONTRACT = [  # of `evaluate --json`
-    "accuracy", "balanced_accuracy", "macro_f1", "top5", "per_composer", "confusion", "n_files", "n_works", "baselines", "ci95",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "top5",
+    "per_composer",
+    "confusion",
+    "n_files",
+    "n_works",
+    "baselines",
+    "ci95",
 ]

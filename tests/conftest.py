@@ -1,4 +1,5 @@
 """Fixtures: the real collection, where there is one, and the sample."""
+
 import json
 import os
 import random
@@ -18,12 +19,25 @@ from composer_classify.corpus import Corpus
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "alone: measures time or memory, or looks at what such a run has made, so nothing else may run beside it")
+    config.addinivalue_line(
+        "markers",
+        "alone: measures time or memory, or looks at what such a run has made, so nothing else may run beside it",
+    )
     config.addinivalue_line("markers", "slow: a longer variant of a test in `make test`; runs in `make test-full`")
-    config.addinivalue_line("markers", "sampled(n): of its variants the first n, one by default, run in `make test`; all in `make test-full`")
+    config.addinivalue_line(
+        "markers",
+        "sampled(n): of its variants the first n, one by default, run in `make test`; all in `make test-full`",
+    )
 
 
-LONGEST = ["test_terminal.py", "test_report.py", "test_optimization.py", "test_app.py", "test_browser.py", "test_training.py"]
+LONGEST = [
+    "test_terminal.py",
+    "test_report.py",
+    "test_optimization.py",
+    "test_app.py",
+    "test_browser.py",
+    "test_training.py",
+]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -40,6 +54,7 @@ def pytest_collection_modifyitems(items):
             variants[name] += 1
             if variants[name] > (sampled.args or (1,))[0]:
                 item.add_marker("slow")
+
 
 SAMPLE = Path(__file__).resolve().parent.parent / "composer_classify" / "samples" / "bach_bwv846.mid"
 
@@ -101,15 +116,18 @@ def real_corpus(real_run) -> Corpus:
 def many_real_files(real_zip) -> dict[str, bytes]:
     "Name and content of 200 MIDI files of the real collection, always the same."
     with zipfile.ZipFile(real_zip) as archive:
-        files = {name: archive.read(name) for name in sorted(archive.namelist()) if not name.lower().endswith((".zip", "/"))}
+        files = {
+            name: archive.read(name) for name in sorted(archive.namelist()) if not name.lower().endswith((".zip", "/"))
+        }
     names = [name for name, content in files.items() if content[:4] == b"MThd"]
     return {name: files[name] for name in random.Random(0).sample(names, 200)}
 
 
 @pytest.fixture(scope="session", params=[10, pytest.param(1, marks=pytest.mark.slow)], ids=["20 files", "200 files"])
 def real_files(many_real_files, request) -> dict[str, bytes]:
-    "Every tenth of these files, and all of them in `make test-full`. The one whose tempo changes in a later track is among them."
-    return dict(list(many_real_files.items())[request.param > 1::request.param])
+    """Every tenth of these files, and all of them in `make test-full`. The one whose tempo changes in a later track is
+    among them."""
+    return dict(list(many_real_files.items())[request.param > 1 :: request.param])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 """Small networks, corpora without a folder, and a classifier that notes what it is asked, for the tests of training and searching."""
+
 import json
 import os
 import time
@@ -32,19 +33,31 @@ def corpus_of(notes: list[np.ndarray], composers: list[str] = None, works: list[
     "A corpus of these pieces, with rows between them that are no files, and without a folder."
     composers, works = composers or NAMES[:1] * len(notes), works or [f"work {k}" for k in range(len(notes))]
     seconds = [float((part["onset_sec"] + part["duration_sec"]).max(initial=0)) for part in notes]
-    rows = [row for composer, work, sounds in zip(composers, works, seconds) for row in [(None, "", "unreadable", 0.0), (composer, work, "ok", sounds)]]
+    rows = [
+        row
+        for composer, work, sounds in zip(composers, works, seconds)
+        for row in [(None, "", "unreadable", 0.0), (composer, work, "ok", sounds)]
+    ]
     manifest = pd.DataFrame(rows, columns=["composer", "work_id", "status", "duration_sec"])
     manifest["path"] = [f"{composer}/{k}.mid" for k, composer in enumerate(manifest["composer"])]
     manifest.attrs = dict(data_hash="0", source="made", recipe="made")
     ends = np.cumsum([len(part) for part in notes])
-    offsets = np.array([bounds for part, end in zip(notes, ends.tolist()) for bounds in [(0, 0), (end - len(part), end)]], np.int64)
+    offsets = np.array(
+        [bounds for part, end in zip(notes, ends.tolist()) for bounds in [(0, 0), (end - len(part), end)]], np.int64
+    )
     return Corpus(Path("made"), manifest, offsets, np.concatenate([np.empty(0, NOTE_DTYPE), *notes]))
 
 
 def melody(seed: int, n: int = 40) -> np.ndarray:
     "A piece of random notes, one or two at each onset."
     rng = np.random.default_rng(seed)
-    return by_hand(*((onset, int(pitch), False) for onset in range(n) for pitch in np.sort(rng.choice(np.arange(30, 100), rng.integers(1, 3), replace=False))))
+    return by_hand(
+        *(
+            (onset, int(pitch), False)
+            for onset in range(n)
+            for pitch in np.sort(rng.choice(np.arange(30, 100), rng.integers(1, 3), replace=False))
+        )
+    )
 
 
 class Counted(ClassifierMixin, BaseEstimator):
@@ -59,7 +72,10 @@ class Counted(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         with open(self.marks, "a") as file:
-            file.write(json.dumps(dict(learned=self.rows, asked=X[:, 0].tolist(), quality=self.quality, epochs=self.epochs)) + "\n")
+            file.write(
+                json.dumps(dict(learned=self.rows, asked=X[:, 0].tolist(), quality=self.quality, epochs=self.epochs))
+                + "\n"
+            )
         right = np.arange(len(X)) < round(len(X) * min(1, self.quality + self.epochs / 1000))
         return np.where(right, X[:, 1], 1 - X[:, 1])
 
@@ -75,6 +91,7 @@ def rows(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 class Slow(Counted):
     "A `Counted` that takes its time."
+
     pause = 0.0  # seconds for each training
 
     def fit(self, X, y):

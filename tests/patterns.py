@@ -1,4 +1,5 @@
 """Music of a few notes that come again and again: tremolos, trills, ostinati, chords, scales. None of it is a piece."""
+
 import numpy as np
 
 from composer_classify.midi import NOTE_DTYPE
@@ -28,7 +29,7 @@ def alberti(rng: Rng) -> list[int]:
 def ostinato(rng: Rng) -> list[int]:
     "Three to eight notes of a scale in any order, to two octaves wide."
     scale = np.array(SCALES[rng.integers(len(SCALES))])
-    keys = np.concatenate([scale, scale + 12])[:int(rng.integers(3, 2 * len(scale) + 1))]
+    keys = np.concatenate([scale, scale + 12])[: int(rng.integers(3, 2 * len(scale) + 1))]
     return rng.choice(keys, int(rng.integers(3, 9))).tolist()
 
 

@@ -3,6 +3,7 @@
 It shares no code with `composer_classify.midi` and is as plain as possible, so that a reader can verify it by eye. It knows no repairs but one:
 running status goes on behind SysEx and meta events. Anything else that the standard forbids raises `ValueError`.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 class Note(NamedTuple):
     "A note as the standard tells it: times in ticks."
+
     track: int
     channel: int
     pitch: int
@@ -28,13 +30,14 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_events(data: bytes) -> tuple[list[tuple[int, int, int, int]], int]:
-    "Tick, status and two data bytes (the second 0 where there is none) of each message of a track, and the tick of its end."
+    """Tick, status and two data bytes (the second 0 where there is none) of each message of a track, and the tick of
+    its end."""
     at = tick = status = 0
     events = []
     while at < len(data):
         delta, at = read_number(data, at)
         tick += delta
-        if data[at] == 0xFF:                                # meta event: kind, length, content
+        if data[at] == 0xFF:  # meta event: kind, length, content
             kind = data[at + 1]
             length, at = read_number(data, at + 2)
             at += length
@@ -42,7 +45,7 @@ def read_events(data: bytes) -> tuple[list[tuple[int, int, int, int]], int]:
                 if at != len(data):
                     raise ValueError("an end of track that is not the end")
                 return events, tick
-        elif data[at] in (0xF0, 0xF7):                      # SysEx or escape: length, content
+        elif data[at] in (0xF0, 0xF7):  # SysEx or escape: length, content
             length, at = read_number(data, at + 1)
             at += length
         else:
@@ -50,7 +53,7 @@ def read_events(data: bytes) -> tuple[list[tuple[int, int, int, int]], int]:
                 status, at = data[at], at + 1
             if not 0x80 <= status < 0xF0:
                 raise ValueError("no status")
-            size = 1 if status // 16 in (0xC, 0xD) else 2   # program change and channel pressure have one data byte
+            size = 1 if status // 16 in (0xC, 0xD) else 2  # program change and channel pressure have one data byte
             first, second = data[at], data[at + 1] if size == 2 else 0
             if max(first, second) >= 0x80:
                 raise ValueError("a data byte out of range")
@@ -65,11 +68,11 @@ def read_tracks(data: bytes) -> list[bytes]:
         raise ValueError("no header")
     tracks, at = [], 8 + int.from_bytes(data[4:8], "big")
     while at < len(data):
-        kind, length = data[at:at + 4], int.from_bytes(data[at + 4:at + 8], "big")
+        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "big")
         if at + 8 + length > len(data):
             raise ValueError("a chunk longer than the file")
         if kind == b"MTrk":
-            tracks.append(data[at + 8:at + 8 + length])
+            tracks.append(data[at + 8 : at + 8 + length])
         at += 8 + length
     if len(tracks) != int.from_bytes(data[10:12], "big"):
         raise ValueError("a wrong number of tracks")
@@ -87,7 +90,7 @@ def read_notes(data: bytes) -> list[Note]:
     notes = []
     for track, content in enumerate(read_tracks(data)):
         struck: dict[tuple[int, int], list[int]] = {}  # ticks of the strokes that sound, by channel and key
-        owed: dict[tuple[int, int], int] = {}          # releases that are owed
+        owed: dict[tuple[int, int], int] = {}  # releases that are owed
 
         def release(key: tuple[int, int], tick: int) -> None:
             earlier = [onset for onset in struck.get(key, []) if onset < tick]

@@ -1,4 +1,5 @@
 """The web page's server as a process of its own."""
+
 import contextlib
 import socket
 import subprocess
@@ -31,7 +32,9 @@ def served(temporary: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
             time.sleep(0.25)
         yield f"http://127.0.0.1:{port}", server.pid
     finally:
-        workers = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True).stdout.split()
+        workers = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True
+        ).stdout.split()
         server.terminate()
         try:
             server.wait(15)

@@ -2,6 +2,7 @@
 
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
+
 import warnings
 
 import numpy as np
@@ -17,10 +18,11 @@ from composer_classify.augment import stretch, transpose
 from composer_classify.calibration import fit_pool
 from composer_classify.composers import PERIODS, SPELLINGS, WELL_KNOWN, by_birth, introduce, who
 from composer_classify.evaluation import get_splits, scores, works_by_composer
-from composer_classify.features import NGRAMS, N_BINS, feature_table, ngram_counts, ngram_table
-from composer_classify.kernel import KernelClassifier, cross_val_scores_kernel
+from composer_classify.features import N_BINS, NGRAMS, feature_table, ngram_counts, ngram_table
+from composer_classify.kernel import KernelClassifier, cross_val_scores_kernel, stack_inputs
 from composer_classify.midi import load_midi
 from composer_classify.probabilities import softmax
+from composer_classify.shipped_model import KernelScorer
 
 KINDS = sum(map(len, NGRAMS.values()))
 
@@ -56,7 +58,9 @@ def test_whoever_is_not_in_the_table_is_named_without_dates():
 def test_turns_of_phrase_know_neither_key_nor_tempo(prelude, semitones, tempo):
     notes = load_midi(prelude)
     moved = transpose(stretch(notes, tempo), semitones)[0]
-    kinds = [kind not in ("voicing", "register") for kind, lengths in NGRAMS.items() for _ in lengths]  # these two know where on the keyboard
+    kinds = [
+        kind not in ("voicing", "register") for kind, lengths in NGRAMS.items() for _ in lengths
+    ]  # these two know where on the keyboard
     assert (ngram_counts(moved) == ngram_counts(notes))[kinds].all()
 
 
@@ -85,7 +89,9 @@ def test_a_piece_of_hardly_any_notes_has_hardly_any_phrases(prelude, n):
 # ---------------------------------------------------------------- likeness
 
 
-def made_pieces(n_composers: int, n_each: int, seed: int = 0, apart: float = 1.0) -> tuple[np.ndarray, sparse.csr_array, np.ndarray]:
+def made_pieces(
+    n_composers: int, n_each: int, seed: int = 0, apart: float = 1.0
+) -> tuple[np.ndarray, sparse.csr_array, np.ndarray]:
     "Features, n-grams and composers of pieces that were never written: those of one composer are alike."
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(n_composers), n_each)
@@ -96,34 +102,45 @@ def made_pieces(n_composers: int, n_each: int, seed: int = 0, apart: float = 1.0
     return features, sparse.csr_array(counts), labels
 
 
+def fitted(features: np.ndarray, ngrams: sparse.csr_array, labels: np.ndarray, **settings: float) -> KernelScorer:
+    "What a `KernelClassifier` has learned."
+    return KernelClassifier(**settings).fit(stack_inputs(features, ngrams), labels).scorer_
+
+
 def test_likeness_names_the_composers_of_new_pieces():
     features, ngrams, labels = made_pieces(5, 12)
     old = np.arange(len(labels)) % 3 > 0
-    decided = KernelClassifier().fit(features[old], ngrams[old], labels[old]).decide(features[~old], ngrams[~old])
+    decided = fitted(features[old], ngrams[old], labels[old]).decision_function(features[~old], ngrams[~old])
     assert (decided.argmax(axis=1) == labels[~old]).all()
 
 
 def test_likeness_is_the_equation_it_says():
     "Against the same in plain loops."
     features, ngrams, labels = made_pieces(3, 4)
-    model = KernelClassifier(reach=0.7, phrases=0.3, ridge=0.2, balance=0.5).fit(features, ngrams, labels)
+    model = fitted(features, ngrams, labels, gamma=0.7, ngram_weight=0.3, alpha=0.2, class_balance=0.5)
     roots, words = np.sqrt(features), ngrams.toarray().reshape(len(labels), 2, N_BINS)
     z = (roots - roots.mean(axis=0)) / roots.std(axis=0)
     share = words / words.sum(axis=2, keepdims=True)
     apart = np.array([[((a - b) ** 2).sum() for b in z] for a in z])
     overlap = np.array([[np.mean([np.sqrt(p * q).sum() for p, q in zip(a, b)]) for b in share] for a in share])
     kernel = np.exp(-0.7 * apart / np.median(apart)) + 0.3 * overlap
-    weight = np.array([4 ** -0.5] * len(labels))
+    weight = np.array([4**-0.5] * len(labels))
     weight /= weight.mean()
     alpha = np.linalg.solve(kernel + 0.2 * np.diag(1 / weight), np.eye(3)[labels])
-    np.testing.assert_allclose(model.decide(features, ngrams), kernel @ alpha, atol=1e-5)
+    np.testing.assert_allclose(model.decision_function(features, ngrams), kernel @ alpha, atol=1e-5)
 
 
 def test_the_small_are_heard_if_composers_weigh_alike():
     features, ngrams, labels = made_pieces(2, 40, apart=0.03)
     ngrams = ngrams[np.zeros(80, int)]  # no help from there
     keep = np.r_[np.arange(40), np.arange(40, 44)]  # of the second composer there are four pieces
-    named = {b: KernelClassifier(balance=b).fit(features[keep], ngrams[keep], labels[keep]).decide(features[44:], ngrams[44:]).argmax(axis=1).mean() for b in (0.0, 1.0)}
+    named = {
+        b: fitted(features[keep], ngrams[keep], labels[keep], class_balance=b)
+        .decision_function(features[44:], ngrams[44:])
+        .argmax(axis=1)
+        .mean()
+        for b in (0.0, 1.0)
+    }
     assert named[1.0] > named[0.0]
 
 
@@ -137,8 +154,12 @@ def test_what_a_fold_answers_does_not_depend_on_the_names_it_is_asked_for():
 
 
 def test_a_single_piece_over_and_over_is_learned_without_complaint():
-    features, ngrams, labels = np.full((6, 3), -0.25), sparse.csr_array(np.ones((6, N_BINS), int)), np.array([0, 0, 0, 1, 1, 1])
-    np.testing.assert_allclose(KernelClassifier().fit(features, ngrams, labels).decide(features, ngrams), 0.5, atol=0.05)
+    features, ngrams, labels = (
+        np.full((6, 3), -0.25),
+        sparse.csr_array(np.ones((6, N_BINS), int)),
+        np.array([0, 0, 0, 1, 1, 1]),
+    )
+    np.testing.assert_allclose(fitted(features, ngrams, labels).decision_function(features, ngrams), 0.5, atol=0.05)
 
 
 def test_a_feature_that_never_changes_and_a_piece_without_phrases_do_no_harm():
@@ -146,7 +167,7 @@ def test_a_feature_that_never_changes_and_a_piece_without_phrases_do_no_harm():
     features[:, 0] = 0.5
     ngrams = ngrams.tolil()
     ngrams[0] = 0
-    decided = KernelClassifier().fit(features, ngrams.tocsr(), labels).decide(features, ngrams.tocsr())
+    decided = fitted(features, ngrams.tocsr(), labels).decision_function(features, ngrams.tocsr())
     assert np.isfinite(decided).all()
 
 
@@ -178,7 +199,9 @@ def test_a_pool_trusts_whoever_is_right():
     assert scores(truth, pooled)["accuracy"] >= scores(truth, good)["accuracy"]
     other = truth.copy()
     other[splits[0][1]] = rng.integers(4, size=100)
-    assert (fit_pool([good, chance], other, splits[:1])[0][splits[0][1]] == pooled[splits[0][1]]).all()  # a fold's own truth has no say in it
+    assert (
+        fit_pool([good, chance], other, splits[:1])[0][splits[0][1]] == pooled[splits[0][1]]
+    ).all()  # a fold's own truth has no say in it
 
 
 def test_a_pool_that_has_learned_nothing_trusts_all_alike():
@@ -194,7 +217,9 @@ def test_a_pool_that_has_learned_nothing_trusts_all_alike():
 
 def by_likeness(features, ngrams):
     "What `leave_composers_out` asks: the best score of each file, by a model taught on others."
-    return lambda taught, labels, asked: KernelClassifier().fit(features[taught], ngrams[taught], labels).decide(features[asked], ngrams[asked]).max(axis=1)
+    return lambda taught, labels, asked: (
+        fitted(features[taught], ngrams[taught], labels).decision_function(features[asked], ngrams[asked]).max(axis=1)
+    )
 
 
 def test_every_composer_is_left_out_once_and_scores_lower_then():
@@ -205,7 +230,10 @@ def test_every_composer_is_left_out_once_and_scores_lower_then():
     splits[0] = np.setdiff1d(splits[0][0], [99]), np.r_[splits[0][1], 99]  # a work lies on one side
     splits[4] = np.r_[splits[4][0], 99], np.setdiff1d(splits[4][1], [99])
     taught, unknown = leave_composers_out(by_likeness(features, ngrams), labels, works, splits)
-    assert np.flatnonzero(np.isnan(unknown)).tolist() == [0, 99]  # all files of all composers, but for a work that somebody taught shares
+    assert np.flatnonzero(np.isnan(unknown)).tolist() == [
+        0,
+        99,
+    ]  # all files of all composers, but for a work that somebody taught shares
     assert 70 <= np.isfinite(taught).sum() <= 90
     assert np.nanmean(unknown) < np.nanmean(taught) - 0.2
 
@@ -236,9 +264,18 @@ def test_the_floor_on_the_real_collection(real_corpus):
     part = real_corpus.select(list(n_works.index[n_works >= 10]))
     unknown = {composer for composer in n_works.index[n_works >= 5] if not who(composer)}
     assert unknown <= {"Lemire"}, "add them to tables/composers.csv"
-    features, ngrams, labels = feature_table(part).to_numpy(float), ngram_table(part), np.searchsorted(part.composers, part.files["composer"])
+    features, ngrams, labels = (
+        feature_table(part).to_numpy(float),
+        ngram_table(part),
+        np.searchsorted(part.composers, part.files["composer"]),
+    )
     splits = list(get_splits(part))
     reached = scores(labels, cross_val_scores_kernel(features, ngrams, labels, splits))
     assert reached["accuracy"] > 0.77 and reached["macro_f1"] > 0.55 and reached["top5"] > 0.93, reached
-    taught, unknown = (score[np.isfinite(score)] for score in leave_composers_out(by_likeness(features, ngrams), labels, part.files["work_id"].to_numpy(), splits))
+    taught, unknown = (
+        score[np.isfinite(score)]
+        for score in leave_composers_out(
+            by_likeness(features, ngrams), labels, part.files["work_id"].to_numpy(), splits
+        )
+    )
     assert roc_auc_score(np.r_[np.ones(len(taught)), np.zeros(len(unknown))], np.r_[taught, unknown]) > 0.75

@@ -1,10 +1,12 @@
 """The shipped model: the same piece otherwise, what a model file may be, how sure it is, and the honest figures on the real collection."""
+
 import io
 import json
 import pickle
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import mido
@@ -18,15 +20,15 @@ from builders import thorough, write_tunes
 from composer_classify import best
 from composer_classify.augment import random_crop, simulate_performance, simulate_sequencing
 from composer_classify.best import cross_val_scores_by_view, fit_scorer
-from composer_classify.calibration import calibrate, calibrated, reliability
+from composer_classify.calibration import TemperatureScaling, reliability
 from composer_classify.collection import collect
 from composer_classify.evaluation import get_splits, scores
 from composer_classify.features import corpus_features, extract_features, ngram_counts, note_features, piece_features
-from composer_classify.files import ModelError
+from composer_classify.files import ModelError, checksum
 from composer_classify.midi import NOTE_DTYPE, load_midi
-from composer_classify.probabilities import temperature_at
+from composer_classify.probabilities import softmax, temperature_at
 from composer_classify.recognition import MODELS, Recognizer, predict_files
-from composer_classify.shipped_model import load_model, save_model
+from composer_classify.shipped_model import SHORT, WINDOWS, load_model, save_model
 
 NAMES = ["Ada", "Bob"]
 
@@ -52,7 +54,14 @@ def any_notes(draw) -> np.ndarray:
 @thorough(60)
 @given(any_notes(), st.integers(0, 2**32 - 1))
 def test_whatever_is_played_can_be_described(notes, seed):
-    for view in (simulate_sequencing, simulate_performance, lambda n, r: simulate_performance(n, r, True), lambda n, r: simulate_performance(n, r, False), random_crop, best.performed_crop):
+    for view in (
+        simulate_sequencing,
+        simulate_performance,
+        lambda n, r: simulate_performance(n, r, True),
+        lambda n, r: simulate_performance(n, r, False),
+        random_crop,
+        best.performed_crop,
+    ):
         other = view(notes, np.random.default_rng(seed))
         assert other.dtype == notes.dtype and len(other) <= len(notes)
         for field in ("onset_sec", "onset_beat", "duration_sec", "duration_beat"):
@@ -66,7 +75,9 @@ def test_whatever_is_played_can_be_described(notes, seed):
 @given(any_notes())
 def test_one_reading_gives_what_two_give(notes):
     features, ngrams = extract_features(notes)
-    assert (ngrams == ngram_counts(notes)).all() and (features == np.concatenate(list(note_features(notes).values())).astype(np.float32)).all()
+    assert (ngrams == ngram_counts(notes)).all() and (
+        features == np.concatenate(list(note_features(notes).values())).astype(np.float32)
+    ).all()
 
 
 @pytest.mark.parametrize("sample", ["bach_bwv772.mid", "bach_bwv846.mid"])
@@ -91,17 +102,25 @@ def test_who_typed_the_file_plays_no_part(sample, tmp_path):
     recognizer = Recognizer.load()
     before, after = recognizer.predict(SAMPLES / sample), recognizer.predict(tmp_path / "other.mid")
     assert [r["composer"] for r in before.ranking] == [r["composer"] for r in after.ranking]
-    assert [r["probability"] for r in before.ranking] == pytest.approx([r["probability"] for r in after.ranking], abs=2e-3)
+    assert [r["probability"] for r in before.ranking] == pytest.approx(
+        [r["probability"] for r in after.ranking], abs=2e-3
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_excerpt_holds_no_ghosts(seed):
     "Notes end to end, and an excerpt that begins and ends between two of them, but for the last digits of its numbers."
     notes = np.zeros(60, NOTE_DTYPE)
-    notes["onset_sec"], notes["duration_sec"], notes["onset_beat"], notes["duration_beat"] = np.arange(60) / 10, 0.1, np.arange(60), 1
+    notes["onset_sec"], notes["duration_sec"], notes["onset_beat"], notes["duration_beat"] = (
+        np.arange(60) / 10,
+        0.1,
+        np.arange(60),
+        1,
+    )
 
     class Edge:
         "Chance that always falls on an edge."
+
         def uniform(self, low, high):
             return (10 + seed) / 10 + 1e-9
 
@@ -116,13 +135,18 @@ def test_a_performance_is_out_of_time_and_an_excerpt_is_short(prelude):
     assert 0.01 < moved.std() < 0.06 and played["duration_sec"].mean() > notes["duration_sec"].mean()
     without = simulate_performance(notes, rng, beats=False)
     assert without["onset_beat"] == pytest.approx(2 * without["onset_sec"], abs=0.01)  # a tick
-    assert piece_features([notes, simulate_sequencing(notes, rng), played, without]).on_grid == pytest.approx([1, 1, 0.2, 0.2], abs=0.15)  # so one can tell
+    assert piece_features([notes, simulate_sequencing(notes, rng), played, without]).on_grid == pytest.approx(
+        [1, 1, 0.2, 0.2], abs=0.15
+    )  # so one can tell
     piece = random_crop(notes, np.random.default_rng(3), 10)
     assert np.ptp(piece["onset_sec"]) <= 10 and len(piece) < len(notes)
 
 
 def test_chance_depends_on_the_piece_only(small):
-    one, other = corpus_features(small, simulate_performance), corpus_features(small.select(["Bob"]), simulate_performance)
+    one, other = (
+        corpus_features(small, simulate_performance),
+        corpus_features(small.select(["Bob"]), simulate_performance),
+    )
     bob = np.flatnonzero(small.files["composer"] == "Bob")
     assert (one.features[bob] == other.features).all()
     assert (corpus_features(small, simulate_performance, seed=1).features != one.features).any()
@@ -133,7 +157,7 @@ def test_chance_depends_on_the_piece_only(small):
 
 def test_nothing_of_a_tested_work_is_learned(small):
     "With labels and notes of the test side spoiled in all that is taught, the answers to that side stay what they are."
-    taught = [corpus_features(small, view) for view in best.VIEWS]
+    taught = [corpus_features(small, view) for view in best.TRAINING_VIEWS.values()]
     labels, splits = np.searchsorted(small.composers, small.files["composer"]), list(get_splits(small, 3))
     answers = cross_val_scores_by_view(taught, dict(typed=taught[0]), labels, splits)["typed"]
     train, test = splits[0]
@@ -143,17 +167,19 @@ def test_nothing_of_a_tested_work_is_learned(small):
     for pieces in strange:
         pieces.features[test] = rng.random(pieces.features[test].shape)
         pieces.ngrams.data[np.isin(np.repeat(np.arange(len(labels)), np.diff(pieces.ngrams.indptr)), test)] = 1
-    assert cross_val_scores_by_view(strange, dict(typed=taught[0]), spoiled, splits[:1])["typed"][test] == pytest.approx(answers[test], abs=1e-6)
+    assert cross_val_scores_by_view(strange, dict(typed=taught[0]), spoiled, splits[:1])["typed"][
+        test
+    ] == pytest.approx(answers[test], abs=1e-6)
 
 
 def test_calibration_finds_the_temperature_that_was_used():
     rng = np.random.default_rng(0)
-    decided, onsets = rng.normal(size=(6000, 4)), 2 ** rng.integers(3, 11, 6000)
-    used = calibrated(decided, onsets, (np.log(0.4), -0.2))
+    scores, n_onsets = rng.normal(size=(6000, 4)), 2 ** rng.integers(3, 11, 6000)
+    used = softmax(scores, temperature_at((np.log(0.4), -0.2), n_onsets)[:, None])
     truth = (used.cumsum(axis=1) > rng.random((6000, 1))).argmax(axis=1)  # as often right as it says
-    found = calibrate(decided, onsets, truth)
-    assert found == pytest.approx((np.log(0.4), -0.2), abs=0.08)
-    assert reliability(truth, calibrated(decided, onsets, found))[1] < 0.02
+    scaling = TemperatureScaling().fit(scores, truth, n_onsets)
+    assert scaling.coef_ == pytest.approx((np.log(0.4), -0.2), abs=0.08)
+    assert reliability(truth, scaling.transform(scores, n_onsets))[1] < 0.02
     assert temperature_at((0.0, -0.2), 2048) < temperature_at((0.0, -0.2), 32)
 
 
@@ -167,17 +193,17 @@ def test_a_typed_piece_is_typed_wherever_one_begins_to_listen(sample, start):
 
 def test_onsets_are_counted(prelude):
     notes = load_midi(prelude)
-    assert piece_features([notes]).onsets.tolist() == [len(np.unique(np.round(notes["onset_beat"], 3)))]
+    assert piece_features([notes]).n_onsets.tolist() == [len(np.unique(np.round(notes["onset_beat"], 3)))]
 
 
 @pytest.fixture(scope="module")
-def folds(small) -> dict:
+def folds(small) -> best.CrossValidation:
     "The small corpus in folds of whole works."
     return best.cross_validate(small)
 
 
 @pytest.fixture(scope="module")
-def doubtful_folds(tmp_path_factory) -> dict:
+def doubtful_folds(tmp_path_factory) -> best.CrossValidation:
     "A corpus of two composers who are hard to tell apart, in folds of whole works."
     folder = tmp_path_factory.mktemp("doubtful")
     return best.cross_validate(collect(write_tunes(folder / "tunes", Ada=12, Eve=12), folder / "corpus", n_jobs=1))
@@ -185,45 +211,56 @@ def doubtful_folds(tmp_path_factory) -> dict:
 
 def test_answers_are_calibrated_by_other_folds(doubtful_folds):
     "A fold's temperature is fitted on all views of the files that it was trained on, and on no others."
-    folds, views = doubtful_folds, ("typed", "played", "excerpt")
-    truth = folds["truth"]
+    cv, views = doubtful_folds, ("sequenced", "performed", "crop")
     each = lambda files, table: np.concatenate([table[view][files] for view in views])
-    onsets = {view: folds["pieces"][view].onsets for view in views}
-    line = lambda files: calibrate(each(files, folds["decided"]), each(files, onsets), np.tile(truth[files], 3))
-    for train, test in folds["splits"]:
+    n_onsets = {view: cv.pieces[view].n_onsets for view in views}
+    fitted = lambda files: TemperatureScaling().fit(
+        each(files, cv.scores), np.tile(cv.truth[files], 3), each(files, n_onsets)
+    )
+    for train, test in cv.splits:
         for view in views:
-            answers = calibrated(folds["decided"][view][test], onsets[view][test], line(train))
-            assert folds["probabilities"][view][test] == pytest.approx(answers, abs=1e-6)
-            on_itself = calibrated(folds["decided"][view][test], onsets[view][test], line(test))
+            answers = fitted(train).transform(cv.scores[view][test], n_onsets[view][test])
+            assert cv.probabilities[view][test] == pytest.approx(answers, abs=1e-6)
+            on_itself = fitted(test).transform(cv.scores[view][test], n_onsets[view][test])
             assert np.abs(answers - on_itself).max() > 1e-4  # so that the difference would show
-    assert folds["calibration"] == pytest.approx(line(np.arange(len(truth))))
+    assert cv.calibration == pytest.approx(fitted(np.arange(len(cv.truth))).coef_)
 
 
 def test_a_view_is_asked_about_by_other_chances_than_it_was_learned_from(small):
-    found = best.cross_validate(small, folds=2, asked=dict(again=simulate_performance))
-    assert np.array_equal(found["taught"][1].features, corpus_features(small, simulate_performance).features)
-    assert np.array_equal(found["pieces"]["again"].features, corpus_features(small, simulate_performance, seed=1).features)
-    assert not np.array_equal(found["pieces"]["again"].features, found["taught"][1].features)
+    found = best.cross_validate(small, folds=2, queries=dict(again=simulate_performance))
+    assert np.array_equal(found.training_views[1].features, corpus_features(small, simulate_performance).features)
+    assert np.array_equal(found.pieces["again"].features, corpus_features(small, simulate_performance, seed=1).features)
+    assert not np.array_equal(found.pieces["again"].features, found.training_views[1].features)
 
 
 def test_nineteen_of_twenty_right_answers_are_known(doubtful_folds):
-    folds, answers = doubtful_folds, doubtful_folds["probabilities"]["typed"]
-    sure = answers.max(axis=1)[answers.argmax(axis=1) == folds["truth"]]
-    assert len(sure) > 5 and folds["known_above"] == pytest.approx(np.quantile(sure, 0.05))
-    assert (sure >= folds["known_above"]).mean() >= 0.9
+    cv, answers = doubtful_folds, doubtful_folds.probabilities["sequenced"]
+    sure = answers.max(axis=1)[answers.argmax(axis=1) == cv.truth]
+    assert len(sure) > 5 and cv.rejection_threshold == pytest.approx(np.quantile(sure, 0.05))
+    assert (sure >= cv.rejection_threshold).mean() >= 0.9
 
 
 def test_short_pieces_on_the_grid_are_answered_by_both_halves(small):
-    taught, labels = [corpus_features(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
+    taught, labels = (
+        [corpus_features(small, view) for view in best.TRAINING_VIEWS.values()],
+        np.searchsorted(small.composers, small.files["composer"]),
+    )
     model = fit_scorer(taught, labels)
     short = best.PieceFeatures(taught[0].features, taught[0].ngrams, np.ones(12))
-    long, played = best.PieceFeatures(short.features, short.ngrams * 10, short.on_grid), best.PieceFeatures(short.features, short.ngrams, np.zeros(12))
-    assert short.onsets.max() < best.SHORT <= long.onsets.min()
-    by_typed, by_played = (half.decide(short.features, short.ngrams) for half in (model.typed, model.played))
+    long, played = (
+        best.PieceFeatures(short.features, short.ngrams * 10, short.on_grid),
+        best.PieceFeatures(short.features, short.ngrams, np.zeros(12)),
+    )
+    assert short.n_onsets.max() < SHORT <= long.n_onsets.min()
+    by_typed, by_played = (
+        half.decision_function(short.features, short.ngrams) for half in (model.sequenced, model.performed)
+    )
     assert np.abs(by_typed - by_played).max() > 0.01
-    assert model.decide(short) == pytest.approx((by_typed + by_played) / 2, abs=1e-6)
-    assert model.decide(long) == pytest.approx(model.typed.decide(long.features, long.ngrams), abs=1e-6)
-    assert model.decide(played) == pytest.approx(by_played, abs=1e-6)
+    assert model.decision_function(short) == pytest.approx((by_typed + by_played) / 2, abs=1e-6)
+    assert model.decision_function(long) == pytest.approx(
+        model.sequenced.decision_function(long.features, long.ngrams), abs=1e-6
+    )
+    assert model.decision_function(played) == pytest.approx(by_played, abs=1e-6)
 
 
 # ---------------------------------------------------------------- model files
@@ -238,17 +275,22 @@ def written(small, tmp_path_factory) -> Path:
 
 
 def test_what_is_written_is_read_again(small, tmp_path):
-    taught, labels = [corpus_features(small, view) for view in best.VIEWS], np.searchsorted(small.composers, small.files["composer"])
+    taught, labels = (
+        [corpus_features(small, view) for view in best.TRAINING_VIEWS.values()],
+        np.searchsorted(small.composers, small.files["composer"]),
+    )
     model = fit_scorer(taught, labels)
     save_model(model, tmp_path / "m.npz", dict(composers=small.composers, calibration=(-2.0, 0.0), known_above=0.0))
     again, about = load_model(tmp_path / "m.npz")
-    assert again.decide(taught[1]) == pytest.approx(model.decide(taught[1]), abs=1e-4)
+    assert again.decision_function(taught[1]) == pytest.approx(model.decision_function(taught[1]), abs=1e-4)
     assert about["composers"] == small.composers
 
 
 def test_a_model_of_ones_own_answers(written, prelude):
     answer = Recognizer.load(written).predict(prelude, top=2)
-    assert sorted(r["composer"] for r in answer.ranking) == NAMES and sum(r["probability"] for r in answer.ranking) == pytest.approx(1, abs=1e-3)
+    assert sorted(r["composer"] for r in answer.ranking) == NAMES and sum(
+        r["probability"] for r in answer.ranking
+    ) == pytest.approx(1, abs=1e-3)
     (many,) = predict_files([str(SAMPLES / "bach_bwv846.mid")], written, top=2, quick=True)
     assert many.ranking == answer.ranking and many.timeline == []
 
@@ -264,13 +306,30 @@ def test_a_model_that_does_not_fit_is_refused_in_one_sentence(written, tmp_path)
     with np.load(written) as archive:
         whole = dict(archive)
     whole["tune_features"] = whole["tune_features"] + 1
-    text, arrays = str(whole["about"]), {name: values for name, values in whole.items() if name not in ("about", "checksum")}
+    text, arrays = (
+        str(whole["about"]),
+        {name: values for name, values in whole.items() if name not in ("about", "checksum")},
+    )
     (tmp_path / "half.npz").write_bytes(written.read_bytes()[:5000])
     np.savez(tmp_path / "pickled.npz", about=np.array([{}], dtype=object))
     for words, path in (
-        ("its checksum does not fit", rewritten(written, tmp_path / "weights.npz", typed_weights=whole["typed_weights"] * 0)),
-        ("its checksum does not fit", rewritten(written, tmp_path / "about.npz", about=np.array(str(whole["about"]).replace("Ada", "Eve")))),
-        ("was made by another version", rewritten(written, tmp_path / "tune.npz", tune_features=whole["tune_features"], checksum=np.array(best._checksum(text, arrays)))),
+        (
+            "its checksum does not fit",
+            rewritten(written, tmp_path / "weights.npz", typed_weights=whole["typed_weights"] * 0),
+        ),
+        (
+            "its checksum does not fit",
+            rewritten(written, tmp_path / "about.npz", about=np.array(str(whole["about"]).replace("Ada", "Eve"))),
+        ),
+        (
+            "was made by another version",
+            rewritten(
+                written,
+                tmp_path / "tune.npz",
+                tune_features=whole["tune_features"],
+                checksum=np.array(checksum(text, arrays)),
+            ),
+        ),
         ("is neither a model file", tmp_path / "none.npz"),
         ("is not a model of composer_classify", SAMPLES / "bach_bwv846.mid"),
         ("is not a model of composer_classify", tmp_path / "half.npz"),
@@ -307,22 +366,36 @@ def test_a_pickle_is_never_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize(("name", "words"), [("m.onnx", "is a .npz file"), ("", "is a folder"), ("no/folder/m.npz", "exists|directory")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("m.onnx", "is a .npz file"), ("", "is a folder"), ("no/folder/m.npz", "exists|directory")]
+)
 def test_train_finds_out_at_once_that_it_cannot_write(small, tmp_path, name, words):
     (tmp_path / "no").write_text("a file where a folder ought to be")
     with pytest.raises((ValueError, OSError), match=words):
         best.train(small, tmp_path / name)
 
 
-@pytest.mark.parametrize("changed", [dict(composers="ab"), dict(composers=[1, 2]), dict(composers=["Ada", "Ada"]), dict(calibration=None), dict(calibration=[float("nan"), 0]), dict(calibration=[-1e9, 0]),
-                                     dict(known_above="x"), dict(typed=dict(reach=0.4, median=0)), dict(played={})])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        dict(composers="ab"),
+        dict(composers=[1, 2]),
+        dict(composers=["Ada", "Ada"]),
+        dict(calibration=None),
+        dict(calibration=[float("nan"), 0]),
+        dict(calibration=[-1e9, 0]),
+        dict(known_above="x"),
+        dict(typed=dict(reach=0.4, median=0)),
+        dict(played={}),
+    ],
+)
 def test_a_description_that_makes_no_answer_is_refused(written, tmp_path, changed):
     "As a stranger may write it, checksum and all."
     with np.load(written) as archive:
         arrays = dict(archive)
     del arrays["checksum"]
     text = json.dumps(json.loads(str(arrays.pop("about"))) | changed)
-    np.savez(tmp_path / "m.npz", about=np.array(text), checksum=np.array(best._checksum(text, arrays)), **arrays)
+    np.savez(tmp_path / "m.npz", about=np.array(text), checksum=np.array(checksum(text, arrays)), **arrays)
     with pytest.raises(ModelError, match="is not a model"):
         load_model(tmp_path / "m.npz")
 
@@ -340,14 +413,14 @@ def doubted(small, folds, tmp_path_factory):
     keras.utils.set_random_seed(1)
     network, found = build_cnn(2, width=8), folds
     path = tmp_path_factory.mktemp("doubted") / "m.npz"
-    best.fit_final_model(small, dict(found, powers=[0.7, 0.4]), path, network)
+    best.fit_final_model(small, replace(found, powers=[0.7, 0.4]), path, network)
     return path, network
 
 
 def test_the_network_in_the_model_is_that_of_keras(doubted, prelude):
     path, network = doubted
     windows = best.network_windows(load_midi(prelude))
-    heard = Recognizer.load(path).model.network.hear(windows)
+    heard = Recognizer.load(path).model.network.predict_windows(windows)
     assert heard == pytest.approx(network.predict(windows, verbose=0), abs=1e-4) and heard.std() > 0
 
 
@@ -357,33 +430,43 @@ def test_both_opinions_are_multiplied_where_there_is_doubt(doubted, prelude, mon
     path, network = doubted
     model, notes = Recognizer.load(path).model, load_midi(prelude)
     described = piece_features([notes])
-    first = calibrated(model.listener.decide(described), described.onsets, model.about["calibration"])
-    monkeypatch.setattr(recognition, "is_unsure", lambda probabilities, pieces: np.ones(len(pieces), bool))
-    both, known = model.whole([notes])
+    temperature = temperature_at(model.about["calibration"], described.n_onsets)
+    first = softmax(model.scorer.decision_function(described), temperature[:, None])
+    monkeypatch.setattr(recognition, "needs_second_opinion", lambda probabilities, pieces: np.ones(len(pieces), bool))
+    both, known = model.predict_proba([notes])
     second = network.predict(best.network_windows(notes), verbose=0).mean(axis=0, keepdims=True)
     product = first**0.7 * second**0.4
     assert both == pytest.approx(product / product.sum(), abs=1e-4) and both != pytest.approx(first, abs=1e-4)
     assert known == (first.max() >= model.about["known_above"])  # the first opinion's to say
-    monkeypatch.setattr(recognition, "is_unsure", lambda probabilities, pieces: np.zeros(len(pieces), bool))
-    assert model.whole([notes])[0] == pytest.approx(first)
+    monkeypatch.setattr(recognition, "needs_second_opinion", lambda probabilities, pieces: np.zeros(len(pieces), bool))
+    assert model.predict_proba([notes])[0] == pytest.approx(first)
 
 
 def test_who_is_in_doubt():
-    pieces = best.PieceFeatures(np.zeros((4, 1)), np.pad([[200], [200], [200], [50]], ((0, 0), (0, 2047))), np.array([1.0, 1.0, 0.3, 1.0]))
+    pieces = best.PieceFeatures(
+        np.zeros((4, 1)), np.pad([[200], [200], [200], [50]], ((0, 0), (0, 2047))), np.array([1.0, 1.0, 0.3, 1.0])
+    )
     probabilities = np.array([[0.9, 0.1], [0.55, 0.45], [0.55, 0.45], [0.55, 0.45]])
-    assert best.needs_second_opinion(probabilities, pieces).tolist() == [False, True, False, False]  # sure; in doubt; played; too short
+    assert best.needs_second_opinion(probabilities, pieces).tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]  # sure; in doubt; played; too short
 
 
 def test_a_long_piece_is_heard_in_eight_windows_from_all_over_it(prelude):
     notes = load_midi(prelude)
     long = np.concatenate([notes] * 12)
     long["onset_beat"] += np.repeat(np.arange(12) * 200, len(notes))
-    assert len(best.network_windows(long, 64)) == best.WINDOWS
+    assert len(best.network_windows(long, 64)) == WINDOWS
     assert len(best.network_windows(notes[:50], 64)) == 1
 
 
 def test_each_fold_asks_its_own_network_about_its_own_files(small, folds):
-    "Networks that say which fold they belong to: every second opinion comes from the one that was taught nothing of the file's work."
+    """Networks that say which fold they belong to: every second opinion comes from the one that was taught nothing of
+    the file's work."""
+
     class OfFold:
         def __init__(self, fold: int):
             self.answer = np.array([0.1 + 0.15 * fold, 0.9 - 0.15 * fold])
@@ -391,25 +474,32 @@ def test_each_fold_asks_its_own_network_about_its_own_files(small, folds):
         def predict(self, windows, **_):
             return np.tile(self.answer, (len(windows), 1))
 
-    found = dict(folds)
-    doubtful = np.random.default_rng(0).uniform(0.41, 0.59, len(found["truth"]))
-    found["probabilities"] = {name: np.stack([doubtful, 1 - doubtful], axis=1) for name in found["probabilities"]}
-    found["pieces"] = {name: best.PieceFeatures(pieces.features, pieces.ngrams * 50, np.ones(len(pieces))) for name, pieces in found["pieces"].items()}
+    doubtful = np.random.default_rng(0).uniform(0.41, 0.59, len(folds.truth))
+    probabilities = {name: np.stack([doubtful, 1 - doubtful], axis=1) for name in folds.probabilities}
+    pieces = {
+        name: best.PieceFeatures(each.features, each.ngrams * 50, np.ones(len(each)))
+        for name, each in folds.pieces.items()
+    }
+    found = replace(folds, probabilities=probabilities, pieces=pieces)
     networks = [OfFold(fold) for fold in range(5)]
     twice = best.add_second_opinion(small, found, networks)
-    assert all(each.all() for each in twice["unsure"].values()) and twice["first"] is found["probabilities"]
+    assert all(each.all() for each in twice.unsure.values()) and twice.first is found.probabilities
     second = np.empty((len(doubtful), 2))
-    for network, (_, test) in zip(networks, found["splits"]):
+    for network, (_, test) in zip(networks, found.splits):
         second[test] = network.answer
-    expected, _ = best.fit_pool([found["probabilities"]["typed"], second], found["truth"], found["splits"])
-    assert twice["probabilities"]["typed"] == pytest.approx(expected, abs=1e-6)
+    expected, _ = best.fit_pool([found.probabilities["sequenced"], second], found.truth, found.splits)
+    assert twice.probabilities["sequenced"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_network_for_other_composers_is_refused(doubted, tmp_path, prelude):
     path, network = doubted
-    listener, about = load_model(path)
-    listener.network = best._as_onnx(network, ["Eve", "Dan"])
-    save_model(listener, tmp_path / "m.npz", {name: value for name, value in about.items() if name not in ("format", "typed", "played")})
+    scorer, about = load_model(path)
+    scorer.network = best._as_onnx(network, ["Eve", "Dan"])
+    save_model(
+        scorer,
+        tmp_path / "m.npz",
+        {name: value for name, value in about.items() if name not in ("format", "typed", "played")},
+    )
     with pytest.raises(ModelError, match="tells other composers apart"):
         Recognizer.load(tmp_path / "m.npz").model.network
 
@@ -420,7 +510,7 @@ def test_powers_that_make_no_answer_are_refused(doubted, tmp_path, powers):
         arrays = dict(archive)
     del arrays["checksum"]
     text = json.dumps(json.loads(str(arrays.pop("about"))) | dict(powers=powers))
-    np.savez(tmp_path / "m.npz", about=np.array(text), checksum=np.array(best._checksum(text, arrays)), **arrays)
+    np.savez(tmp_path / "m.npz", about=np.array(text), checksum=np.array(checksum(text, arrays)), **arrays)
     with pytest.raises(ModelError, match="is not a model"):
         load_model(tmp_path / "m.npz")
 
@@ -432,12 +522,19 @@ def test_the_shipped_models_are_small_and_say_what_they_are():
     assert sum(path.stat().st_size for path in MODELS.values()) <= 20e6
     for name, n in (("all", 40), ("four", 4)):
         about = Recognizer.load(name).about
-        assert len(about["composers"]) == n and max(about["calibration_error"].values()) <= 0.05 and len(about["data_hash"]) == 64
+        assert (
+            len(about["composers"]) == n
+            and max(about["calibration_error"].values()) <= 0.05
+            and len(about["data_hash"]) == 64
+        )
         assert about["n_trained"] > 1500 and about["score"]["accuracy"] > (0.95 if name == "four" else 0.78)
     recorded = json.loads((Path(__file__).parent.parent / "results/best.json").read_text())
     for name in MODELS:
         assert recorded["measured"][name]["written"]["score"] == pytest.approx(Recognizer.load(name).about["score"])
-        assert recorded["data_hash"] == json.loads((Path(__file__).parent.parent / "results/all_composers.json").read_text())["data_hash"]
+        assert (
+            recorded["data_hash"]
+            == json.loads((Path(__file__).parent.parent / "results/all_composers.json").read_text())["data_hash"]
+        )
 
 
 def test_many_files_and_processes_give_the_answers_of_one(tmp_path):
@@ -452,7 +549,9 @@ def test_many_files_and_processes_give_the_answers_of_one(tmp_path):
     for k, answer in enumerate(answers):
         assert bool(answer.error) == (k == 100)
         if k != 100:
-            assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx({r["composer"]: r["probability"] for r in alone[k % 2].ranking}, abs=1e-3)
+            assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx(
+                {r["composer"]: r["probability"] for r in alone[k % 2].ranking}, abs=1e-3
+            )
 
 
 def test_a_folder_on_the_command_line(tmp_path):
@@ -462,15 +561,23 @@ def test_a_folder_on_the_command_line(tmp_path):
     (tmp_path / "deep" / "notes.txt").write_text("not music")
     (tmp_path / "empty").mkdir()
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"
-    run = lambda *arguments: subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    run = lambda *arguments: subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
     done = run("predict", tmp_path / "deep", "--json", "--model", "four", "--top", 4)
     answers = json.loads(done.stdout)
     assert done.returncode == 0 and [Path(a["file"]).name for a in answers] == ["one.MID", "two.midi"]
-    assert {r["composer"] for r in answers[0]["ranking"]} == {"Bach", "Beethoven", "Chopin", "Mozart"} and answers[0]["timeline"]
+    assert {r["composer"] for r in answers[0]["ranking"]} == {"Bach", "Beethoven", "Chopin", "Mozart"} and answers[0][
+        "timeline"
+    ]
     done = run("predict", tmp_path / "empty")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "empty" in done.stderr
     done = run("predict", SAMPLES / "bach_bwv772.mid", "--model", tmp_path / "none.npz")
-    assert done.returncode == 1 and "none.npz: is neither a model file nor one of the shipped models (all, four)" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "none.npz: is neither a model file nor one of the shipped models (all, four)" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 # ---------------------------------------------------------------- the real collection
@@ -478,11 +585,16 @@ def test_a_folder_on_the_command_line(tmp_path):
 
 @pytest.mark.slow
 def test_the_floors_on_the_real_collection(real_corpus):
-    "Four composers, whole works: as typed, played without a beat, typed by another; with some room below what the page claims."
+    """Four composers, whole works: as typed, played without a beat, typed by another; with some room below what the
+    page claims."""
     four = real_corpus.select(["Bach", "Beethoven", "Chopin", "Mozart"])
     labels, splits = np.searchsorted(four.composers, four.files["composer"]), list(get_splits(four))
-    taught = [corpus_features(four, view) for view in best.VIEWS]
-    asked = dict(typed=taught[0], other=corpus_features(four, simulate_sequencing, 1), played=corpus_features(four, lambda n, r: simulate_performance(n, r, False), 1))
+    taught = [corpus_features(four, view) for view in best.TRAINING_VIEWS.values()]
+    asked = dict(
+        typed=taught[0],
+        other=corpus_features(four, simulate_sequencing, 1),
+        played=corpus_features(four, lambda n, r: simulate_performance(n, r, False), 1),
+    )
     decided = cross_val_scores_by_view(taught, asked, labels, splits, **best.default_settings(4))
     reached = scores(labels, decided["typed"])
     assert reached["accuracy"] > 0.945 and reached["macro_f1"] > 0.912, reached

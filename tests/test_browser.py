@@ -1,6 +1,6 @@
 """The web page in a real browser: what a visitor does, at the size of a desk and of a telephone."""
+
 import itertools
-import os
 import re
 import shutil
 from pathlib import Path
@@ -26,7 +26,9 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
         yield browser
         browser.close()
 
@@ -34,7 +36,9 @@ def browser():
 @pytest.fixture(params=[(1280, 900), pytest.param((390, 844), marks=pytest.mark.slow)], ids=["desk", "telephone"])
 def page(request, browser, server):
     "The page, opened; afterwards nothing may have been asked of another host, been refused, or have gone wrong in it."
-    context = browser.new_context(viewport=dict(width=request.param[0], height=request.param[1]), has_touch=request.param[0] < 500)
+    context = browser.new_context(
+        viewport=dict(width=request.param[0], height=request.param[1]), has_touch=request.param[0] < 500
+    )
     page, asked, refused, wrong = context.new_page(), [], [], []
     page.on("request", lambda sent: asked.append(sent.url))
     page.on("response", lambda reply: refused.append((reply.status, reply.url)) if reply.status >= 400 else None)
@@ -79,7 +83,9 @@ def test_a_file_is_named_shown_and_heard(page, server):
     audio.evaluate("player => { player.muted = true; return player.play() }")
     page.wait_for_function("document.querySelector('.answer audio').currentTime > 0.5")
     assert 29 < audio.evaluate("player => player.duration") < 31
-    assert float(page.locator(".answer").evaluate("answer => answer.style.getPropertyValue('--at')")) > 0  # the line moves
+    assert (
+        float(page.locator(".answer").evaluate("answer => answer.style.getPropertyValue('--at')")) > 0
+    )  # the line moves
     page.locator("summary").click()
     assert page.locator(".answer tr").count() == page.locator(".timeline span").count() + 1
     assert [file.name for file in server[1].rglob("*") if file.is_file()] == ["log"]  # nothing is written to a disk
@@ -93,10 +99,18 @@ def test_ten_random_seconds_and_the_whole_again(page):
         before = page.locator(".answer").inner_text()
         page.get_by_role("button", name="Random ten seconds").click()
         page.wait_for_function("before => document.querySelector('.answer').innerText != before", arg=before)
-        start, end = re.search(r"(\d):(\d\d) to (\d):(\d\d)", page.locator(".answer").inner_text()).group(0).split(" to ")
+        start, end = (
+            re.search(r"(\d):(\d\d) to (\d):(\d\d)", page.locator(".answer").inner_text()).group(0).split(" to ")
+        )
         seconds = [int(part.split(":")[0]) * 60 + int(part.split(":")[1]) for part in (start, end)]
         assert 5 <= seconds[1] - seconds[0] <= 11
-        assert 4 < page.locator(".answer audio").evaluate("player => new Promise(done => player.duration ? done(player.duration) : player.onloadedmetadata = () => done(player.duration))") < 10.5
+        assert (
+            4
+            < page.locator(".answer audio").evaluate(
+                "player => new Promise(done => player.duration ? done(player.duration) : player.onloadedmetadata = () => done(player.duration))"
+            )
+            < 10.5
+        )
         stretches.add(start)
     assert len(stretches) > 1
     page.get_by_role("button", name="The whole piece").click()
@@ -126,16 +140,21 @@ def test_a_bad_file_is_told_apart_and_the_next_one_works(page, tmp_path):
 def test_a_file_that_is_too_large_is_not_even_sent(page, tmp_path):
     (tmp_path / "huge.mid").write_bytes(b"MThd" + bytes(5 << 20))
     upload(page, tmp_path / "huge.mid")
-    page.get_by_role("status").get_by_text("huge.mid: is larger than the limit of 4194304 bytes.").wait_for(timeout=10_000)
+    page.get_by_role("status").get_by_text("huge.mid: is larger than the limit of 4194304 bytes.").wait_for(
+        timeout=10_000
+    )
 
 
 def drop(page, name: str, content: bytes) -> None:
     "A file of any name; a browser lets no lone surrogate into one."
-    page.evaluate("""([name, content]) => {
+    page.evaluate(
+        """([name, content]) => {
         const files = new DataTransfer(), about = {dataTransfer: files, bubbles: true, cancelable: true};
         files.items.add(new File([new Uint8Array(content)], name));
         document.querySelector('.drop').dispatchEvent(new DragEvent('drop', about));
-    }""", [name, list(content)])
+    }""",
+        [name, list(content)],
+    )
 
 
 @pytest.mark.slow
@@ -145,8 +164,14 @@ def test_a_file_is_dropped(page):
 
 
 NAMES = [
-    "$&$1$$`.mid", "${7*7}{{7*7}}%s.mid", "\"'<b onclick=alert(1)>&amp;.mid", "🎹é\u0301ß.mid", "\u202egnp.mid", "\ufffd.mid",
-    "x" * 10_000, "",
+    "$&$1$$`.mid",
+    "${7*7}{{7*7}}%s.mid",
+    "\"'<b onclick=alert(1)>&amp;.mid",
+    "🎹é\u0301ß.mid",
+    "\u202egnp.mid",
+    "\ufffd.mid",
+    "x" * 10_000,
+    "",
 ]
 
 
@@ -174,7 +199,7 @@ def test_nothing_stays_in_the_browser_but_a_cookie_that_no_script_sees(page, ser
     headline(page, "Bach: ")
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     assert page.evaluate("indexedDB.databases()") == page.evaluate("caches.keys()") == []
-    cookie, = page.context.cookies()
+    (cookie,) = page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1)
 
 
@@ -213,7 +238,11 @@ def test_keyboard_and_screen_reader(page):
     reached = []
     for _ in range(15):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.getAttribute('aria-label') || ''").strip())
+        reached.append(
+            page.evaluate(
+                "document.activeElement.innerText || document.activeElement.getAttribute('aria-label') || ''"
+            ).strip()
+        )
     assert any("Random ten seconds" in name for name in reached) and any("Mozart" in name for name in reached)
     page.get_by_role("button", name="Bach, Invention in C").focus()
     page.keyboard.press("Enter")

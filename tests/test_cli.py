@@ -1,4 +1,5 @@
 """The command line as a user has it: a process of its own, its output, its exit status."""
+
 import json
 import os
 import subprocess
@@ -13,44 +14,93 @@ SAMPLE = "composer_classify/samples/bach_bwv772.mid"
 
 def run(*arguments, **kwargs) -> subprocess.CompletedProcess:
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=300, **kwargs)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+        **kwargs,
+    )
 
 
 def test_predict_prints_the_contract():
     done = run("predict", SAMPLE, "--json", "--top", 3)
     assert (done.returncode, done.stderr) == (0, "")
     (answer,) = json.loads(done.stdout)
-    assert list(answer) == ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "repairs", "error"]
-    assert answer["file"] == SAMPLE and answer["composer"] == answer["ranking"][0]["composer"] == "Bach" and len(answer["ranking"]) == 3
+    assert list(answer) == [
+        "file",
+        "composer",
+        "probability",
+        "ranking",
+        "known",
+        "piece",
+        "timeline",
+        "repairs",
+        "error",
+    ]
+    assert (
+        answer["file"] == SAMPLE
+        and answer["composer"] == answer["ranking"][0]["composer"] == "Bach"
+        and len(answer["ranking"]) == 3
+    )
     assert answer["error"] is None and isinstance(answer["known"], bool)
-    assert list(answer["piece"]) == ["composer", "title", "score", "offset_sec"] and answer["piece"]["composer"] == "Bach"
+    assert (
+        list(answer["piece"]) == ["composer", "title", "score", "offset_sec"] and answer["piece"]["composer"] == "Bach"
+    )
     for passage in answer["timeline"]:
-        assert list(passage) == ["start_sec", "end_sec", "composer", "probability"] and passage["start_sec"] < passage["end_sec"]
+        assert (
+            list(passage) == ["start_sec", "end_sec", "composer", "probability"]
+            and passage["start_sec"] < passage["end_sec"]
+        )
 
 
 def test_a_person_reads_composer_passages_and_piece():
     lines = run("predict", SAMPLE).stdout.splitlines()
     assert lines[0].startswith(f"{SAMPLE}: Bach (Baroque, 1685), ") and lines[1].startswith("    then ")
-    assert any("sounds most like Bach from 0:0" in line for line in lines) and any(line.startswith("    the piece: Bach, ") for line in lines)
+    assert any("sounds most like Bach from 0:0" in line for line in lines) and any(
+        line.startswith("    the piece: Bach, ") for line in lines
+    )
 
 
 def test_standard_input_is_read(tmp_path):
     content = (ROOT / SAMPLE).read_bytes()
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"
-    ask = lambda given, *arguments: subprocess.run([sys.executable, "-c", code, "predict", *map(str, arguments)], input=given, capture_output=True, cwd=ROOT, timeout=60)
+    ask = lambda given, *arguments: subprocess.run(
+        [sys.executable, "-c", code, "predict", *map(str, arguments)],
+        input=given,
+        capture_output=True,
+        cwd=ROOT,
+        timeout=60,
+    )
     done = ask(content, "-", SAMPLE, "--json", "--plot", tmp_path / "p.png")
     piped, named = json.loads(done.stdout)
-    assert done.returncode == 0 and piped["file"] == "-" and dict(piped, file=SAMPLE) == named and (tmp_path / "p.png").stat().st_size > 10_000
+    assert (
+        done.returncode == 0
+        and piped["file"] == "-"
+        and dict(piped, file=SAMPLE) == named
+        and (tmp_path / "p.png").stat().st_size > 10_000
+    )
     bad = ask(b"Dear diary", "-")
-    assert bad.returncode == 1 and bad.stderr.decode() == "composer-classify: -: is not MIDI (it does not begin with 'MThd')\n"
+    assert (
+        bad.returncode == 1
+        and bad.stderr.decode() == "composer-classify: -: is not MIDI (it does not begin with 'MThd')\n"
+    )
 
 
 def test_one_bad_file_never_stops_the_rest(tmp_path):
-    bad = {"empty.mid": b"", "text.mid": b"hello", "zeros.mid": bytes(99), "header.mid": (ROOT / SAMPLE).read_bytes()[:60]}
+    bad = {
+        "empty.mid": b"",
+        "text.mid": b"hello",
+        "zeros.mid": bytes(99),
+        "header.mid": (ROOT / SAMPLE).read_bytes()[:60],
+    }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "nothing").mkdir()
-    done = run("predict", *(tmp_path / name for name in bad), tmp_path / "nothing", tmp_path / "missing.mid", SAMPLE, "--json")
+    done = run(
+        "predict", *(tmp_path / name for name in bad), tmp_path / "nothing", tmp_path / "missing.mid", SAMPLE, "--json"
+    )
     assert done.returncode == 1
     answers = json.loads(done.stdout)
     assert [bool(a["error"]) for a in answers] == [True] * 6 + [False]
@@ -74,15 +124,34 @@ def test_collect_sets_aside_what_is_cut_off(tmp_path):
         (tmp_path / "mine" / composer / "piece.mid").write_bytes((ROOT / SAMPLE).read_bytes()[:n])
     done = run("collect", tmp_path / "mine", tmp_path / "corpus", "--json", "--jobs", 1)
     found = json.loads(done.stdout)
-    assert (done.returncode, found["readable"], found["incomplete"], found["unreadable"], found["composers"]) == (1, 1, 1, 0, 1)
+    assert (done.returncode, found["readable"], found["incomplete"], found["unreadable"], found["composers"]) == (
+        1,
+        1,
+        1,
+        0,
+        1,
+    )
     assert "Chopin/piece.mid: is incomplete: cut off at 0:" in done.stderr
     done = run("collect", tmp_path / "mine", tmp_path / "all", "--json", "--jobs", 1, "--incomplete")
     assert done.returncode == 0 and json.loads(done.stdout)["incomplete"] == 1
     assert (tmp_path / "all" / "Chopin" / "piece.mid").is_file() and not (tmp_path / "corpus" / "Chopin").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("predict",), ("predict", SAMPLE, "--start", "-1"), ("predict", SAMPLE, "--duration", "0"), ("predict", SAMPLE, "--start", "nan"),
-                                       ("predict", SAMPLE, "--top", "0"), ("dance",), ("train", "corpus"), ("evaluate", "corpus", "--folds", "1"), ("app", "--port", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("predict",),
+        ("predict", SAMPLE, "--start", "-1"),
+        ("predict", SAMPLE, "--duration", "0"),
+        ("predict", SAMPLE, "--start", "nan"),
+        ("predict", SAMPLE, "--top", "0"),
+        ("dance",),
+        ("train", "corpus"),
+        ("evaluate", "corpus", "--folds", "1"),
+        ("app", "--port", "x"),
+    ],
+)
 def test_wrong_usage(arguments):
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "") and "usage:" in done.stderr
@@ -103,11 +172,26 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
     done = run("collect", tmp_path / "mine", tmp_path / "corpus", "--json", "--jobs", 1)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"files", "readable", "unreadable", "incomplete", "recovered", "nested", "composers", "duplicates", "by_composer", "seconds"}
+    assert set(found) == {
+        "files",
+        "readable",
+        "unreadable",
+        "incomplete",
+        "recovered",
+        "nested",
+        "composers",
+        "duplicates",
+        "by_composer",
+        "seconds",
+    }
     assert found["by_composer"] == {"Bach": 1, "Ünknown, A": 1}
     assert (tmp_path / "corpus" / "Ünknown, A" / "Piece.mid").is_file()
     done = run("evaluate", tmp_path / "corpus")
-    assert done.returncode == 1 and "Bach: left out, 1 work cannot lie in 5 folds" in done.stderr and "fewer than two composers" in done.stderr
+    assert (
+        done.returncode == 1
+        and "Bach: left out, 1 work cannot lie in 5 folds" in done.stderr
+        and "fewer than two composers" in done.stderr
+    )
     done = run("evaluate", tmp_path / "corpus", "--composers", "Bahc,Bach")
     assert done.returncode == 1 and "did you mean Bach?" in done.stderr
 
@@ -124,6 +208,13 @@ def test_a_reader_that_leaves(tmp_path):
     "`composer-classify predict … | head -1` ends quietly."
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"
     files = " ".join([SAMPLE] * 200)
-    done = subprocess.run(f'{sys.executable} -c "{code}" predict {files} --duration 1 --json | head -1', shell=True, capture_output=True, text=True, cwd=ROOT, timeout=120,
-                          env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    done = subprocess.run(
+        f'{sys.executable} -c "{code}" predict {files} --duration 1 --json | head -1',
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     assert done.stdout.strip() == "[" and "Traceback" not in done.stderr

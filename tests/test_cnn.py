@@ -1,4 +1,5 @@
 "The CNN: the report's network and its batches, ours and what it says, learning from others first, folds side by side."
+
 import random
 import threading
 import time
@@ -32,7 +33,9 @@ def network() -> keras.Model:
     model = build_cnn(3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([np.abs(w + np.random.default_rng(0).normal(0, 0.1, w.shape)) for w in layer.get_weights()])
+            layer.set_weights(
+                [np.abs(w + np.random.default_rng(0).normal(0, 0.1, w.shape)) for w in layer.get_weights()]
+            )
     return model
 
 
@@ -45,7 +48,11 @@ def test_the_published_network_has_the_weights_of_the_report():
 
 
 @thorough(30)
-@given(st.lists(st.integers(0, 11), min_size=1, unique=True), st.integers(1, 8), st.one_of(st.none(), st.integers(0, 2**31)))
+@given(
+    st.lists(st.integers(0, 11), min_size=1, unique=True),
+    st.integers(1, 8),
+    st.one_of(st.none(), st.integers(0, 2**31)),
+)
 def test_an_epoch_shows_every_chunk_once_with_its_composer(numbers, batch_size, seed):
     corpus = corpus_of([melody(k, 90) for k in range(4)])
     chunks = Chunks(corpus, n_frames=150)
@@ -81,7 +88,11 @@ def test_windows_of_a_piece_are_those_of_the_corpus(notes, length):
     windows, start = step_windows(notes, length)
     assert np.array_equal(windows, sequences.batch(np.arange(len(sequences))))
     n = len(onset_steps(notes)["keys"])
-    assert start[0] == 0 and (start[-1] + length == n or (n < length and len(start) == 1)) and (np.diff(start) <= length).all()
+    assert (
+        start[0] == 0
+        and (start[-1] + length == n or (n < length and len(start) == 1))
+        and (np.diff(start) <= length).all()
+    )
 
 
 def test_notes_struck_together_have_one_onset(prelude):
@@ -119,7 +130,7 @@ def test_evidence_of_notes_is_that_of_their_onsets(network, prelude):
     assert len(start) > 2 and start[-1] < 256 * (len(start) - 1)  # the last window reaches back
     for k in (0, 100, 300, len(notes) - 1):
         window = max(w for w, first in enumerate(start) if first <= onset[k])
-        cell = evidence(network, windows[window:window + 1])[0, (onset[k] - start[window]) // 4]
+        cell = evidence(network, windows[window : window + 1])[0, (onset[k] - start[window]) // 4]
         assert said[k] == pytest.approx(cell - cell.mean(), abs=1e-5)
 
 
@@ -156,11 +167,23 @@ def test_others_share_no_composer_and_no_work_with_the_tested():
 
 def test_a_start_gives_all_but_its_answers(small):
     corpus, parts = everyone().select(["Cid", "Dan", "Eve"]), Sequences(small, 256)
-    begun, _ = fit(build_cnn, Sequences(corpus), np.arange(len(corpus.files)), np.searchsorted(corpus.composers, corpus.files["composer"]), epochs=1, steps=1)
+    begun, _ = fit(
+        build_cnn,
+        Sequences(corpus),
+        np.arange(len(corpus.files)),
+        np.searchsorted(corpus.composers, corpus.files["composer"]),
+        epochs=1,
+        steps=1,
+    )
     labels = np.repeat([0, 1], 6)
-    model, _ = fit(build_cnn, parts, np.arange(12), labels, epochs=1, steps=1, start=begun, rate=1e-9)  # so slowly that nothing moves
+    model, _ = fit(
+        build_cnn, parts, np.arange(12), labels, epochs=1, steps=1, start=begun, rate=1e-9
+    )  # so slowly that nothing moves
     assert model.output_shape == (None, 2)
-    moved = [np.abs(mine - theirs).max() for mine, theirs in zip(model.trainable_weights[:-2], begun.trainable_weights[:-2], strict=True)]
+    moved = [
+        np.abs(mine - theirs).max()
+        for mine, theirs in zip(model.trainable_weights[:-2], begun.trainable_weights[:-2], strict=True)
+    ]
     assert max(moved) < 1e-6
     with pytest.raises(ValueError):
         fit(build_tiny, Sequences(small, 16), np.arange(12), labels, epochs=1, steps=1, start=begun)
@@ -172,15 +195,26 @@ def test_what_is_learned_from_others_is_kept_under_all_that_made_it(tmp_path):
 
     def build(n_composers, width=4):
         steps = keras.Input((256, N_FLAGS))
-        return keras.Model(steps, keras.layers.Dense(n_composers, activation="softmax")(keras.layers.Dense(width)(keras.layers.GlobalAveragePooling1D()(steps))))
+        return keras.Model(
+            steps,
+            keras.layers.Dense(n_composers, activation="softmax")(
+                keras.layers.Dense(width)(keras.layers.GlobalAveragePooling1D()(steps))
+            ),
+        )
 
     learn = lambda build=build, epochs=1, at_least=5: pretrain(corpus, tested, build, epochs, 1, at_least, tmp_path)
-    model, about = fit_scorer()
+    model, about = learn()
     assert about["composers"] == ["Cid", "Dan", "Eve"] and about["files"] == 15 and len(about["history"]["loss"]) == 1
-    again, same = fit_scorer()
-    assert same == about and all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights())) and len(list(tmp_path.iterdir())) == 1
-    for n, other in enumerate((dict(build=partial(build, width=5)), dict(build=partial(build, width=6)), dict(epochs=2), dict(at_least=4))):
-        fit_scorer(**other)
+    again, same = learn()
+    assert (
+        same == about
+        and all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights()))
+        and len(list(tmp_path.iterdir())) == 1
+    )
+    for n, other in enumerate(
+        (dict(build=partial(build, width=5)), dict(build=partial(build, width=6)), dict(epochs=2), dict(at_least=4))
+    ):
+        learn(**other)
         assert len(list(tmp_path.iterdir())) == n + 2 - (n > 2), "Fay has too few works either way"
     assert [f.name for f in tmp_path.iterdir() if not f.name.startswith("all-")] == []
 
@@ -247,7 +281,9 @@ def test_folds_side_by_side_give_what_they_give_one_after_another(small, tmp_pat
     assert together["files"].tolist() == alone["files"].tolist()
     assert together["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-4)
     assert len(list(tmp_path.iterdir())) == 3
-    again = cross_validate_network(small, parts, build_tiny, keep=tmp_path, **SHORT)  # one after another takes up what was trained side by side
+    again = cross_validate_network(
+        small, parts, build_tiny, keep=tmp_path, **SHORT
+    )  # one after another takes up what was trained side by side
     assert again["probabilities"].tolist() == together["probabilities"].tolist()
 
 
@@ -264,7 +300,9 @@ def recognizer(network, tmp_path_factory) -> Recognizer:
 def test_a_recogniser_says_what_the_network_says(recognizer, network, prelude):
     answer = recognizer.predict(prelude, top=3)
     expected = network.predict_on_batch(step_windows(load_midi(prelude))[0]).mean(axis=0)
-    assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx(dict(zip(["Ada", "Bob", "Cid"], expected)), abs=1e-3)
+    assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx(
+        dict(zip(["Ada", "Bob", "Cid"], expected)), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize(("start", "duration"), [(0, None), (7.5, None), (3, 10), (0, 0.2)])
@@ -283,9 +321,13 @@ def test_what_train_writes_the_recogniser_reads(small, prelude, tmp_path):
     assert {r["composer"] for r in recognizer.predict(prelude).ranking} == set(NAMES)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_kind_is_refused(network, tmp_path):
     path = tmp_path / "model.onnx"
-    for about in (dict(composers=["Ada", "Bob", "Cid"], length=128), dict(composers=["Ada", "Bob", "Cid"], n_frames=150, fs=10)):
+    for about in (
+        dict(composers=["Ada", "Bob", "Cid"], length=128),
+        dict(composers=["Ada", "Bob", "Cid"], n_frames=150, fs=10),
+    ):
         export_onnx(network, path, about)
         with pytest.raises(ModelError, match="model.onnx: "):
             Recognizer.load(path)

@@ -1,5 +1,5 @@
 """Collecting from hostile and damaged sources, interrupted collecting, and the whole real collection."""
-import json
+
 import os
 import signal
 import socket
@@ -14,26 +14,37 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 
 from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
 from composer_classify.archives import list_members
 from composer_classify.collection import _forget_pieces, collect, counts, summary
-from composer_classify.corpus import AUGMENTED, Corpus, validate
+from composer_classify.corpus import Corpus, validate
 from composer_classify.files import CollectionError, atomic_write
+from composer_classify.midi import AUGMENTED
 
 
 @pytest.fixture
 def gather(tmp_path):
-    "A function that collects an archive, given as bytes or as its members, and looks at the folder around it for what escaped."
+    """A function that collects an archive, given as bytes or as its members, and looks at the folder around it for what
+    escaped."""
+
     def gather(archive, name: str = "source.zip") -> Corpus:
         (tmp_path / name).write_bytes(archive if isinstance(archive, bytes) else make_zip(archive))
         corpus = collect(tmp_path / name, tmp_path / "room" / "corpus", n_jobs=1)
-        assert {p.name for p in tmp_path.iterdir()} == {name, "room"} and {p.name for p in (tmp_path / "room").iterdir()} == {"corpus"}
+        assert {p.name for p in tmp_path.iterdir()} == {name, "room"} and {
+            p.name for p in (tmp_path / "room").iterdir()
+        } == {"corpus"}
         assert validate(corpus) == ([], [])
-        assert files_of(corpus.path) == {*corpus.files["path"], "manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv"}
+        assert files_of(corpus.path) == {
+            *corpus.files["path"],
+            "manifest.parquet",
+            "notes.npy",
+            "offsets.npy",
+            "duplicates.csv",
+        }
         return corpus
+
     return gather
 
 
@@ -49,7 +60,19 @@ def said(corpus: Corpus) -> dict[str, str]:
 # ---------------------------------------------------------------- hostile archives
 
 
-@pytest.mark.parametrize("name", ["../evil.mid", "Bach/../../evil.mid", "/evil.mid", "C:\\evil.mid", "C:evil.mid", "..\\..\\evil.mid", "Bach\\..\\..\\evil.mid", "\\\\host\\share\\evil.mid"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.mid",
+        "Bach/../../evil.mid",
+        "/evil.mid",
+        "C:\\evil.mid",
+        "C:evil.mid",
+        "..\\..\\evil.mid",
+        "Bach\\..\\..\\evil.mid",
+        "\\\\host\\share\\evil.mid",
+    ],
+)
 @pytest.mark.parametrize("nested", [False, True])
 def test_names_that_lead_out_are_refused(gather, name, nested):
     hostile = [(name, piece(70))]
@@ -66,13 +89,24 @@ def test_links_are_refused(gather):
 
 
 def test_encrypted_members_are_refused(gather):
-    assert said(gather(encrypted(make_zip([("Bach/a.mid", piece())])))) == {"Bach/a.mid": "was refused: it is encrypted"}
+    assert said(gather(encrypted(make_zip([("Bach/a.mid", piece())])))) == {
+        "Bach/a.mid": "was refused: it is encrypted"
+    }
 
 
 def test_a_bomb_is_refused_unread(gather):
-    corpus = gather([("Bach/a.mid", piece()), ("Bach/bomb.mid", bytes(17 << 20)), ("Bach/bomb.zip", make_zip([("b.mid", bytes(65 << 20))]))])
+    corpus = gather(
+        [
+            ("Bach/a.mid", piece()),
+            ("Bach/bomb.mid", bytes(17 << 20)),
+            ("Bach/bomb.zip", make_zip([("b.mid", bytes(65 << 20))])),
+        ]
+    )
     assert corpus.files["path"].tolist() == ["Bach/a.mid"]
-    assert said(corpus)["Bach/bomb.mid"] == "was refused: it unpacks to 17,825,792 bytes, more than the limit of 16,777,216"
+    assert (
+        said(corpus)["Bach/bomb.mid"]
+        == "was refused: it unpacks to 17,825,792 bytes, more than the limit of 16,777,216"
+    )
 
 
 @pytest.mark.parametrize("size", [100, 0])
@@ -82,7 +116,9 @@ def test_a_bomb_that_lies_about_its_size_is_no_piece(gather, size):
 
 
 def test_many_members_of_the_same_bytes_are_a_bomb(tmp_path):
-    (tmp_path / "a.zip").write_bytes(overlapping(make_zip([("Bach/b.mid", bytes(16 << 20))]), 600))  # 16 KiB that unpack to 9 GiB
+    (tmp_path / "a.zip").write_bytes(
+        overlapping(make_zip([("Bach/b.mid", bytes(16 << 20))]), 600)
+    )  # 16 KiB that unpack to 9 GiB
     with pytest.raises(CollectionError, match="zip bomb"):
         collect(tmp_path / "a.zip", tmp_path / "corpus")
 
@@ -113,7 +149,11 @@ def test_archives_in_archives_are_opened_three_deep(gather):
 # ---------------------------------------------------------------- damaged archives
 
 
-@pytest.mark.parametrize("archive", [b"", b"PK", make_zip([("Bach/a.mid", piece())])[:-30], make_zip([("Bach/a.mid", piece())])[:60]], ids=["nothing", "two bytes", "no end", "cut off"])
+@pytest.mark.parametrize(
+    "archive",
+    [b"", b"PK", make_zip([("Bach/a.mid", piece())])[:-30], make_zip([("Bach/a.mid", piece())])[:60]],
+    ids=["nothing", "two bytes", "no end", "cut off"],
+)
 def test_what_is_no_archive_gets_one_sentence(tmp_path, archive):
     (tmp_path / "a.zip").write_bytes(archive)
     with pytest.raises(CollectionError, match="neither a folder nor a zip archive"):
@@ -129,7 +169,7 @@ def test_an_archive_without_its_beginning_gives_what_is_whole(gather):
 def scrambled(archive: bytes, after: bytes) -> bytes:
     "The archive with the compressed bytes of one member spoilt."
     at = archive.index(after) + len(after)
-    return archive[:at] + bytes(b ^ 0xFF for b in archive[at:at + 20]) + archive[at + 20:]
+    return archive[:at] + bytes(b ^ 0xFF for b in archive[at : at + 20]) + archive[at + 20 :]
 
 
 def test_one_spoilt_member_costs_no_other(gather):
@@ -139,11 +179,18 @@ def test_one_spoilt_member_costs_no_other(gather):
 
 def test_one_spoilt_member_of_an_inner_archive_costs_no_other(gather):
     inner = scrambled(make_zip([("a.mid", piece()), ("b.mid", piece(70))]), b"a.mid")
-    assert gather([("Bach/in.zip", inner), ("Chopin/c.mid", piece(50))]).files["path"].tolist() == ["Bach/in/b.mid", "Chopin/c.mid"]
+    assert gather([("Bach/in.zip", inner), ("Chopin/c.mid", piece(50))]).files["path"].tolist() == [
+        "Bach/in/b.mid",
+        "Chopin/c.mid",
+    ]
 
 
 def test_one_spoilt_inner_archive_costs_no_other_member(gather):
-    corpus = gather(scrambled(make_zip([("Bach/in.zip", make_zip([("a.mid", piece())])), ("Bach/c.mid", piece(50))]), b"Bach/in.zip"))
+    corpus = gather(
+        scrambled(
+            make_zip([("Bach/in.zip", make_zip([("a.mid", piece())])), ("Bach/c.mid", piece(50))]), b"Bach/in.zip"
+        )
+    )
     assert corpus.files["path"].tolist() == ["Bach/c.mid"] and "damaged archive" in said(corpus)["Bach/in.zip"]
 
 
@@ -176,13 +223,27 @@ def test_a_source_without_midi_is_no_corpus(tmp_path):
 
 
 def test_unicode_names_survive_composed(gather):
-    corpus = gather([("Albe\u0301niz/Ma\u0301laga.mid", piece()), ("Albéniz/Córdoba.mid", piece(50)), ("Дворжак/Русалка.mid", piece(40)), ("武満/夢.mid", piece(30))])
-    assert set(corpus.files["path"]) == {"Albéniz/Málaga.mid", "Albéniz/Córdoba.mid", "Дворжак/Русалка.mid", "武満/夢.mid"}
+    corpus = gather(
+        [
+            ("Albe\u0301niz/Ma\u0301laga.mid", piece()),
+            ("Albéniz/Córdoba.mid", piece(50)),
+            ("Дворжак/Русалка.mid", piece(40)),
+            ("武満/夢.mid", piece(30)),
+        ]
+    )
+    assert set(corpus.files["path"]) == {
+        "Albéniz/Málaga.mid",
+        "Albéniz/Córdoba.mid",
+        "Дворжак/Русалка.mid",
+        "武満/夢.mid",
+    }
     assert files_of(corpus.path) >= set(corpus.files["path"])
 
 
 def test_utf8_without_the_flag_is_read_as_utf8(gather):
-    assert gather(without_utf8_flag(make_zip([("Albéniz/Córdoba.mid", piece())]))).files["path"].tolist() == ["Albéniz/Córdoba.mid"]
+    assert gather(without_utf8_flag(make_zip([("Albéniz/Córdoba.mid", piece())]))).files["path"].tolist() == [
+        "Albéniz/Córdoba.mid"
+    ]
 
 
 def test_other_bytes_without_the_flag_are_read_somehow(gather):
@@ -191,26 +252,67 @@ def test_other_bytes_without_the_flag_are_read_somehow(gather):
 
 
 def test_long_and_deep_names_are_shortened(gather):
-    corpus = gather([("Bach/" + "é" * 3000 + ".mid", piece()), ("Bach/" + "é" * 3000 + "2.mid", piece(50)), ("Bach/" + "a/" * 2100 + "x.mid", piece(40))])
+    corpus = gather(
+        [
+            ("Bach/" + "é" * 3000 + ".mid", piece()),
+            ("Bach/" + "é" * 3000 + "2.mid", piece(50)),
+            ("Bach/" + "a/" * 2100 + "x.mid", piece(40)),
+        ]
+    )
     assert len(corpus.files) == 3
 
 
 def test_names_that_file_systems_refuse_are_changed(gather):
-    corpus = gather([("Bach/a\nb\tc.mid", piece()), ("Bach/what?*<>|:\".mid", piece(50)), ("Bach/ . .mid", piece(40)), ("Bach/. ./x.mid", piece(30)), (" /y.mid", piece(20))])
+    corpus = gather(
+        [
+            ("Bach/a\nb\tc.mid", piece()),
+            ('Bach/what?*<>|:".mid', piece(50)),
+            ("Bach/ . .mid", piece(40)),
+            ("Bach/. ./x.mid", piece(30)),
+            (" /y.mid", piece(20)),
+        ]
+    )
     assert len(corpus.files) == 5
-    assert not any(set(path) & set('\n\t?*<>|:"\\') or any(part.strip(" .") != part for part in path.split("/")) for path in corpus.files["path"])
+    assert not any(
+        set(path) & set('\n\t?*<>|:"\\') or any(part.strip(" .") != part for part in path.split("/"))
+        for path in corpus.files["path"]
+    )
 
 
 def distinct(corpus: Corpus, n: int):
-    assert len(corpus.files) == n and corpus.files["path"].str.lower().nunique() == n and corpus.files["sha256"].nunique() == n
+    assert (
+        len(corpus.files) == n
+        and corpus.files["path"].str.lower().nunique() == n
+        and corpus.files["sha256"].nunique() == n
+    )
 
 
 def test_two_pieces_of_one_name_are_numbered(gather):
-    distinct(gather([("Bach/x.mid", piece()), ("Bach/x.MID", piece(50)), ("midiclassics/Bach/x.mid", piece(40)), ("Bach/X.mid", piece(30))]), 4)
+    distinct(
+        gather(
+            [
+                ("Bach/x.mid", piece()),
+                ("Bach/x.MID", piece(50)),
+                ("midiclassics/Bach/x.mid", piece(40)),
+                ("Bach/X.mid", piece(30)),
+            ]
+        ),
+        4,
+    )
 
 
 def test_numbers_do_not_run_into_names_that_have_one(gather):
-    distinct(gather([("Bach/x (2).mid", piece()), ("Bach/x.MID", piece(50)), ("Bach/x.mid", piece(40)), ("Bach/x (2).MID", piece(30))]), 4)
+    distinct(
+        gather(
+            [
+                ("Bach/x (2).mid", piece()),
+                ("Bach/x.MID", piece(50)),
+                ("Bach/x.mid", piece(40)),
+                ("Bach/x (2).MID", piece(30)),
+            ]
+        ),
+        4,
+    )
 
 
 def test_two_members_of_the_very_same_name_are_both_read(gather):
@@ -218,10 +320,29 @@ def test_two_members_of_the_very_same_name_are_both_read(gather):
 
 
 def test_names_that_become_one_when_made_safe_are_numbered(gather):
-    distinct(gather([("Bach/a?.mid", piece()), ("Bach/a*.mid", piece(50)), ("Bach/a_.mid", piece(40)), ("Bach/" + "é" * 150 + "1.mid", piece(30)), ("Bach/" + "é" * 150 + "2.mid", piece(20))]), 5)
+    distinct(
+        gather(
+            [
+                ("Bach/a?.mid", piece()),
+                ("Bach/a*.mid", piece(50)),
+                ("Bach/a_.mid", piece(40)),
+                ("Bach/" + "é" * 150 + "1.mid", piece(30)),
+                ("Bach/" + "é" * 150 + "2.mid", piece(20)),
+            ]
+        ),
+        5,
+    )
 
 
-@pytest.mark.parametrize("names", [("Bach/a.mid", "Bach//a.mid"), ("Bach/a.mid", "Bach/./a.mid"), ("Bach/a.mid", "Bach/a.mid/b.mid"), ("Bach/a", "Bach/a.mid/b.mid")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Bach/a.mid", "Bach//a.mid"),
+        ("Bach/a.mid", "Bach/./a.mid"),
+        ("Bach/a.mid", "Bach/a.mid/b.mid"),
+        ("Bach/a", "Bach/a.mid/b.mid"),
+    ],
+)
 def test_paths_that_collide_are_kept_apart(gather, names):
     distinct(gather([(name, piece(50 + i)) for i, name in enumerate(names)]), 2)
 
@@ -234,7 +355,9 @@ def test_a_composer_named_like_a_file_of_the_corpus_harms_nothing(gather, folder
 
 def test_the_root_that_holds_all_is_left_out(gather):
     members = [("Bach/a.mid", piece()), ("Bach/b.mid", piece(50)), ("Chopin/c.mid", piece(40))]
-    assert set(gather([(f"my music/{name}", content) for name, content in members]).files["path"]) == {name for name, _ in members}
+    assert set(gather([(f"my music/{name}", content) for name, content in members]).files["path"]) == {
+        name for name, _ in members
+    }
 
 
 def test_one_composers_folders_are_no_composers(gather):
@@ -244,21 +367,49 @@ def test_one_composers_folders_are_no_composers(gather):
 
 def test_what_no_name_tells_is_uncategorised_and_augmented_copies_are_no_pieces(gather):
     augmented = smf([meta(1, AUGMENTED) + scale(50) + END])
-    corpus = gather([("untitled.mid", piece()), ("Bach/a.mid", piece(40)), ("Bach/a up 2.mid", augmented), ("augmented/b.mid", smf([scale(51) + meta(1, AUGMENTED) + END]))])
+    corpus = gather(
+        [
+            ("untitled.mid", piece()),
+            ("Bach/a.mid", piece(40)),
+            ("Bach/a up 2.mid", augmented),
+            ("augmented/b.mid", smf([scale(51) + meta(1, AUGMENTED) + END])),
+        ]
+    )
     assert dict(zip(corpus.manifest["source"], corpus.manifest["status"])) == {
-        "untitled.mid": "uncategorised", "Bach/a.mid": "ok", "Bach/a up 2.mid": "augmented", "augmented/b.mid": "augmented"}
-    assert corpus.composers == ["Bach"] and counts(corpus)["by_composer"] == {"Bach": 1} and summary(corpus).index.tolist() == ["Bach"]
+        "untitled.mid": "uncategorised",
+        "Bach/a.mid": "ok",
+        "Bach/a up 2.mid": "augmented",
+        "augmented/b.mid": "augmented",
+    }
+    assert (
+        corpus.composers == ["Bach"]
+        and counts(corpus)["by_composer"] == {"Bach": 1}
+        and summary(corpus).index.tolist() == ["Bach"]
+    )
 
 
 def test_what_is_no_midi_is_left_alone_and_midi_is_known_by_its_content(gather):
-    corpus = gather([("Bach/cover.jpg", b"\xff\xd8"), ("Bach/film.avi", b"RIFF\0\0\0\0AVI "), ("Bach/Mov.H", piece()), ("Bach/empty.mid", b""), ("Bach/rest.mid", smf([END])), ("__MACOSX/Bach/._a.mid", b"x")])
+    corpus = gather(
+        [
+            ("Bach/cover.jpg", b"\xff\xd8"),
+            ("Bach/film.avi", b"RIFF\0\0\0\0AVI "),
+            ("Bach/Mov.H", piece()),
+            ("Bach/empty.mid", b""),
+            ("Bach/rest.mid", smf([END])),
+            ("__MACOSX/Bach/._a.mid", b"x"),
+        ]
+    )
     assert said(corpus) == {"Bach/Mov.H": "ok", "Bach/empty.mid": "is empty", "Bach/rest.mid": "holds no notes"}
 
 
 # ---------------------------------------------------------------- folders
 
 
-MANY = [(f"{composer}/{i}.mid", piece(20 + i % 50, 5 + 6 * j + i // 50)) for j, composer in enumerate(["Bach", "Chopin/op. 1", "Mozart"]) for i in range(100)]
+MANY = [
+    (f"{composer}/{i}.mid", piece(20 + i % 50, 5 + 6 * j + i // 50))
+    for j, composer in enumerate(["Bach", "Chopin/op. 1", "Mozart"])
+    for i in range(100)
+]
 
 
 def write_folder(folder: Path, members: list[tuple[str, bytes]]) -> Path:
@@ -276,7 +427,13 @@ def assert_same_corpus(one: Corpus, other: Corpus):
 
 
 def test_a_folder_gives_what_its_zip_gives(tmp_path):
-    members = [*MANY, ("Bach/in.zip", make_zip([("a.mid", piece(90)), ("b.mid", piece(91))])), ("Bach/damaged.mid", b"MThd"), ("untitled.mid", piece(99)), ("readme.txt", b"")]
+    members = [
+        *MANY,
+        ("Bach/in.zip", make_zip([("a.mid", piece(90)), ("b.mid", piece(91))])),
+        ("Bach/damaged.mid", b"MThd"),
+        ("untitled.mid", piece(99)),
+        ("readme.txt", b""),
+    ]
     (tmp_path / "a.zip").write_bytes(make_zip(members))
     write_folder(tmp_path / "folder", members)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")}
@@ -288,7 +445,13 @@ def test_a_folder_gives_what_its_zip_gives(tmp_path):
 
 def run(code: str, *args, timeout: float, **env) -> subprocess.CompletedProcess:
     "Run code in a process of its own."
-    return subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=timeout, env={**os.environ, **env})
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **env},
+    )
 
 
 COLLECT = "import sys; from composer_classify.collection import *; print(len(collect(*sys.argv[1:], n_jobs=1).files))"
@@ -319,10 +482,17 @@ def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
 # ---------------------------------------------------------------- destinations
 
 
-@pytest.mark.parametrize(("dest", "reason"), [
-    ("file", "is a file"), ("file/below", "folder"), ("full", "holds other files"), ("folder", "lies in the source"), ("folder/Bach/corpus", "lies in the source"),
-    ("foreign", None),
-])
+@pytest.mark.parametrize(
+    ("dest", "reason"),
+    [
+        ("file", "is a file"),
+        ("file/below", "folder"),
+        ("full", "holds other files"),
+        ("folder", "lies in the source"),
+        ("folder/Bach/corpus", "lies in the source"),
+        ("foreign", None),
+    ],
+)
 def test_destinations_that_would_do_harm_are_refused(tmp_path, dest, reason):
     write_folder(tmp_path, [("folder/Bach/a.mid", piece()), ("full/diary.txt", b""), ("file", b"")])
     (tmp_path / "foreign").mkdir()
@@ -344,7 +514,9 @@ def test_another_source_does_not_overwrite_a_corpus(tmp_path):
 def test_a_source_that_was_replaced_is_read_anew(tmp_path):
     for i in (1, 2):  # archives are kept open for a while
         (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i))]))
-        assert collect(tmp_path / "a.zip", tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [f"Bach/{i}.mid"]
+        assert collect(tmp_path / "a.zip", tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [
+            f"Bach/{i}.mid"
+        ]
 
 
 def test_missing_and_changed_pieces_are_told_apart(tmp_path):
@@ -360,7 +532,9 @@ def test_a_manifest_that_names_files_elsewhere_removes_none_of_them(tmp_path):
     for name in ("precious.mid", "corpus/Bach/old.mid", "corpus/Bach/kept.mid"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    pd.DataFrame(dict(path=["../precious.mid", str(tmp_path / "precious.mid"), "Bach/old.mid", ""])).to_parquet(tmp_path / "corpus/manifest.parquet")
+    pd.DataFrame(dict(path=["../precious.mid", str(tmp_path / "precious.mid"), "Bach/old.mid", ""])).to_parquet(
+        tmp_path / "corpus/manifest.parquet"
+    )
     _forget_pieces(tmp_path / "staging", tmp_path / "corpus", {"Bach/kept.mid"})
     assert sorted(p.name for p in tmp_path.rglob("*.mid")) == ["kept.mid", "precious.mid"]
 
@@ -426,11 +600,18 @@ collect(source, dest, n_jobs=1)
 """
 
 
-STEPS_TO_DIE_AT = [(name, moment) for name in ("00002.notes", "00002.json", "Mozart/7.mid", "notes.npy", "manifest.parquet") for moment in ("before", "after")]
+STEPS_TO_DIE_AT = [
+    (name, moment)
+    for name in ("00002.notes", "00002.json", "Mozart/7.mid", "notes.npy", "manifest.parquet")
+    for moment in ("before", "after")
+]
 QUICK = [("00002.json", "after"), ("manifest.parquet", "before")]
 
 
-@pytest.mark.parametrize(("name", "moment"), [pytest.param(*step, marks=[] if step in QUICK else pytest.mark.slow) for step in STEPS_TO_DIE_AT])
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [pytest.param(*step, marks=[] if step in QUICK else pytest.mark.slow) for step in STEPS_TO_DIE_AT],
+)
 def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
     source, corpus, _ = many
     run_ = run(DIE_AT, source, tmp_path / "corpus", name, moment, timeout=60)
@@ -443,23 +624,36 @@ def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
 SAY_WHEN = "import sys; from composer_classify.collection import collect; print('now', flush=True); collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))"
 
 
-@pytest.mark.parametrize(("n_jobs", "times"), [(2, 2), pytest.param(1, 4, marks=pytest.mark.slow), pytest.param(2, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("n_jobs", "times"),
+    [(2, 2), pytest.param(1, 4, marks=pytest.mark.slow), pytest.param(2, 4, marks=pytest.mark.slow)],
+)
 def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_jobs, times):
     source, corpus, seconds = many
     for share in np.random.default_rng(n_jobs).uniform(0.02, 0.6, times):
-        with subprocess.Popen([sys.executable, "-c", SAY_WHEN, source, tmp_path / "corpus", str(n_jobs)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", SAY_WHEN, source, tmp_path / "corpus", str(n_jobs)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
             process.stdout.readline()
             time.sleep(share * seconds)
             process.kill()  # its workers may live a little longer and write
     assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
 
 
-DAMAGE = [(name, damage) for name in ("notes.npy", "offsets.npy", "manifest.parquet", "Bach/1.mid") for damage in ("gone", "cut")]
+DAMAGE = [
+    (name, damage)
+    for name in ("notes.npy", "offsets.npy", "manifest.parquet", "Bach/1.mid")
+    for damage in ("gone", "cut")
+]
 DAMAGE.remove(("manifest.parquet", "gone"))  # a folder without a manifest may be anyone's: it is refused
 QUICK_DAMAGE = [("notes.npy", "cut"), ("manifest.parquet", "cut"), ("Bach/1.mid", "gone")]
 
 
-@pytest.mark.parametrize(("name", "damage"), [pytest.param(*each, marks=[] if each in QUICK_DAMAGE else pytest.mark.slow) for each in DAMAGE])
+@pytest.mark.parametrize(
+    ("name", "damage"), [pytest.param(*each, marks=[] if each in QUICK_DAMAGE else pytest.mark.slow) for each in DAMAGE]
+)
 def test_collecting_again_mends_a_damaged_corpus(many, tmp_path, name, damage):
     source, corpus, _ = many
     damaged = collect(source, tmp_path / "corpus", n_jobs=1).path / name
@@ -472,7 +666,10 @@ def test_dask_makes_the_same_corpus_though_it_loses_a_worker(many, tmp_path):
     from joblib import parallel_config
 
     source, corpus, _ = many
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         first = client.run(os.getpid)
 
         def kill_one():
@@ -513,7 +710,15 @@ def test_kaggle_without_a_network_gets_one_sentence(tmp_path, network, silent_po
     pytest.importorskip("kagglehub")
     proxy = f"http://127.0.0.1:{silent_port if network == 'silent' else 9}"  # nobody listens on port 9
     proxies = {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-    answer = run(KAGGLE, tmp_path / "corpus", timeout=60, KAGGLEHUB_CACHE=str(tmp_path / "cache"), NO_PROXY="", no_proxy="", **proxies)
+    answer = run(
+        KAGGLE,
+        tmp_path / "corpus",
+        timeout=60,
+        KAGGLEHUB_CACHE=str(tmp_path / "cache"),
+        NO_PROXY="",
+        no_proxy="",
+        **proxies,
+    )
     assert answer.returncode == 0, answer.stderr
     sentence = answer.stdout.strip().splitlines()
     assert len(sentence) == 1 and sentence[0].startswith("kaggle: ") and "network" in sentence[0]
@@ -521,6 +726,7 @@ def test_kaggle_without_a_network_gets_one_sentence(tmp_path, network, silent_po
 
 
 # ---------------------------------------------------------------- the real collection
+
 
 def test_real_collecting_takes_half_a_minute_and_a_gigabyte_and_a_half(real_run):
     _, said = real_run
@@ -534,7 +740,11 @@ def test_real_files_are_all_read_but_the_one_of_zeros(real_run):
     top = corpus.manifest[~corpus.manifest["nested"]]
     failed = top[top["status"] == "unreadable"]
     assert (len(top), len(top) - len(failed)) == (3940, 3939)
-    assert "German" in failed["source"].item() and "Overture to Princess of Kensington" in failed["source"].item() and "zero bytes" in failed["error"].item()
+    assert (
+        "German" in failed["source"].item()
+        and "Overture to Princess of Kensington" in failed["source"].item()
+        and "zero bytes" in failed["error"].item()
+    )
     nested = corpus.manifest[corpus.manifest["nested"]]
     assert (len(nested), int((nested["status"] != "unreadable").sum())) == (86, 86)
     assert (said["files"], said["readable"], said["unreadable"], said["nested"]) == (4026, 4025, 1, 86)

@@ -1,4 +1,5 @@
 """`load_midi` and `piano_roll` against pretty_midi and mido on real files; and everything that can be wrong with a file."""
+
 import copy
 import io
 import pickle
@@ -16,7 +17,14 @@ import pytest
 
 from builders import END, control, meta, off, on, riff, scale, smf, tempo, varlen
 from composer_classify.midi import (
-    CHANNELS, NOTE_DTYPE, ROUNDING, Limits, MidiLoadError, NoteArray, load_midi, piano_roll,
+    CHANNELS,
+    NOTE_DTYPE,
+    ROUNDING,
+    Limits,
+    MidiLoadError,
+    NoteArray,
+    load_midi,
+    piano_roll,
 )
 
 # ---------------------------------------------------------------- against pretty_midi
@@ -25,6 +33,7 @@ from composer_classify.midi import (
 @dataclass
 class Pair:
     "One real file, read twice."
+
     name: str
     content: bytes
     ours: NoteArray
@@ -34,14 +43,28 @@ class Pair:
     @property
     def notes(self) -> tuple[np.ndarray, np.ndarray]:
         "Pitch, velocity, onset and offset of all notes by us and by them, each in the same order."
-        ours = np.stack([self.ours["pitch"], self.ours["velocity"], self.ours["onset_sec"], self.ours["onset_sec"] + self.ours["duration_sec"]], 1)
-        theirs = np.array([(n.pitch, n.velocity, n.start, n.end) for i in self.theirs.instruments for n in i.notes]).reshape(-1, 4)
+        ours = np.stack(
+            [
+                self.ours["pitch"],
+                self.ours["velocity"],
+                self.ours["onset_sec"],
+                self.ours["onset_sec"] + self.ours["duration_sec"],
+            ],
+            1,
+        )
+        theirs = np.array(
+            [(n.pitch, n.velocity, n.start, n.end) for i in self.theirs.instruments for n in i.notes]
+        ).reshape(-1, 4)
         return ours[np.lexsort(ours.T[::-1])], theirs[np.lexsort(theirs.T[::-1])]
 
     @property
     def agrees(self) -> bool:
         ours, theirs = self.notes
-        return ours.shape == theirs.shape and np.array_equal(ours[:, :2], theirs[:, :2]) and np.abs(ours - theirs).max(initial=0) < 1e-3
+        return (
+            ours.shape == theirs.shape
+            and np.array_equal(ours[:, :2], theirs[:, :2])
+            and np.abs(ours - theirs).max(initial=0) < 1e-3
+        )
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +86,11 @@ def pairs(real_files) -> list[Pair]:
 
 
 def test_notes_are_those_of_pretty_midi(pairs):
-    # Where several voices strike one key on one channel at the same tick, pretty_midi keeps or drops one more than the events say.
-    as_counter = lambda notes: Counter(map(tuple, np.floor(notes * [1, 1, 1000, 1000] + 0.317).astype(int)))  # 0.317: off the grid that notes lie on
+    # Where several voices strike one key on one channel at the same tick, pretty_midi keeps or drops one more than the
+    # events say.
+    as_counter = lambda notes: Counter(
+        map(tuple, np.floor(notes * [1, 1, 1000, 1000] + 0.317).astype(int))
+    )  # 0.317: off the grid that notes lie on
     pairs = [pair for pair in pairs if not pair.tempos_elsewhere]
     n_notes = n_same = n_agree = 0
     for pair in pairs:
@@ -75,14 +101,17 @@ def test_notes_are_those_of_pretty_midi(pairs):
         else:
             mine, yours = as_counter(ours), as_counter(theirs)
             n_same += (mine & yours).total()
-            print(f"{pair.name}: {(mine - yours).total()} notes only ours, {(yours - mine).total()} only pretty_midi's, of {len(theirs)}")
+            print(
+                f"{pair.name}: {(mine - yours).total()} notes only ours, {(yours - mine).total()} only pretty_midi's, of {len(theirs)}"
+            )
     print(f"{n_agree} of {len(pairs)} files and {n_same} of {n_notes} notes agree")
     assert n_agree >= 0.97 * len(pairs)
     assert n_same >= 0.999 * n_notes
 
 
 def steps(seconds, bpm) -> np.ndarray:
-    "A tempo map as `(time, bpm)` where the tempo really changes: of several at one time the last holds, and repeats say nothing."
+    """A tempo map as `(time, bpm)` where the tempo really changes: of several at one time the last holds, and repeats
+    say nothing."""
     out = [(0.0, 120.0)]
     for time, value in zip(seconds, bpm):
         if abs(time - out[-1][0]) < 1e-9:
@@ -126,7 +155,9 @@ def test_tempo_changes_behind_the_first_track_hold_for_all(real_zip, pairs):
 
 
 def test_tempo_changes_behind_the_first_track_hold_for_all_in_a_small_file():
-    content = smf([tempo(500_000) + END, scale(n=2) + tempo(1_000_000) + tempo(250_000, 480) + END, scale(72, n=8) + END])
+    content = smf(
+        [tempo(500_000) + END, scale(n=2) + tempo(1_000_000) + tempo(250_000, 480) + END, scale(72, n=8) + END]
+    )
     seconds, bpm, onsets = playback(content)
     assert_same_tempos(load_midi(content), seconds, bpm, "small")
     assert np.allclose(sorted(load_midi(content)["onset_sec"]), sorted(time for _, time in onsets))
@@ -136,7 +167,8 @@ def test_tempo_changes_behind_the_first_track_hold_for_all_in_a_small_file():
 
 
 def reference_roll(midi: pretty_midi.PrettyMIDI, fs: float, **kwargs) -> np.ndarray:
-    "The binary roll of pretty_midi with all times moved by our rounding, and put back; pitch bends left out (we have none)."
+    """The binary roll of pretty_midi with all times moved by our rounding, and put back; pitch bends left out (we have
+    none)."""
     events = [(event, dict(vars(event))) for i in midi.instruments for event in (*i.notes, *i.control_changes)]
     for event, was in events:
         vars(event).update({field: was[field] + ROUNDING / fs for field in ("start", "end", "time") if field in was})
@@ -161,7 +193,9 @@ def test_binary_roll_is_that_of_pretty_midi(pairs, fs, pedal):
     differ = []
     for pair in pairs:
         reference = reference_roll(pair.theirs, fs, pedal_threshold=64 if pedal else None) > 0
-        roll = piano_roll(pair.ours, fs, n_frames=reference.shape[1], pedals=pair.ours.pedals if pedal else None).astype(bool)
+        roll = piano_roll(
+            pair.ours, fs, n_frames=reference.shape[1], pedals=pair.ours.pedals if pedal else None
+        ).astype(bool)
         if not np.array_equal(roll, reference):
             differ.append((pair.name, int((roll != reference).sum())))
     assert not differ
@@ -181,7 +215,9 @@ def test_velocity_roll_is_that_of_pretty_midi(pairs):
 
 TEMPO = tempo(500_000) + END
 PIECE = smf([TEMPO, scale() + END])
-RUNNING = b"\0\x90" + b"".join(bytes([60 + i, 80]) + varlen(240) + bytes([60 + i, 0]) + b"\0" for i in range(4))[:-1]  # no status byte but the first
+RUNNING = (
+    b"\0\x90" + b"".join(bytes([60 + i, 80]) + varlen(240) + bytes([60 + i, 0]) + b"\0" for i in range(4))[:-1]
+)  # no status byte but the first
 
 # A flaw, and a word of the repair that must be reported; no word where the file is in order.
 REPAIRABLE = {
@@ -200,11 +236,26 @@ REPAIRABLE = {
     "no end of track, velocity over 127": (smf([TEMPO, scale().replace(on(60), on(60, velocity=208))]), "clipped"),
     "no end of track": (smf([TEMPO[:-4], scale()]), "2 tracks without an end"),
     "running status": (smf([TEMPO, RUNNING + END]), ""),
-    "a private chunk between the tracks": (smf([TEMPO], n_tracks=2) + b"XFIH\0\0\0\2ab" + smf([scale() + END])[14:], ""),
+    "a private chunk between the tracks": (
+        smf([TEMPO], n_tracks=2) + b"XFIH\0\0\0\2ab" + smf([scale() + END])[14:],
+        "",
+    ),
     "a longer header": (PIECE[:4] + b"\0\0\0\x08" + PIECE[8:14] + b"\0\0" + PIECE[14:], "header of 8 bytes"),
     "format 0": (smf([TEMPO[:-4] + scale() + END], format=0), ""),
     "format 2 of one pattern": (smf([TEMPO[:-4] + scale() + END], format=2), ""),
-    "private messages": (smf([TEMPO, b"\0\xf0\3\x7e\x09\xf7" + meta(0x7F, b"\xff\x59\x02\x09") + meta(1, "Präludium".encode("latin1")) + scale() + END]), ""),
+    "private messages": (
+        smf(
+            [
+                TEMPO,
+                b"\0\xf0\3\x7e\x09\xf7"
+                + meta(0x7F, b"\xff\x59\x02\x09")
+                + meta(1, "Präludium".encode("latin1"))
+                + scale()
+                + END,
+            ]
+        ),
+        "",
+    ),
 }
 
 
@@ -223,7 +274,9 @@ def test_a_clipped_velocity_is_127_and_the_others_stay():
 @pytest.mark.parametrize(("frames", "frames_a_second"), [(24, 24), (25, 25), (29, 30 / 1.001), (30, 30)])
 def test_smpte_time_counts_frames_not_beats(frames, frames_a_second):
     division = (256 - frames) << 8 | 40  # 40 ticks a frame
-    content = smf([tempo(250_000) + END, on(60, delta=1000) + off(60, 500) + END], division)  # the tempo means nothing here
+    content = smf(
+        [tempo(250_000) + END, on(60, delta=1000) + off(60, 500) + END], division
+    )  # the tempo means nothing here
     notes = load_midi(content)
     assert np.allclose(notes["onset_sec"], 1000 / 40 / frames_a_second)
     assert np.allclose(notes["duration_sec"], 500 / 40 / frames_a_second)
@@ -237,7 +290,18 @@ def test_divisions_that_do_not_exist_are_refused(division):
 
 
 def test_format_0_keeps_its_channels_apart():
-    content = smf([on(60) + on(60, channel=1) + off(60, 240) + off(60, 240, channel=1) + on(36, channel=9) + off(36, 10, channel=9) + END], format=0)
+    content = smf(
+        [
+            on(60)
+            + on(60, channel=1)
+            + off(60, 240)
+            + off(60, 240, channel=1)
+            + on(36, channel=9)
+            + off(36, 10, channel=9)
+            + END
+        ],
+        format=0,
+    )
     notes = load_midi(content)
     assert sorted(notes["duration_beat"].tolist()) == pytest.approx([10 / 480, 0.5, 1.0])
     assert len(set(notes["track"].tolist())) == 3
@@ -245,7 +309,8 @@ def test_format_0_keeps_its_channels_apart():
 
 
 def test_format_2_plays_its_patterns_one_after_another():
-    # The end of a track is there to give patterns that are put together an exact length (the standard says so): half a second of rest
+    # The end of a track is there to give patterns that are put together an exact length (the standard says so): half a
+    # second of rest
     first, second = tempo(250_000) + scale(60, 2) + meta(0x2F, b"", delta=480), scale(72, 2) + END
     notes = load_midi(smf([first, second], format=2))
     assert notes["pitch"].tolist() == [60, 61, 72, 73]
@@ -256,7 +321,12 @@ def test_format_2_plays_its_patterns_one_after_another():
 @pytest.mark.parametrize("content", [smf([END]), smf([b""]), smf([TEMPO, END]), smf([control(64, 127) + END])])
 def test_no_notes_are_no_error(content):
     notes = load_midi(content)
-    assert (len(notes), notes.duration, piano_roll(notes).shape, piano_roll(notes, pedals=notes.pedals).shape) == (0, 0.0, (128, 0), (128, 0))
+    assert (len(notes), notes.duration, piano_roll(notes).shape, piano_roll(notes, pedals=notes.pedals).shape) == (
+        0,
+        0.0,
+        (128, 0),
+        (128, 0),
+    )
     assert len(notes.between(0, 10)) == 0
 
 
@@ -301,7 +371,10 @@ UNREADABLE = {
     "more tracks announced": (smf([scale() + END], n_tracks=2), "announces 2 tracks"),
     "an event cut off": (smf([scale() + b"\0\x90\x3c"]), "cut off at 0:01"),
     "a data byte with no status": (smf([b"\0\x40\x40" + scale() + END]), "makes no sense from 0:00 on"),
-    "a status that does not exist": (smf([b"\0\xf4" + scale() + END, END]), "makes no sense from 0:00 on in track 1 of 2"),
+    "a status that does not exist": (
+        smf([b"\0\xf4" + scale() + END, END]),
+        "makes no sense from 0:00 on in track 1 of 2",
+    ),
     "text longer than its track": (smf([b"\0\xff\1\x8f\xff\xff\x7f" + scale() + END, END]), "makes no sense"),
 }
 
@@ -316,7 +389,9 @@ def test_what_cannot_be_read_gets_one_sentence(content, reason):
     assert str(pickle.loads(pickle.dumps(caught.value))) == message  # as it comes back from a worker
 
 
-@pytest.mark.parametrize(("path", "reason"), [("nowhere.mid", "does not exist"), (".", "folder"), ("/dev/null", "not a regular file")])
+@pytest.mark.parametrize(
+    ("path", "reason"), [("nowhere.mid", "does not exist"), (".", "folder"), ("/dev/null", "not a regular file")]
+)
 def test_what_is_no_file_gets_one_sentence(path, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MidiLoadError, match=reason):
@@ -329,9 +404,14 @@ LONGEST = varlen(0x0FFFFFFF)  # the longest delta time
 WAIT = LONGEST + b"\xff\1\0"  # an empty text after it
 
 
-@pytest.mark.parametrize(("limits", "reason"), [
-    (Limits(max_bytes=3354), "larger than the limit of 3,354 bytes"), (Limits(max_notes=548), "holds 549 notes"), (Limits(max_seconds=116), "lasts 117 seconds"),
-])
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(max_bytes=3354), "larger than the limit of 3,354 bytes"),
+        (Limits(max_notes=548), "holds 549 notes"),
+        (Limits(max_seconds=116), "lasts 117 seconds"),
+    ],
+)
 def test_each_limit_is_kept(prelude, limits, reason, tmp_path):
     (tmp_path / "tune.mid").write_bytes(prelude)
     for source in (prelude, tmp_path / "tune.mid"):
@@ -357,15 +437,21 @@ def test_a_thousand_voices_at_once_are_read_and_painted(channels):
 
 
 # Ticks are counted in 32 bits: past 2**31 they turn negative, past 2**32 they begin again.
-@pytest.mark.parametrize("content", [
-    smf([scale() + WAIT * 2 + scale() + END]),                                                    # 310 hours
-    smf([scale() + WAIT * 8 + scale() + END]),                                                    # just past 2**31
-    smf([scale() + WAIT * 9 + scale() + END]),
-    smf([scale() + WAIT * 16 + varlen(16 + 960) + b"\xff\1\0" + scale() + END]),                 # round to the beginning
-    smf([scale() + on(72) + WAIT * 9 + off(72) + END]),                                           # a note that long
-    smf([scale() + on(72) + WAIT * 16 + varlen(16 + 960) + b"\xff\1\0" + off(72) + END]),
-    smf([tempo(500_000) + WAIT * 16 + varlen(16) + b"\xff\1\0" + tempo(1_000_000) + END, scale() + END]),  # a tempo change from beyond the end
-], ids=["2**29", "2**31", "past 2**31", "past 2**32", "note past 2**31", "note past 2**32", "tempo past 2**32"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        smf([scale() + WAIT * 2 + scale() + END]),  # 310 hours
+        smf([scale() + WAIT * 8 + scale() + END]),  # just past 2**31
+        smf([scale() + WAIT * 9 + scale() + END]),
+        smf([scale() + WAIT * 16 + varlen(16 + 960) + b"\xff\1\0" + scale() + END]),  # round to the beginning
+        smf([scale() + on(72) + WAIT * 9 + off(72) + END]),  # a note that long
+        smf([scale() + on(72) + WAIT * 16 + varlen(16 + 960) + b"\xff\1\0" + off(72) + END]),
+        smf(
+            [tempo(500_000) + WAIT * 16 + varlen(16) + b"\xff\1\0" + tempo(1_000_000) + END, scale() + END]
+        ),  # a tempo change from beyond the end
+    ],
+    ids=["2**29", "2**31", "past 2**31", "past 2**32", "note past 2**31", "note past 2**32", "tempo past 2**32"],
+)
 def test_huge_delta_times_are_refused_or_harmless(content):
     try:
         notes = load_midi(content)
@@ -388,18 +474,23 @@ try:
 except MidiLoadError as error:
     print(error)
 seconds = time.perf_counter() - start
-print(seconds, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)  # ru_maxrss would begin with the memory of the process that started this one
+# ru_maxrss would begin with the memory of the process that started this one
+print(seconds, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
 
 
 @pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-@pytest.mark.parametrize("events", [
-    (b"\0\x90\x3c\x50", b"\1\x3c\x40\1\x3c\0"),               # plain notes, six times the limit
-    (b"\0\x90\x3c\xd0", b"\1\x3c\x40\1\x3c\0"),               # and one byte that wants clipping
-    (b"\0\x90\x3c\xd0\0\xd0\1", b"\0\1"),                     # the most events a byte
-    (b"\0\x90\x3c\x50", b"\0\xff\x51\3\1\1\1\0\xff\x51\3\1\1\2"),  # tempo changes at one tick
-], ids=["notes", "notes to clip", "pressure to clip", "tempos"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        (b"\0\x90\x3c\x50", b"\1\x3c\x40\1\x3c\0"),  # plain notes, six times the limit
+        (b"\0\x90\x3c\xd0", b"\1\x3c\x40\1\x3c\0"),  # and one byte that wants clipping
+        (b"\0\x90\x3c\xd0\0\xd0\1", b"\0\1"),  # the most events a byte
+        (b"\0\x90\x3c\x50", b"\0\xff\x51\3\1\1\1\0\xff\x51\3\1\1\2"),  # tempo changes at one tick
+    ],
+    ids=["notes", "notes to clip", "pressure to clip", "tempos"],
+)
 def test_the_largest_hostile_file_takes_bounded_time_and_memory(events):
     run = subprocess.run([sys.executable, "-c", HOSTILE, repr(events)], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
@@ -412,16 +503,44 @@ def test_the_largest_hostile_file_takes_bounded_time_and_memory(events):
 ATTRIBUTES = ("tempos", "time_signatures", "key_signatures", "pedals", "ticks_per_beat", "repairs", "lost")
 
 
-@pytest.mark.parametrize("change", [
-    lambda n: n[:10], lambda n: n[::-2], lambda n: n[n["pitch"] > 60], lambda n: n[[3, 1, 2]], lambda n: n[:0],
-    lambda n: n.copy(), copy.copy, copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n)), lambda n: pickle.loads(pickle.dumps(n[5:9])),
-    lambda n: n.between(10, 5),
-], ids=["slice", "stride", "mask", "list", "nothing", "copy", "copy.copy", "deepcopy", "pickle", "pickled slice", "between"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n: n[:10],
+        lambda n: n[::-2],
+        lambda n: n[n["pitch"] > 60],
+        lambda n: n[[3, 1, 2]],
+        lambda n: n[:0],
+        lambda n: n.copy(),
+        copy.copy,
+        copy.deepcopy,
+        lambda n: pickle.loads(pickle.dumps(n)),
+        lambda n: pickle.loads(pickle.dumps(n[5:9])),
+        lambda n: n.between(10, 5),
+    ],
+    ids=[
+        "slice",
+        "stride",
+        "mask",
+        "list",
+        "nothing",
+        "copy",
+        "copy.copy",
+        "deepcopy",
+        "pickle",
+        "pickled slice",
+        "between",
+    ],
+)
 def test_the_attributes_stay_with_the_notes(prelude, change):
     changed = change(load_midi(riff(prelude)))
     assert type(changed) is NoteArray and changed.dtype == NOTE_DTYPE
     assert set(vars(changed)) == set(ATTRIBUTES)
-    assert changed.ticks_per_beat == 480 and changed.repairs == ("taken out of its RIFF envelope",) and len(changed.time_signatures) == 1
+    assert (
+        changed.ticks_per_beat == 480
+        and changed.repairs == ("taken out of its RIFF envelope",)
+        and len(changed.time_signatures) == 1
+    )
 
 
 def test_one_field_is_a_plain_array(prelude):
@@ -463,7 +582,12 @@ def test_between_leaves_its_source_alone(prelude):
 
 def test_between_cuts_pedals_and_tempos_with_the_notes():
     # a part is a piece of its own: what its attributes say of times must hold for it
-    content = smf([tempo(500_000) + tempo(1_000_000, 960) + END, on(60) + off(60, 120) + on(72, 840) + control(64, 127, 60) + off(72, 60) + control(64, 0, 360) + END])
+    content = smf(
+        [
+            tempo(500_000) + tempo(1_000_000, 960) + END,
+            on(60) + off(60, 120) + on(72, 840) + control(64, 127, 60) + off(72, 60) + control(64, 0, 360) + END,
+        ]
+    )
     notes = load_midi(content)  # 72 from 1.0 to 1.25; pedal from 1.125 to 2.0
     part = notes.between(1)
     whole, cut = (piano_roll(n, 8, pedals=n.pedals) for n in (notes, part))

@@ -1,4 +1,5 @@
 "Searches: trials that are never lost, rounds, folds of whole works, one file of settings, and a cluster that loses a worker."
+
 import json
 import multiprocessing.forkserver
 import os
@@ -23,8 +24,22 @@ from composer_classify.cnn import build_cnn
 from composer_classify.corpus import Corpus
 from composer_classify.evaluation import get_splits
 from composer_classify.optimization import (
-    BY_HAND, SPACE, FileClassifier, Trial, best_settings, cross_validate_settings, draw_settings, nested_search,
-    published_classifier, read_chunks, read_settings, read_trials, rounds, tune, vote, watch,
+    BY_HAND,
+    SPACE,
+    FileClassifier,
+    Trial,
+    best_settings,
+    cross_validate_settings,
+    draw_settings,
+    nested_search,
+    published_classifier,
+    read_chunks,
+    read_settings,
+    read_trials,
+    rounds,
+    tune,
+    vote,
+    watch,
 )
 from composer_classify.training import save_network, seeded
 from composer_classify.windows import Chunks
@@ -39,15 +54,32 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_a_trial_is_trained_once(tmp_path):
     X, y = rows(20)
     counted = Counted(str(tmp_path / "marks"), 0.7)
-    ask = lambda seed=0, data="a", scoring="accuracy", X=X, learn=slice(0, 12), **settings: Trial(clone(counted).set_params(**settings), str(tmp_path / "kept"), data, scoring, seed).fit(X[learn], y[learn]).score(X[12:], y[12:])
+    ask = lambda seed=0, data="a", scoring="accuracy", X=X, learn=slice(0, 12), **settings: (
+        Trial(clone(counted).set_params(**settings), str(tmp_path / "kept"), data, scoring, seed)
+        .fit(X[learn], y[learn])
+        .score(X[12:], y[12:])
+    )
     assert ask() == ask() == pytest.approx(6 / 8) and len(counted.marked()) == 1
-    changed = [dict(seed=1), dict(data="b"), dict(scoring="balanced_accuracy"), dict(quality=0.8), dict(epochs=2), dict(learn=slice(0, 11)), dict(X=X + [100, 0])]
+    changed = [
+        dict(seed=1),
+        dict(data="b"),
+        dict(scoring="balanced_accuracy"),
+        dict(quality=0.8),
+        dict(epochs=2),
+        dict(learn=slice(0, 11)),
+        dict(X=X + [100, 0]),
+    ]
     for k, change in enumerate(changed):
         for _ in range(2):
             ask(**change)
         assert len(counted.marked()) == k + 2, f"{change} is another trial"
     table = read_trials(tmp_path / "kept")
-    assert len(table) == len(changed) + 1 and table["quality"].max() == 0.8 and table.iloc[0]["score"] == pytest.approx(6 / 8) and set(table["learned_from"]) == {11, 12}
+    assert (
+        len(table) == len(changed) + 1
+        and table["quality"].max() == 0.8
+        and table.iloc[0]["score"] == pytest.approx(6 / 8)
+        and set(table["learned_from"]) == {11, 12}
+    )
 
 
 @pytest.mark.slow
@@ -79,13 +111,17 @@ def test_an_edited_classifier_or_builder_is_another_trial(small, tmp_path):
     assert ask(Doubtful(str(tmp_path / "marks"), 0.75)) == 0.25
 
     def build(n_composers: int, optimizer: str, initializer: str, dropout: float):
-        model = keras.Sequential([keras.Input((128, 150, 1)), keras.layers.Flatten(), keras.layers.Dense(n_composers, activation="softmax")])
+        model = keras.Sequential(
+            [keras.Input((128, 150, 1)), keras.layers.Flatten(), keras.layers.Dense(n_composers, activation="softmax")]
+        )
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
     published, composer = published_classifier(small, epochs=1, batch_size=4), np.repeat(NAMES, 6)
     numbers = np.arange(12)[:, None]
-    count = lambda estimator: Trial(estimator, kept, "b").fit(numbers, composer).score(numbers, composer) >= 0 and len(read_trials(kept))
+    count = lambda estimator: (
+        Trial(estimator, kept, "b").fit(numbers, composer).score(numbers, composer) >= 0 and len(read_trials(kept))
+    )
     before = count(published)
     assert count(published) == before
     build.__name__ = build.__qualname__ = "_build"
@@ -108,8 +144,19 @@ def test_settings_of_any_kind_tell_trials_apart_and_nothing_else_does(tmp_path):
         return len(list((tmp_path / "kept").iterdir()))
 
     listed = lambda **settings: Listed(**{"marks": tmp_path / "marks", **settings})
-    assert [kept(estimator) for estimator in (listed(), listed(sizes=(2,)), listed(sizes=[1, 1]), listed(epochs=2), Counted(str(tmp_path / "marks")))] == [1, 2, 3, 4, 5]
-    assert {kept(estimator) for estimator in (listed(epochs=np.int64(2)), listed(marks=tmp_path / "elsewhere"))} == {5}  # a NumPy number is a number; where things lie does not count
+    assert [
+        kept(estimator)
+        for estimator in (
+            listed(),
+            listed(sizes=(2,)),
+            listed(sizes=[1, 1]),
+            listed(epochs=2),
+            Counted(str(tmp_path / "marks")),
+        )
+    ] == [1, 2, 3, 4, 5]
+    assert {kept(estimator) for estimator in (listed(epochs=np.int64(2)), listed(marks=tmp_path / "elsewhere"))} == {
+        5
+    }  # a NumPy number is a number; where things lie does not count
 
 
 def test_a_trial_that_fails_is_not_kept(tmp_path):
@@ -120,6 +167,7 @@ def test_a_trial_that_fails_is_not_kept(tmp_path):
     assert not (tmp_path / "kept").exists() and not len(read_trials(tmp_path / "kept"))
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_where_it_was(tmp_path):
     "Begun in a process that is killed, and gone on with in this one."
     code = "import sys; sys.path.insert(0, sys.argv[1]); from networks import search_slowly; search_slowly(sys.argv[2], 0.3)"
@@ -145,11 +193,20 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path):
 
 def test_progress_names_trial_score_best_and_time_left(tmp_path, capsys):
     X, y = rows(24)
-    search = lambda: RandomizedSearchCV(Trial(Counted(str(tmp_path / "marks")), str(tmp_path / "kept"), "a"), {"estimator__quality": [0.25, 0.5, 0.75]}, n_iter=3, cv=2, refit=False, random_state=0).fit(X, y)
+    search = lambda: RandomizedSearchCV(
+        Trial(Counted(str(tmp_path / "marks")), str(tmp_path / "kept"), "a"),
+        {"estimator__quality": [0.25, 0.5, 0.75]},
+        n_iter=3,
+        cv=2,
+        refit=False,
+        random_state=0,
+    ).fit(X, y)
     with watch(tmp_path / "kept", [1] * 6):
         search()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6 and all(line.startswith(f"trial {k + 1} of 6: 0.") and "best so far" in line for k, line in enumerate(lines))
+    assert len(lines) == 6 and all(
+        line.startswith(f"trial {k + 1} of 6: 0.") and "best so far" in line for k, line in enumerate(lines)
+    )
     assert lines[-1].endswith("best so far 0.750, about 0 min left")
     with watch(tmp_path / "kept", [1] * 6):
         search()
@@ -174,7 +231,12 @@ def test_settings_are_drawn_from_the_space_and_begin_by_hand(n, seed):
     drawn = draw_settings(n, [64, 128], seed)
     assert drawn[0] == BY_HAND and len(drawn) == n and drawn == draw_settings(n, [64, 128], seed)
     for settings in drawn[1:]:
-        assert settings.keys() == BY_HAND.keys() and settings["width"] in (64, 128) and settings["dropout"] in SPACE["dropout"] and settings["channel_dropout"] in SPACE["channel_dropout"]
+        assert (
+            settings.keys() == BY_HAND.keys()
+            and settings["width"] in (64, 128)
+            and settings["dropout"] in SPACE["dropout"]
+            and settings["channel_dropout"] in SPACE["channel_dropout"]
+        )
         assert 2.9e-4 <= settings["rate"] <= 3.1e-3 and 0.9e-4 <= settings["weight_decay"] <= 0.11
     assert json.loads(json.dumps(drawn)) == drawn
 
@@ -186,8 +248,17 @@ def test_votes_go_to_the_settings_that_won_most_and_then_best():
     assert vote([dict(reversed(a.items())), a, b], [0.1, 0.1, 0.9]) == a
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "does not exist"), ("", "holds no settings"), ("[1]", "holds no settings"), ('{"settings": 3}', "holds no settings"),
-                                               ('{"settings": {}}', "holds no channel_dropout, dropout, rate, weight_decay, width"), ("\x00\xff", "holds no settings")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "does not exist"),
+        ("", "holds no settings"),
+        ("[1]", "holds no settings"),
+        ('{"settings": 3}', "holds no settings"),
+        ('{"settings": {}}', "holds no channel_dropout, dropout, rate, weight_decay, width"),
+        ("\x00\xff", "holds no settings"),
+    ],
+)
 def test_a_file_without_settings_gets_one_sentence(tmp_path, content, said):
     path = tmp_path / "settings.json"
     if content is not None:
@@ -244,15 +315,33 @@ def test_no_trial_of_a_fold_has_a_tested_work(tmp_path):
             return super().predict(np.column_stack([X[:, 0], y[X[:, 0]]]))
 
     counted = Positions(str(tmp_path / "marks"))
-    searches = nested_search(counted, [dict(quality=quality) for quality in (0.1, 0.9)], y, works, splits, tmp_path / "kept", "a", epochs=1, inner=2)
+    searches = nested_search(
+        counted,
+        [dict(quality=quality) for quality in (0.1, 0.9)],
+        y,
+        works,
+        splits,
+        tmp_path / "kept",
+        "a",
+        epochs=1,
+        inner=2,
+    )
     marks = counted.marked()
-    assert len(searches) == 3 and len(marks) == 12 and {best_settings(search)["quality"] for search in searches} == {0.9}
+    assert (
+        len(searches) == 3 and len(marks) == 12 and {best_settings(search)["quality"] for search in searches} == {0.9}
+    )
     for k, (train, test) in enumerate(splits):
-        of_fold = marks[4 * k:4 * k + 4]
-        assert all(set(mark["learned"]) | set(mark["asked"]) == set(train.tolist()) and not set(works[mark["learned"]]) & set(works[mark["asked"]]) for mark in of_fold)
+        of_fold = marks[4 * k : 4 * k + 4]
+        assert all(
+            set(mark["learned"]) | set(mark["asked"]) == set(train.tolist())
+            and not set(works[mark["learned"]]) & set(works[mark["asked"]])
+            for mark in of_fold
+        )
         assert len(read_trials(tmp_path / "kept" / f"fold{k + 1}")) == 4
     with pytest.raises(AssertionError, match="works are also trained on"):
-        nested_search(counted, [dict(quality=0.1)], y, works, [(np.arange(31), np.arange(31, 60))], tmp_path / "other", "a")
+        nested_search(
+            counted, [dict(quality=0.1)], y, works, [(np.arange(31), np.arange(31, 60))], tmp_path / "other", "a"
+        )
 
 
 # ---------------------------------------------------------------- the two classifiers
@@ -262,9 +351,15 @@ def test_the_published_classifier_reads_the_chunks_that_it_is_told(small):
     chunks = Chunks(small)
     numbers = np.array([3, 0, 5])
     assert np.array_equal(read_chunks(numbers[:, None], small.path, tuple(NAMES)), chunks.batch(numbers))
-    classifier = published_classifier(small, epochs=1, batch_size=4).fit(np.arange(12)[:, None] % len(chunks), np.repeat(NAMES, 6))
+    classifier = published_classifier(small, epochs=1, batch_size=4).fit(
+        np.arange(12)[:, None] % len(chunks), np.repeat(NAMES, 6)
+    )
     said = classifier.predict_proba(numbers[:, None])
-    assert said.shape == (3, 2) and said.sum(axis=1) == pytest.approx(1) and set(classifier.predict(numbers[:, None])) <= set(NAMES)
+    assert (
+        said.shape == (3, 2)
+        and said.sum(axis=1) == pytest.approx(1)
+        and set(classifier.predict(numbers[:, None])) <= set(NAMES)
+    )
     assert said == pytest.approx(classifier[-1].model_.predict_on_batch(chunks.batch(numbers)), abs=1e-5)
 
 
@@ -274,7 +369,9 @@ def test_our_classifier_learns_with_the_settings_that_it_has(small, tmp_path):
     X, y = np.arange(12)[:, None], small.files["composer"].to_numpy()
     order = np.random.default_rng(0).permutation(12)
     settings = dict(width=16, dropout=0.45, channel_dropout=0.2, rate=1e-9, weight_decay=0.03, epochs=1, steps=1)
-    untrained = FileClassifier(small.path, tuple(NAMES), {16: tmp_path / "start.keras"}, **settings).fit(X[order], y[order])
+    untrained = FileClassifier(small.path, tuple(NAMES), {16: tmp_path / "start.keras"}, **settings).fit(
+        X[order], y[order]
+    )
     model = untrained.model_
     left_out = lambda kind: sorted({round(layer.rate, 6) for layer in model.layers if type(layer) is kind})
     assert left_out(keras.layers.Dropout) == [0.3, 0.45] and left_out(keras.layers.SpatialDropout1D) == [0.2]
@@ -305,7 +402,10 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypat
     assert found["files"].tolist() == test.tolist() and found["probabilities"].shape == (len(test), 2)
     assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
     again = cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
-    assert again["probabilities"].tolist() == found["probabilities"].tolist() and len(list((tmp_path / "kept").iterdir())) == 1
+    assert (
+        again["probabilities"].tolist() == found["probabilities"].tolist()
+        and len(list((tmp_path / "kept").iterdir())) == 1
+    )
 
     def build_edited(n_composers: int, **settings):
         model = build_cnn(n_composers, **settings)
@@ -330,12 +430,15 @@ def searched(corpus: Corpus, keep: Path, network: dict) -> RandomizedSearchCV:
     classifier = published_classifier(corpus, epochs=2, batch_size=8).set_params(**network)
     trial = Trial(classifier, str(keep), corpus.data_hash)
     space = {"estimator__cnn__model__optimizer": ["adam", "sgd"]}
-    return RandomizedSearchCV(trial, space, n_iter=2, cv=GroupKFold(3), refit=False, random_state=0, error_score="raise").fit(np.arange(len(chunks))[:, None], y, groups=chunks.file)
+    return RandomizedSearchCV(
+        trial, space, n_iter=2, cv=GroupKFold(3), refit=False, random_state=0, error_score="raise"
+    ).fit(np.arange(len(chunks))[:, None], y, groups=chunks.file)
 
 
 @pytest.fixture
 def quick_workers():
-    "Workers of a cluster are forked from a process that has loaded everything: to load it takes longer than their work."
+    """Workers of a cluster are forked from a process that has loaded everything: to load it takes longer than their
+    work."""
     dask = pytest.importorskip("dask")
     pytest.importorskip("distributed")  # before a setting of it: its own ones would go with that
     multiprocessing.set_forkserver_preload(["distributed", "composer_classify.optimization"])
@@ -344,13 +447,20 @@ def quick_workers():
         yield
 
 
-@pytest.mark.parametrize("network", [
-    pytest.param(dict(cnn__model=build_tiny_rolls), id="tiny network", marks=pytest.mark.slow),
-    pytest.param({}, id="the report's network", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(dict(cnn__model=build_tiny_rolls), id="tiny network", marks=pytest.mark.slow),
+        pytest.param({}, id="the report's network", marks=pytest.mark.slow),
+    ],
+)
 def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path, quick_workers, network):
     distributed = pytest.importorskip("distributed")
     alone = searched(small, tmp_path / "alone", network)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         first = client.run(os.getpid)
 
         def kill_one():
@@ -368,7 +478,12 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(small, tmp_path, quick_wor
     assert together.best_params_ == alone.best_params_
     assert len(list((tmp_path / "alone").iterdir())) == 6
     for part in range(3):
-        assert together.cv_results_[f"split{part}_test_score"].tolist() == alone.cv_results_[f"split{part}_test_score"].tolist()
+        assert (
+            together.cv_results_[f"split{part}_test_score"].tolist()
+            == alone.cv_results_[f"split{part}_test_score"].tolist()
+        )
     for one in (tmp_path / "alone").iterdir():
         here, there = (json.loads((tmp_path / folder / one.name).read_text()) for folder in ("alone", "cluster"))
-        assert here["history"]["loss"] == pytest.approx(there["history"]["loss"], rel=1e-4), "the same to the loss of each epoch"
+        assert here["history"]["loss"] == pytest.approx(there["history"]["loss"], rel=1e-4), (
+            "the same to the loss of each epoch"
+        )

@@ -1,4 +1,5 @@
 """`load_midi` against a second reader written from the standard, and on every kind of file that real writers make."""
+
 import gzip
 import time
 from pathlib import Path
@@ -42,7 +43,10 @@ CORRECT = {  # notes, and a word of the repair that must be reported
     "04_running_over_f8.mid": (KEYS_60_62, ""),
     "14_length_3_too_many.mid": ([(60, 0, 480)], "wrong length"),
     "14_second_track_length_0.mid": ([(40, 0, 480), (42, 480, 960), (60, 0, 480)], "wrong length"),
-    "14_second_track_length_half.mid": ([(60, 0, 120), (60, 0, 480), *((61 + k, 120 * k + 120, 120 * k + 240) for k in range(7))], "wrong length"),
+    "14_second_track_length_half.mid": (
+        [(60, 0, 120), (60, 0, 480), *((61 + k, 120 * k + 120, 120 * k + 240) for k in range(7))],
+        "wrong length",
+    ),
 }
 
 
@@ -67,8 +71,8 @@ def test_running_status_goes_on_behind_a_gm_reset():
 def test_a_split_sysex_in_each_track_takes_no_note_away():
     sample = load_midi(SAMPLES / "bach_bwv772.mid")
     notes = load_midi(CASES / "02_f7_bach.mid")
-    assert notes["pitch"].tolist() == sample["pitch"][:len(notes)].tolist() and len(notes) > 100
-    assert np.allclose(notes["onset_beat"], sample["onset_beat"][:len(notes)])
+    assert notes["pitch"].tolist() == sample["pitch"][: len(notes)].tolist() and len(notes) > 100
+    assert np.allclose(notes["onset_beat"], sample["onset_beat"][: len(notes)])
 
 
 def test_what_pretty_midi_writes_for_three_notes_is_three_notes():
@@ -85,21 +89,38 @@ def test_65_601_tracks_are_read():
 
 key = st.integers(59, 62)  # few keys and channels, so that strokes meet
 channel = st.sampled_from([0, 0, 1, 9])
-delta = st.one_of(st.integers(0, 3).map(lambda n: 120 * n), st.sampled_from([0, 0, 0, 1, 127, 128, 16_383, 16_384, 300_000]))
+delta = st.one_of(
+    st.integers(0, 3).map(lambda n: 120 * n), st.sampled_from([0, 0, 0, 1, 127, 128, 16_383, 16_384, 300_000])
+)
 low = st.binary(max_size=6).map(lambda text: bytes(byte & 0x7F for byte in text))
 message = st.one_of(
-    st.builds(lambda kind, c, k, v: bytes([kind | c, k, v]), st.sampled_from([0x90, 0x90, 0x90, 0x80, 0x80, 0xA0]), channel, key, st.sampled_from([0, 0, 1, 80, 127])),
-    st.builds(lambda c, n, v: bytes([0xB0 | c, n, v]), channel, st.sampled_from([7, 64, 120, 121, 123, 124, 127]), st.sampled_from([0, 63, 64, 127])),
+    st.builds(
+        lambda kind, c, k, v: bytes([kind | c, k, v]),
+        st.sampled_from([0x90, 0x90, 0x90, 0x80, 0x80, 0xA0]),
+        channel,
+        key,
+        st.sampled_from([0, 0, 1, 80, 127]),
+    ),
+    st.builds(
+        lambda c, n, v: bytes([0xB0 | c, n, v]),
+        channel,
+        st.sampled_from([7, 64, 120, 121, 123, 124, 127]),
+        st.sampled_from([0, 63, 64, 127]),
+    ),
     st.builds(lambda kind, c, p: bytes([kind | c, p]), st.sampled_from([0xC0, 0xD0]), channel, st.integers(0, 127)),
     st.builds(lambda c, p: bytes([0xE0 | c, p, p]), channel, st.integers(0, 127)),
 )
 other = st.one_of(
-    st.builds(lambda kind, text: b"\xff" + bytes([kind]) + varlen(len(text)) + text, st.integers(0, 0x2E), st.binary(max_size=200)),
+    st.builds(
+        lambda kind, text: b"\xff" + bytes([kind]) + varlen(len(text)) + text,
+        st.integers(0, 0x2E),
+        st.binary(max_size=200),
+    ),
     st.builds(lambda micros: b"\xff\x51\3" + micros.to_bytes(3, "big"), st.integers(200_000, 0xFFFFFF)),
     st.builds(lambda text: b"\xff\x7f" + varlen(len(text)) + text, st.binary(max_size=9)),
-    low.map(lambda data: b"\xf0" + varlen(len(data) + 1) + data + b"\xf7"),                      # SysEx
-    low.map(lambda data: b"\xf0" + varlen(len(data)) + data),                                    # its first packet
-    st.binary(max_size=9).map(lambda data: b"\xf7" + varlen(len(data)) + data),                  # a further packet, or an escape
+    low.map(lambda data: b"\xf0" + varlen(len(data) + 1) + data + b"\xf7"),  # SysEx
+    low.map(lambda data: b"\xf0" + varlen(len(data)) + data),  # its first packet
+    st.binary(max_size=9).map(lambda data: b"\xf7" + varlen(len(data)) + data),  # a further packet, or an escape
 )
 
 
@@ -111,14 +132,16 @@ def events(draw) -> bytes:
         out += varlen(draw(delta))
         event = draw(st.one_of(message, message, message, other))
         if event[0] < 0xF0:
-            out += event[event[0] == running and draw(st.booleans()):]
+            out += event[event[0] == running and draw(st.booleans()) :]
             running = event[0]
         else:
             out += event
     return bytes(out) + varlen(draw(delta)) + b"\xff\x2f\0"
 
 
-streams = st.builds(smf, st.lists(events(), min_size=1, max_size=4), st.sampled_from([96, 480, 1024]), st.sampled_from([0, 1]))
+streams = st.builds(
+    smf, st.lists(events(), min_size=1, max_size=4), st.sampled_from([96, 480, 1024]), st.sampled_from([0, 1])
+)
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
@@ -168,20 +191,38 @@ def compare(files: dict[str, bytes]) -> list[tuple[str, str]]:
 
 EXCEPTIONS = {  # streams of the real collection that break the standard, and how: the reference reader refuses them
     "bytes behind the last track, which are ignored": {
-        "Piano Concerto n2 op19 1mov.mid", "Piano Concerto n2 op19 2mov.mid", "Piano Concerto n3 op37 1mov.mid",
-        "Piano Concerto n3 op37 2mov.mid", "Buxethude Buxwv138 Prelude.mid", "K618 Ave Verum Corpus.mid",
-        *(f"13 Variations on a Theme by Anselm Hu_ttenbrenner D576 {part}.mid" for part in ("Theme", "1var", "2var", "3var")),
-        "Concerto Grosso op6 n05 3mov.mid", "Concerto Grosso op6 n05 4mov.mid"},
+        "Piano Concerto n2 op19 1mov.mid",
+        "Piano Concerto n2 op19 2mov.mid",
+        "Piano Concerto n3 op37 1mov.mid",
+        "Piano Concerto n3 op37 2mov.mid",
+        "Buxethude Buxwv138 Prelude.mid",
+        "K618 Ave Verum Corpus.mid",
+        *(
+            f"13 Variations on a Theme by Anselm Hu_ttenbrenner D576 {part}.mid"
+            for part in ("Theme", "1var", "2var", "3var")
+        ),
+        "Concerto Grosso op6 n05 3mov.mid",
+        "Concerto Grosso op6 n05 4mov.mid",
+    },
     "a header that counts a track too few": {
-        "Symphony n7 2mov.mid", "K495 Horn Concerto n4 1mov.mid", "K495 Horn Concerto n4 2mov.mid", "Carnaval Op.9 No.1.mid",
-        "Scenes from Childhood Op. 15 No.2.mid", "The Aspen.mid", "The Birch Tree.mid", "The Solitary Fir Tree.mid", "The Spruce.mid",
-        "When the Roan-tree Flowers.mid"},
+        "Symphony n7 2mov.mid",
+        "K495 Horn Concerto n4 1mov.mid",
+        "K495 Horn Concerto n4 2mov.mid",
+        "Carnaval Op.9 No.1.mid",
+        "Scenes from Childhood Op. 15 No.2.mid",
+        "The Aspen.mid",
+        "The Birch Tree.mid",
+        "The Solitary Fir Tree.mid",
+        "The Spruce.mid",
+        "When the Roan-tree Flowers.mid",
+    },
     "velocities over 127, which are clipped": {"Concerto Grosso op6 n05 2mov.mid"},
 }
 
 
 def test_what_is_left_over_behind_the_last_track_is_no_music():
-    "An older, longer version of a file may go on behind the new one, as in four piano concertos of the real collection."
+    """An older, longer version of a file may go on behind the new one, as in four piano concertos of the real
+    collection."""
     content = smf([scale() + END, scale(72) + END]) + b"z\0" + smf([scale(90) + END])[14:]
     assert len(load_midi(content)) == 8 and "behind the last track ignored" in load_midi(content).repairs[0]
 
@@ -209,14 +250,26 @@ NOTE = on(60) + off(60, 480)
 LATER = on(62) + off(62, 480)
 
 
-@pytest.mark.parametrize("between", [
-    b"\0\xf0\5\x7e\x7f\x09\1\xf7",               # a whole message
-    b"\0\xf0\3\x7e\x7f\x09\0\xf7\2\1\xf7",        # in two packets
-    b"\0\xf7\1\xf8", b"\0\xf7\2\xf3\1", b"\0\xf7\0",  # escapes
-    b"\0\xf0\0", b"\0\xf0\x7e\x7f\x09\1\xf7",     # empty; without its length, as through a cable
-    b"\0\xf8", b"\0\xfe", b"\0\xf6", b"\0\xf3\1", b"\0\xf2\1\2",  # what belongs on a cable, not into a file
-    meta(1, b"\xff\x2f\0 is no end"), meta(0x7F, bytes(range(256))),
-], ids=lambda content: content[1:9].hex())
+@pytest.mark.parametrize(
+    "between",
+    [
+        b"\0\xf0\5\x7e\x7f\x09\1\xf7",  # a whole message
+        b"\0\xf0\3\x7e\x7f\x09\0\xf7\2\1\xf7",  # in two packets
+        b"\0\xf7\1\xf8",
+        b"\0\xf7\2\xf3\1",
+        b"\0\xf7\0",  # escapes
+        b"\0\xf0\0",
+        b"\0\xf0\x7e\x7f\x09\1\xf7",  # empty; without its length, as through a cable
+        b"\0\xf8",
+        b"\0\xfe",
+        b"\0\xf6",
+        b"\0\xf3\1",
+        b"\0\xf2\1\2",  # what belongs on a cable, not into a file
+        meta(1, b"\xff\x2f\0 is no end"),
+        meta(0x7F, bytes(range(256))),
+    ],
+    ids=lambda content: content[1:9].hex(),
+)
 @pytest.mark.parametrize("running", [False, True])
 def test_nothing_between_two_notes_takes_one_away(between, running):
     later = on(62) + b"\x83\x60\x3e\0" if running else LATER
@@ -243,7 +296,7 @@ def test_a_track_of_a_wrong_length_is_read_whole(off_by, which):
     tracks = [scale(40 + 20 * k, 8) + END for k in range(3)]
     content = bytearray(smf(tracks))
     at = 14 + sum(8 + len(track) for track in tracks[:which]) + 4
-    content[at:at + 4] = (len(tracks[which]) + off_by).to_bytes(4, "big")
+    content[at : at + 4] = (len(tracks[which]) + off_by).to_bytes(4, "big")
     assert ticks(bytes(content)) == ticks(smf(tracks))
     assert "wrong length" in " ".join(load_midi(bytes(content)).repairs)
 
@@ -256,11 +309,16 @@ def test_bytes_behind_the_end_of_a_track_are_ignored(padding):
 
 
 def test_a_key_struck_again_before_its_release():
-    assert ticks(smf([on(60) + on(60, 240) + on(60, 240) + off(60, 240) + END])) == [(60, 0, 720), (60, 240, 720), (60, 480, 720)]
+    assert ticks(smf([on(60) + on(60, 240) + on(60, 240) + off(60, 240) + END])) == [
+        (60, 0, 720),
+        (60, 240, 720),
+        (60, 480, 720),
+    ]
 
 
 def test_two_voices_on_one_key_lose_no_note():
-    "Both end and both begin at one tick: two releases, the second of which must not take the new notes away, as it does in pretty_midi."
+    """Both end and both begin at one tick: two releases, the second of which must not take the new notes away, as it
+    does in pretty_midi."""
     content = smf([on(60) + on(60) + on(60, 480) + off(60) + on(60) + off(60) + off(60, 480) + off(60) + END])
     assert ticks(content) == [(60, 0, 480), (60, 0, 480), (60, 480, 960), (60, 480, 960)] == expected(content)
 
@@ -297,7 +355,9 @@ def test_a_program_set_in_another_track_counts():
 
 def test_the_one_unreadable_file_of_the_real_collection_is_told_of_in_our_own_words(real_zip):
     opened = {}
-    zeros = next(member for member in list_members(real_zip) if member.name.endswith("Overture to Princess of Kensington.mid"))
+    zeros = next(
+        member for member in list_members(real_zip) if member.name.endswith("Overture to Princess of Kensington.mid")
+    )
     with pytest.raises(MidiLoadError, match="is all zero bytes, so nothing of it can be read"):
         load_midi(zeros.read(opened))
 
@@ -342,8 +402,10 @@ def test_a_file_of_which_no_note_is_there_is_refused(content):
 
 @pytest.mark.parametrize("end", [5, 100, -1])
 def test_a_wrapped_file_that_is_cut_off_is_read_if_asked(end):
-    wrapped = riff(PIECE)[:-end if end > 0 else None]
-    assert (len(load_midi(wrapped, incomplete=True)) > 400) and bool(load_midi(wrapped, incomplete=True).lost) == (end > 0)
+    wrapped = riff(PIECE)[: -end if end > 0 else None]
+    assert (len(load_midi(wrapped, incomplete=True)) > 400) and bool(load_midi(wrapped, incomplete=True).lost) == (
+        end > 0
+    )
 
 
 def test_messages_are_in_our_own_words():
@@ -357,7 +419,16 @@ def test_messages_are_in_our_own_words():
             load_midi(bytes(content))
         except MidiLoadError as error:
             sentences.add(error.reason)
-    ours = ("is incomplete: ", "lasts ", "is longer than MIDI can count", "has a time division", "has an SMPTE", "is of MIDI format", "is not MIDI", "holds ")
+    ours = (
+        "is incomplete: ",
+        "lasts ",
+        "is longer than MIDI can count",
+        "has a time division",
+        "has an SMPTE",
+        "is of MIDI format",
+        "is not MIDI",
+        "holds ",
+    )
     assert len(sentences) > 20 and all(sentence.startswith(ours) for sentence in sentences)
     assert not any(word in sentence for sentence in sentences for word in ("Error", "MiniMidi", "invalid", "mido"))
 
@@ -371,10 +442,15 @@ HARMFUL = {
     "SysEx that never ends": smf([b"\0\xf0\1\xf0" * MANY + END]),
     "SysEx without lengths": smf([b"\0\xf0\x7f\x09\1\xf7" * MANY + END]),
     "tracks that claim the rest of the file": smf([]) + b"MTrk\0\x30\0\0" * MANY,
-    "each key released when it is struck": smf([b"".join(on(n % 128, channel=n // 128 % 16) + off(n % 128, channel=n // 128 % 16) for n in range(200_000)) + END]),
+    "each key released when it is struck": smf(
+        [
+            b"".join(on(n % 128, channel=n // 128 % 16) + off(n % 128, channel=n // 128 % 16) for n in range(200_000))
+            + END
+        ]
+    ),
     "the same in many tracks": smf([on(60) + off(60) + END] * 60_000, n_tracks=60_000),
     "one key, and all strokes before all releases": smf([PILE + END]),
-    "the same, let go by and by": smf([PILE[:-200_000 * 3] + b"\1\x3c\0" * 100_000 + PILE + END]),
+    "the same, let go by and by": smf([PILE[: -200_000 * 3] + b"\1\x3c\0" * 100_000 + PILE + END]),
     "all notes off again and again": smf([(on(60) + control(123, 0) + control(123, 0)) * 100_000 + END]),
 }
 

@@ -17,12 +17,12 @@ import matplotlib.pyplot as plt
 import psutil
 import pytest
 
+from builders import make_zip, piece
 from composer_classify.archives import hash_source
 from composer_classify.collection import collect
 from composer_classify.corpus import Corpus
 from composer_classify.files import CollectionError, cache_folder
 from composer_classify.recognition import Recognizer, listen, plot_recognition
-from builders import make_zip, piece
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "composer_classify" / "samples" / "bach_bwv772.mid"
@@ -379,7 +379,14 @@ def test_a_temporary_cache_of_somebody_else_is_not_trusted(open_folder, their_py
     env = dict(PYTHONPATH=PACKAGES, PATH=os.defpath, TMPDIR=str(open_folder), HOME="/sys", PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run(
         [their_python, "-c", CODE, "collect", "all", "corpus"],
-        user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, cwd=open_folder, timeout=120, env=env,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        cwd=open_folder,
+        timeout=120,
+        env=env,
     )
     assert done.returncode == 1 and "belongs to another user" in done.stderr and "Traceback" not in done.stderr
 
@@ -525,8 +532,9 @@ def test_predict_is_ended(tmp_path, moment, number):
     write_many(tmp_path)
     ready = {
         "workers start": WORKERS,
-        "workers work": lambda process: WORKERS(process)
-        and sum(child.cpu_times().user for child in process.children()) > 2,
+        "workers work": lambda process: (
+            WORKERS(process) and sum(child.cpu_times().user for child in process.children()) > 2
+        ),
         "an answer is there": lambda process: (tmp_path / "out").stat().st_size > 0,
     }[moment]
     assert end_when(ready, number, tmp_path, "predict", "folder", "--json" if "work" in moment else "--top=3") == (
@@ -629,6 +637,7 @@ def test_without_other_processes_too_a_file_fails_alone(hooked):
     assert complaints(done) == [f"folder/Bach/{name}: {FAILURES[name]}" for name in ("large.mid", "odd.mid")]
 
 
+@pytest.mark.slow
 def test_collect_names_the_file_that_fails_and_reads_the_rest(hooked):
     done = run_hooked(hooked, "collect", "folder", "corpus", "--json", "--jobs", "2")
     assert done.returncode == 1 and json.loads(done.stdout)["readable"] == 300
@@ -674,7 +683,7 @@ def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
 
 USED = """
 import multiprocessing
-from composer_classify.system import in_processes
+from composer_classify.processes import in_processes
 
 def use():
     assert dict(in_processes(abs, [(-1,), (2,)], n_jobs=2)) == {0: 1, 1: 2}

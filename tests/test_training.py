@@ -1,4 +1,5 @@
 """What onsets say, windows of them, fair batches, folds that are kept, model files that are not believed, and `composer-classify train` as a user has it."""
+
 import json
 import os
 import signal
@@ -19,14 +20,22 @@ from keras import layers
 from builders import CONTRACT, by_hand, in_other_clothes, pieces, thorough
 from composer_classify import lstm, training
 from composer_classify.augment import transpose
-from composer_classify.calibration import fit_temperature
+from composer_classify.calibration import TemperatureScaling
 from composer_classify.cli import main
 from composer_classify.evaluation import assert_no_leak, get_splits
 from composer_classify.features import onset_steps
 from composer_classify.lstm import build_lstm, build_published_lstm, published_table, windows_of_files
 from composer_classify.midi import load_midi
+from composer_classify.probabilities import with_temperature
 from composer_classify.training import (
-    ABOUT, TrainingBatches, cross_validate_network, fit, load_network, predict_proba_files, save_network, steps_for,
+    ABOUT,
+    TrainingBatches,
+    cross_validate_network,
+    fit,
+    load_network,
+    predict_proba_files,
+    save_network,
+    steps_for,
 )
 from composer_classify.windows import Sequences
 from networks import NAMES, SHORT, build_tiny, corpus_of, melody
@@ -73,7 +82,11 @@ def differing(one: dict, other: dict) -> list[str]:
 @example(by_hand(*((k, 35 + k, True) for k in range(20))))
 def test_steps_of_any_piece_are_yes_or_no_and_one_row_an_onset(notes):
     said = onset_steps(notes)
-    assert {name: flags.shape[1] for name, flags in said.items()} == WIDTHS and sum(WIDTHS.values()) == 190 + 128 and WIDTHS["keys"] == 128
+    assert (
+        {name: flags.shape[1] for name, flags in said.items()} == WIDTHS
+        and sum(WIDTHS.values()) == 190 + 128
+        and WIDTHS["keys"] == 128
+    )
     assert all(flags.dtype == bool for flags in said.values())
     onsets = np.unique(notes["onset_beat"][~notes["is_drum"]])
     n_rows = 1 + int((np.diff(onsets) > 0.05).sum())
@@ -159,8 +172,14 @@ def test_windows_are_those_cut_by_hand(notes, length, semitones):
     assert sequences.counts.tolist() == [len(each) for each in starts] and len(sequences) == sum(sequences.counts)
     assert sequences.file.tolist() == [file for file, each in enumerate(starts) for _ in each]
     windows = sequences.batch(np.arange(len(sequences)), semitones)
-    assert windows.shape == (len(sequences), *sequences.shape) and sequences.shape == (length, 212) and windows.dtype == np.float32
-    by_literal = [window_by_hand(notes[file], start, length, semitones) for file, each in enumerate(starts) for start in each]
+    assert (
+        windows.shape == (len(sequences), *sequences.shape)
+        and sequences.shape == (length, 212)
+        and windows.dtype == np.float32
+    )
+    by_literal = [
+        window_by_hand(notes[file], start, length, semitones) for file, each in enumerate(starts) for start in each
+    ]
     assert np.array_equal(windows, by_literal)
 
 
@@ -169,12 +188,18 @@ def test_each_window_of_a_batch_has_its_own_key_and_any_order():
     sequences = Sequences(corpus_of(notes), 16)
     numbers, semitones = np.array([8, 0, 4, 4, 0]), np.array([5, -60, 0, 127, -6])
     starts = [(file, start) for file, part in enumerate(notes) for start in starts_by_hand(part, 16)]
-    assert np.array_equal(sequences.batch(numbers, semitones), [window_by_hand(notes[starts[n][0]], starts[n][1], 16, move) for n, move in zip(numbers, semitones)])
+    assert np.array_equal(
+        sequences.batch(numbers, semitones),
+        [window_by_hand(notes[starts[n][0]], starts[n][1], 16, move) for n, move in zip(numbers, semitones)],
+    )
 
 
 def test_a_transposed_window_is_that_of_the_transposed_piece():
     notes = melody(0)
-    assert np.array_equal(Sequences(corpus_of([notes]), 16).batch(range(3), -20), Sequences(corpus_of([transpose(notes, -20)[0]]), 16).batch(range(3)))
+    assert np.array_equal(
+        Sequences(corpus_of([notes]), 16).batch(range(3), -20),
+        Sequences(corpus_of([transpose(notes, -20)[0]]), 16).batch(range(3)),
+    )
 
 
 def test_chance_loses_onsets_and_moves_windows_by_half_an_octave_within_their_file():
@@ -202,19 +227,28 @@ def test_chance_loses_onsets_and_moves_windows_by_half_an_octave_within_their_fi
                 starts.add(onsets[0])
             if len(possible) == 1:
                 moves.add(possible[0])
-    assert np.mean(lost) == pytest.approx(0.05, abs=0.01) and starts == set(range(6)) and moves == set(range(-6, 7))  # 5: the first onset after 4 was lost
+    assert (
+        np.mean(lost) == pytest.approx(0.05, abs=0.01) and starts == set(range(6)) and moves == set(range(-6, 7))
+    )  # 5: the first onset after 4 was lost
 
 
 # ---------------------------------------------------------------- batches
 
 
-SIZES = slice(sum(list(WIDTHS.values())[:list(WIDTHS).index("n_struck")]), sum(list(WIDTHS.values())[:list(WIDTHS).index("n_sounding")]))
+SIZES = slice(
+    sum(list(WIDTHS.values())[: list(WIDTHS).index("n_struck")]),
+    sum(list(WIDTHS.values())[: list(WIDTHS).index("n_sounding")]),
+)
 
 
 @pytest.fixture(scope="module")
 def chords() -> tuple[Sequences, np.ndarray]:
-    "Eight pieces of three composers, and the composer of each; the first is of single notes, the last of chords of eight notes."
-    notes = [by_hand(*((onset, 40 + onset % 12 + 3 * k, False) for onset in range(30) for k in range(voices))) for voices in range(1, 9)]
+    """Eight pieces of three composers, and the composer of each; the first is of single notes, the last of chords of
+    eight notes."""
+    notes = [
+        by_hand(*((onset, 40 + onset % 12 + 3 * k, False) for onset in range(30) for k in range(voices)))
+        for voices in range(1, 9)
+    ]
     composers = ["Ada", "Bob", "Bob", "Eve", "Bob", "Bob", "Ada", "Eve"]
     return Sequences(corpus_of(notes, composers), 16), np.searchsorted(["Ada", "Bob", "Eve"], composers)
 
@@ -238,7 +272,9 @@ def test_composers_count_the_same_and_so_do_their_files(chords):
     assert np.bincount(labels[files]) / len(files) == pytest.approx(np.full(3, 1 / 3), abs=0.04)
     for composer in range(3):
         own = np.flatnonzero(labels == composer)
-        assert np.bincount(files[labels[files] == composer], minlength=8)[own] / (labels[files] == composer).sum() == pytest.approx(np.full(len(own), 1 / len(own)), abs=0.06)
+        assert np.bincount(files[labels[files] == composer], minlength=8)[own] / (
+            labels[files] == composer
+        ).sum() == pytest.approx(np.full(len(own), 1 / len(own)), abs=0.06)
 
 
 @thorough(20)
@@ -262,7 +298,9 @@ def test_the_same_seed_draws_the_same_batches(chords):
 
 def test_training_again_gives_the_same_network(parts):
     labels = np.repeat([0, 1], 6)
-    (one, history), (same, again), (other, _) = (fit(build_tiny, parts, np.arange(12), labels, epochs=2, steps=3, seed=seed) for seed in (5, 5, 6))
+    (one, history), (same, again), (other, _) = (
+        fit(build_tiny, parts, np.arange(12), labels, epochs=2, steps=3, seed=seed) for seed in (5, 5, 6)
+    )
     assert history == again and len(history["loss"]) == 2
     assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), same.get_weights()))
     assert not all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights()))
@@ -271,9 +309,9 @@ def test_training_again_gives_the_same_network(parts):
 @pytest.mark.slow
 def test_few_batches_teach_the_same_without_compiling(parts, monkeypatch):
     learn = lambda: fit(build_tiny, parts, np.arange(12), np.repeat([0, 1], 6), epochs=2, steps=5)
-    soon, soon_history = fit_scorer()
+    soon, soon_history = learn()
     monkeypatch.setattr(training, "is_soon_over", lambda batches: False)
-    compiled, history = fit_scorer()
+    compiled, history = learn()
     assert (soon.run_eagerly, compiled.run_eagerly) == (keras.backend.backend() == "tensorflow", False)
     assert soon_history["loss"] == pytest.approx(history["loss"], rel=1e-4)
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(soon.get_weights(), compiled.get_weights()))
@@ -292,7 +330,9 @@ def test_the_answer_of_a_file_is_the_mean_over_its_windows(small):
     model = keras.Model(notes, layers.Dense(2, activation="softmax")(layers.GlobalMaxPooling1D()(notes)))
     files = np.array([0, 3, 4, 5, 6, 7, 11])
     assert shorter.counts[files].sum() > 128
-    by_literal = [model.predict_on_batch(shorter.batch(np.flatnonzero(shorter.file == file))).mean(axis=0) for file in files]
+    by_literal = [
+        model.predict_on_batch(shorter.batch(np.flatnonzero(shorter.file == file))).mean(axis=0) for file in files
+    ]
     assert np.allclose(predict_proba_files(model, shorter, files), by_literal, atol=1e-6)
 
 
@@ -306,7 +346,8 @@ def test_the_temperature_is_found_again(temperature, seed):
     rng = np.random.default_rng(seed)
     honest = rng.dirichlet(np.ones(4), 3000)
     truth = (honest.cumsum(axis=1) > rng.random((3000, 1))).argmax(axis=1)
-    assert fit_temperature(training.with_temperature(honest, 1 / temperature), truth) == pytest.approx(temperature, rel=0.25)
+    scaling = TemperatureScaling().fit(np.log(with_temperature(honest, 1 / temperature)), truth)
+    assert np.exp(scaling.coef_) == pytest.approx([temperature, 1], rel=0.25)
 
 
 # ---------------------------------------------------------------- model files
@@ -335,19 +376,26 @@ def assert_refused(path: Path, *words: str, **expected):
     with pytest.raises(ValueError) as caught:
         load_network(path, **expected)
     sentence = str(caught.value)
-    assert sentence.startswith(f"{path}: ") and "\n" not in sentence and all(word in sentence for word in words), sentence
+    assert sentence.startswith(f"{path}: ") and "\n" not in sentence and all(word in sentence for word in words), (
+        sentence
+    )
 
 
 def test_a_model_comes_back_from_its_file(trained, parts):
     model, path = trained
     again, about = load_network(path, parts, NAMES)
     assert about == dict(composers=NAMES, score=0.5, note="schön")
-    assert np.array_equal(predict_proba_files(again, parts, np.arange(12)), predict_proba_files(model, parts, np.arange(12)))
+    assert np.array_equal(
+        predict_proba_files(again, parts, np.arange(12)), predict_proba_files(model, parts, np.arange(12))
+    )
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert load_network(str(path))[1] == about
 
 
-@pytest.mark.parametrize("composers", [["Ada"], ["Ada", "Bob", "Eve"], ["Ada", "Ada"], ["Ada", "Bob", "Ada"], [], None, "AB", {"Ada": 0, "Bob": 1}])
+@pytest.mark.parametrize(
+    "composers",
+    [["Ada"], ["Ada", "Bob", "Eve"], ["Ada", "Ada"], ["Ada", "Bob", "Ada"], [], None, "AB", {"Ada": 0, "Bob": 1}],
+)
 def test_composers_that_do_not_fit_the_network_are_not_written(trained, tmp_path, composers):
     with pytest.raises(ValueError, match="the network has 2 answers"):
         save_network(trained[0], tmp_path / "model.keras", dict(composers=composers))
@@ -361,8 +409,27 @@ def test_a_model_for_something_else_is_refused(trained, small):
         assert_refused(path, f"tells Ada, Bob apart, not {', '.join(composers)}", composers=composers)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b"3", b"null", b"[]", b"{}", b'"composers"', b'{"composers": null}', b'{"composers": "AB"}', b'{"composers": ["Ada"]}',
-                                     b'{"composers": ["Ada", "Ada"]}', b'{"composers": ["Ada", "Bob", "Bob"]}', b'{"composers": ["Ada", 2]}', b'{"composers": [["Ada"], ["Bob"]]}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"3",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"composers"',
+        b'{"composers": null}',
+        b'{"composers": "AB"}',
+        b'{"composers": ["Ada"]}',
+        b'{"composers": ["Ada", "Ada"]}',
+        b'{"composers": ["Ada", "Bob", "Bob"]}',
+        b'{"composers": ["Ada", 2]}',
+        b'{"composers": [["Ada"], ["Bob"]]}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_list_of_composers_that_is_none_is_refused(trained, tmp_path, content):
     assert_refused(rewritten(trained[1], tmp_path / "model.keras", {ABOUT: content}), composers=NAMES)
 
@@ -384,9 +451,19 @@ def test_a_file_without_its_network_does_not_say_that_composers_are_missing(trai
         assert member == "metadata.json"  # Keras can do without
 
 
-@pytest.mark.parametrize("config", [b"", b"{}", b"[]", b"null", b'{"class_name": "Dense"}', b'{"module": "keras", "class_name": "Functional", "config": {}, "registered_name": null}',
-                                    b'{"module": "keras.layers", "class_name": "Dense", "config": {"units": 2}, "registered_name": null}',
-                                    b'{"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, "registered_name": null}'])
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"class_name": "Dense"}',
+        b'{"module": "keras", "class_name": "Functional", "config": {}, "registered_name": null}',
+        b'{"module": "keras.layers", "class_name": "Dense", "config": {"units": 2}, "registered_name": null}',
+        b'{"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, "registered_name": null}',
+    ],
+)
 def test_what_is_no_network_is_refused(trained, tmp_path, config):
     assert_refused(rewritten(trained[1], tmp_path / "model.keras", {CONFIG: config}))
 
@@ -414,7 +491,7 @@ def assert_read_or_refused(path: Path, never: str = "\n"):
 def test_half_a_file_is_refused(trained, tmp_path_factory, data):
     content = trained[1].read_bytes()
     path = tmp_path_factory.getbasetemp() / "half.keras"
-    path.write_bytes(content[:data.draw(st.integers(0, len(content) - 1))])
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     assert_refused(path, "is not a Keras model")
 
 
@@ -424,7 +501,9 @@ def test_a_damaged_file_is_read_or_refused(trained, tmp_path_factory, data):
     "Half of the damage goes where it hurts: into the headers and the directory of the archive."
     content = bytearray(trained[1].read_bytes())
     with zipfile.ZipFile(trained[1]) as archive:
-        headers = [member.header_offset + k for member in archive.infolist() for k in range(30 + len(member.filename))] + list(range(archive.start_dir, len(content)))
+        headers = [
+            member.header_offset + k for member in archive.infolist() for k in range(30 + len(member.filename))
+        ] + list(range(archive.start_dir, len(content)))
     at = st.one_of(st.sampled_from(headers), st.integers(0, len(content) - 1))
     for place, value in data.draw(st.lists(st.tuples(at, st.integers(0, 255)), min_size=1, max_size=3)):
         content[place] = value
@@ -440,7 +519,9 @@ def test_a_damaged_network_is_read_or_refused(trained, tmp_path_factory, member,
     "The archive is sound; what lies in it is not."
     with zipfile.ZipFile(trained[1]) as archive:
         content = bytearray(archive.read(member))
-    for place, value in data.draw(st.lists(st.tuples(st.integers(0, min(len(content), 8000) - 1), st.integers(0, 255)), min_size=1, max_size=3)):
+    for place, value in data.draw(
+        st.lists(st.tuples(st.integers(0, min(len(content), 8000) - 1), st.integers(0, 255)), min_size=1, max_size=3)
+    ):
         content[place] = value
     path = tmp_path_factory.getbasetemp() / "changed.keras"
     assert_read_or_refused(rewritten(trained[1], path, {member: bytes(content)}), never=f"holds no {ABOUT}")
@@ -458,12 +539,17 @@ def test_a_file_that_unpacks_to_too_much_is_refused(trained, monkeypatch):
 def test_code_of_a_stranger_is_not_run(trained, tmp_path):
     ran = tmp_path / "ran"
     notes = keras.Input((16, 212))
-    pooled = layers.GlobalAveragePooling1D()(layers.Lambda(lambda x, path=str(ran): (open(path, "w").close(), x)[1], output_shape=(16, 212))(notes))
+    pooled = layers.GlobalAveragePooling1D()(
+        layers.Lambda(lambda x, path=str(ran): (open(path, "w").close(), x)[1], output_shape=(16, 212))(notes)
+    )
     save_network(keras.Model(notes, layers.Dense(2)(pooled)), tmp_path / "lambda.keras", dict(composers=NAMES))
     ran.unlink(missing_ok=True)
     assert_refused(tmp_path / "lambda.keras", "is not a Keras model that can be read")
     shell = {"module": "os", "class_name": "system", "config": {"command": f"touch {ran}"}, "registered_name": None}
-    assert_refused(rewritten(trained[1], tmp_path / "shell.keras", {CONFIG: json.dumps(shell).encode()}), "is not a Keras model that can be read")
+    assert_refused(
+        rewritten(trained[1], tmp_path / "shell.keras", {CONFIG: json.dumps(shell).encode()}),
+        "is not a Keras model that can be read",
+    )
     assert not ran.exists()
 
 
@@ -474,7 +560,11 @@ def assert_same_run(one: dict, other: dict):
     for name in ("files", "probabilities", "truth", "works"):
         assert np.array_equal(one[name], other[name]), name
     assert one["histories"] == other["histories"] and one["composers"] == other["composers"]
-    assert all(np.array_equal(a, b) for x, y in zip(one["models"], other["models"]) for a, b in zip(x.get_weights(), y.get_weights()))
+    assert all(
+        np.array_equal(a, b)
+        for x, y in zip(one["models"], other["models"])
+        for a, b in zip(x.get_weights(), y.get_weights())
+    )
 
 
 @pytest.mark.slow
@@ -494,7 +584,14 @@ def build(n_composers):
 corpus = Corpus.open(sys.argv[1])
 cross_validate(corpus, Sequences(corpus, length=16), build, **SHORT, keep=sys.argv[2])
 """
-    killed = subprocess.run([sys.executable, "-c", code, small.path, tmp_path / "kept"], capture_output=True, text=True, cwd=ROOT, timeout=120, start_new_session=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", code, small.path, tmp_path / "kept"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        start_new_session=True,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [p.name[:6] for p in (tmp_path / "kept").iterdir()] == ["fold1-"]
     whole = cross_validate_network(small, parts, build_tiny, **SHORT)
@@ -502,7 +599,11 @@ cross_validate(corpus, Sequences(corpus, length=16), build, **SHORT, keep=sys.ar
     assert_same_run(cross_validate_network(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
     assert trainings == [8, 8]
     assert_same_run(cross_validate_network(small, parts, build_tiny, **SHORT, keep=tmp_path / "kept"), whole)
-    assert trainings == [8, 8] and sorted(p.name[:6] for p in (tmp_path / "kept").iterdir()) == ["fold1-", "fold2-", "fold3-"]
+    assert trainings == [8, 8] and sorted(p.name[:6] for p in (tmp_path / "kept").iterdir()) == [
+        "fold1-",
+        "fold2-",
+        "fold3-",
+    ]
 
 
 def build_by_peaks(n_composers: int) -> keras.Model:
@@ -543,7 +644,9 @@ def test_another_run_never_takes_up_kept_folds(small, tmp_path, monkeypatch):
 
     def build_shorter(n_composers: int) -> keras.Model:
         notes = keras.Input((8, 212))
-        return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
+        return keras.Model(
+            notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes))
+        )
 
     assert not trains()  # the folds are kept now
     monkeypatch.setattr(training, "fit", refuse_to_train)
@@ -551,9 +654,19 @@ def test_another_run_never_takes_up_kept_folds(small, tmp_path, monkeypatch):
     other.attrs = {**small.manifest.attrs, "data_hash": "0" * 64}
     renamed = small.manifest.assign(composer=small.manifest["composer"].replace("Bob", "Eve"))
     renamed.attrs = small.manifest.attrs
-    changes = [dict(seed=1), dict(epochs=2), dict(steps=2), dict(folds=2), dict(length=8, build=build_shorter), dict(balance=0.5), dict(start=build_tiny(2)),
-               dict(corpus=replace(small, manifest=other)), dict(corpus=replace(small, manifest=renamed)),
-               dict(build=same_name(build_by_peaks, build_tiny)), dict(kind=same_name(Backwards, Sequences))]
+    changes = [
+        dict(seed=1),
+        dict(epochs=2),
+        dict(steps=2),
+        dict(folds=2),
+        dict(length=8, build=build_shorter),
+        dict(balance=0.5),
+        dict(start=build_tiny(2)),
+        dict(corpus=replace(small, manifest=other)),
+        dict(corpus=replace(small, manifest=renamed)),
+        dict(build=same_name(build_by_peaks, build_tiny)),
+        dict(kind=same_name(Backwards, Sequences)),
+    ]
     assert [change for change in changes if not trains(**change)] == []
     assert not trains() and not trains(build=lambda n: build_tiny(n))  # another name for the same layers
 
@@ -561,21 +674,25 @@ def test_another_run_never_takes_up_kept_folds(small, tmp_path, monkeypatch):
 def test_a_network_of_all_files_is_learned_again_after_an_edit(small, tmp_path, monkeypatch):
     def build_whole(n_composers: int) -> keras.Model:
         notes = keras.Input((256, 212))
-        return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes)))
+        return keras.Model(
+            notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalAveragePooling1D()(notes))
+        )
 
     def build_edited(n_composers: int) -> keras.Model:
         notes = keras.Input((256, 212))
         return keras.Model(notes, layers.Dense(n_composers, activation="softmax")(layers.GlobalMaxPooling1D()(notes)))
 
-    learn = lambda build: training.fit_final_network(small, build, epochs=1, steps=1, keep=tmp_path)[0].get_weights()[0].tolist()
-    learned = fit_scorer(build_whole)
+    learn = lambda build: (
+        training.fit_final_network(small, build, epochs=1, steps=1, keep=tmp_path)[0].get_weights()[0].tolist()
+    )
+    learned = learn(build_whole)
     monkeypatch.setattr(training, "fit", refuse_to_train)
-    assert fit_scorer(build_whole) == learned
+    assert learn(build_whole) == learned
     with pytest.raises(Trained):
-        fit_scorer(same_name(build_edited, build_whole))
+        learn(same_name(build_edited, build_whole))
 
 
-FEEDS_A_NETWORK = ["midi", "works", "collection", "preprocessing", "evaluation", "training"]
+FEEDS_A_NETWORK = ["midi", "works", "corpus", "features", "windows", "evaluation", "training"]
 
 
 @pytest.mark.parametrize("module", FEEDS_A_NETWORK)
@@ -599,7 +716,9 @@ def test_an_edit_of_what_feeds_no_network_changes_nothing(monkeypatch, module):
 def test_the_module_of_a_builder_counts(monkeypatch):
     before = training.code_hash(build_lstm)
     assert before != training.code_hash() == training.code_hash(Sequences)
-    monkeypatch.setitem(training._SOURCES, "composer_classify.lstm", training._SOURCES["composer_classify.lstm"] + "\nUNITS = 97\n")
+    monkeypatch.setitem(
+        training._SOURCES, "composer_classify.lstm", training._SOURCES["composer_classify.lstm"] + "\nUNITS = 97\n"
+    )
     assert training.code_hash(build_lstm) != before
 
 
@@ -627,6 +746,7 @@ def test_a_damaged_kept_fold_is_named(small, parts, tmp_path):
 
 class Watched(Sequences):
     "Sequences that write down which files were trained on, and which were answered."
+
     seen = []
 
     def augmented(self, windows, rng):
@@ -655,7 +775,9 @@ def test_no_work_that_is_answered_was_trained_on():
         assert_no_leak(works, sorted(trained), sorted(tested))
         answered += sorted(tested)
     assert found["files"].tolist() == answered and sorted(answered) == list(range(len(works)))
-    assert found["truth"].tolist() == [NAMES.index(works[file][:3]) for file in answered] and found["works"].tolist() == [works[file] for file in answered]
+    assert found["truth"].tolist() == [NAMES.index(works[file][:3]) for file in answered] and found[
+        "works"
+    ].tolist() == [works[file] for file in answered]
     assert found["probabilities"].shape == (len(works), 2) and found["probabilities"].sum(axis=1) == pytest.approx(1)
 
 
@@ -665,9 +787,17 @@ def test_a_model_file_knows_nineteen_of_twenty_right_answers(small, parts):
     truth, sure = rng.integers(0, 2, 200), np.linspace(0.55, 0.95, 200)
     named = np.where(np.arange(200) % 10 == 0, 1 - truth, truth)
     probabilities = np.where(named[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])
-    found = dict(probabilities=probabilities, truth=truth, works=np.arange(200), files=np.arange(200), composers=NAMES, models=[build_tiny(2)])
+    found = dict(
+        probabilities=probabilities,
+        truth=truth,
+        works=np.arange(200),
+        files=np.arange(200),
+        composers=NAMES,
+        models=[build_tiny(2)],
+    )
     about = training.model_metadata(small, parts, found, {})
-    highest = training.with_temperature(probabilities, fit_temperature(probabilities, truth)).max(axis=1)
+    logs = np.log(np.maximum(probabilities, 1e-9))
+    highest = TemperatureScaling().fit(logs, truth).transform(logs).max(axis=1)
     assert (highest[named == truth] >= about["known_above"]).mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -676,7 +806,11 @@ def test_a_model_file_knows_nineteen_of_twenty_right_answers(small, parts):
 
 def test_the_published_network_has_the_weights_of_the_report():
     assert build_published_lstm(4).count_params() == 116_740
-    assert build_published_lstm(4).output_shape == (None, 4) and build_published_lstm(7, length=5).input_shape == (None, 5, 2)
+    assert build_published_lstm(4).output_shape == (None, 4) and build_published_lstm(7, length=5).input_shape == (
+        None,
+        5,
+        2,
+    )
 
 
 @thorough(50)
@@ -685,7 +819,7 @@ def test_windows_of_files_are_those_of_a_loop(length, more, columns, seed):
     rng = np.random.default_rng(seed)
     table, labels = rng.random((length + more, columns), np.float32), rng.integers(0, 4, length + more)
     windows, answers = windows_of_files(table, labels, length)
-    assert np.array_equal(windows, [table[k:k + length] for k in range(more + 1)]) and windows.flags.c_contiguous
+    assert np.array_equal(windows, [table[k : k + length] for k in range(more + 1)]) and windows.flags.c_contiguous
     assert answers.tolist() == [labels[k + length - 1] for k in range(more + 1)]
 
 
@@ -722,7 +856,15 @@ def never(n_composers: int):
     raise AssertionError("nothing must be trained")
 
 
-@pytest.mark.parametrize(("name", "words"), [("model.txt", "a model is a .keras or a .onnx file"), ("model", "a model is a .keras or a .onnx file"), ("folder.keras", "is a folder"), ("folder", "is a folder")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.txt", "a model is a .keras or a .onnx file"),
+        ("model", "a model is a .keras or a .onnx file"),
+        ("folder.keras", "is a folder"),
+        ("folder", "is a folder"),
+    ],
+)
 def test_what_cannot_be_written_is_said_before_training(parts, small, tmp_path, name, words):
     for folder in ("folder", "folder.keras"):
         (tmp_path / folder).mkdir()
@@ -751,9 +893,19 @@ def test_a_model_is_trained_scored_and_written(small, tmp_path):
     model, read = load_network(tmp_path / "new" / "model.keras", Sequences(small), NAMES)
     assert read == json.loads(json.dumps(about))
     train, test = next(get_splits(small, 5, 4))
-    assert (about["composers"], about["length"], about["n_test_files"], about["n_files"], about["data_hash"]) == (NAMES, 256, len(test), 12, small.data_hash)
+    assert (about["composers"], about["length"], about["n_test_files"], about["n_files"], about["data_hash"]) == (
+        NAMES,
+        256,
+        len(test),
+        12,
+        small.data_hash,
+    )
     assert about["parameters"] == dict(epochs=1, steps=2, seed=4) and about["weights"] == model.count_params()
-    assert set(about["score"]) == {"accuracy", "balanced_accuracy", "macro_f1", "top5"} and 0.2 <= about["temperature"] <= 5 and 0 <= about["known_above"] <= 1
+    assert (
+        set(about["score"]) == {"accuracy", "balanced_accuracy", "macro_f1", "top5"}
+        and 0.2 <= about["temperature"] <= 5
+        and 0 <= about["known_above"] <= 1
+    )
 
 
 def test_onnx_files_know_their_composers(small, parts, tmp_path):
@@ -784,6 +936,7 @@ def run_in_a_process(cache: Path, *arguments) -> tuple[int, str, str]:
 @pytest.fixture(params=["here", pytest.param("in a process", marks=pytest.mark.slow)])
 def run(request, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     "The same, and in `make test` without a new process and with a tiny network in place of the LSTM."
+
     def run_here(cache: Path, *arguments) -> tuple[int, str, str]:
         monkeypatch.setenv("COMPOSER_CLASSIFY_CACHE", str(cache))
         monkeypatch.setattr(training, "steps_for", lambda parts: 1)
@@ -797,7 +950,11 @@ def run(request, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
 def test_train_writes_a_model(run, small, tmp_path):
     status, out, said = run(tmp_path / "cache", "train", small.path, "--model", "lstm", "--out", tmp_path / "m.keras")
     assert status == 0, said
-    assert out.startswith(f"{tmp_path / 'm.keras'}: 2 composers, trained on ") and "accuracy" in out and len(out.splitlines()) == 1
+    assert (
+        out.startswith(f"{tmp_path / 'm.keras'}: 2 composers, trained on ")
+        and "accuracy" in out
+        and len(out.splitlines()) == 1
+    )
     _, about = load_network(tmp_path / "m.keras", Sequences(small), NAMES)
     assert about["parameters"] == dict(epochs=20, steps=1, seed=0)
 

@@ -2,6 +2,7 @@
 
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
+
 import multiprocessing
 import signal
 import subprocess
@@ -24,9 +25,24 @@ from composer_classify.collection import _name_works, collect, read_corrections
 from composer_classify.corpus import Corpus
 from composer_classify.midi import NOTE_DTYPE
 from composer_classify.works import (
-    MATCHES, RUN_LENGTH, SHARED, TOO_COMMON, VARIED, _match, _sorted_runs, align, catalogue_numbers, covered,
-    find_copies, find_named, join_works, melody_runs, outer_lines, work_title,
+    MATCHES,
+    RUN_LENGTH,
+    SHARED,
+    TOO_COMMON,
+    VARIED,
+    _match,
+    _sorted_runs,
+    align,
+    catalogue_numbers,
+    covered,
+    find_copies,
+    find_named,
+    join_works,
+    melody_runs,
+    outer_lines,
+    work_title,
 )
+
 
 def as_line(pitches) -> np.ndarray:
     return np.array(pitches, np.int16)
@@ -52,12 +68,25 @@ def partition(works) -> set[frozenset]:
 
 @st.composite
 def pieces(draw) -> np.ndarray:
-    "Note arrays with chords, notes struck nearly together, repeated notes and drums, two octaves away from the ends of the keyboard."
-    rows = draw(st.lists(st.tuples(st.sampled_from([0.0, 0.01, 0.25, 1.0]), st.integers(24, 103), st.sampled_from([False] * 5 + [True])), max_size=60))
+    """Note arrays with chords, notes struck nearly together, repeated notes and drums, two octaves away from the ends
+    of the keyboard."""
+    rows = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0.0, 0.01, 0.25, 1.0]), st.integers(24, 103), st.sampled_from([False] * 5 + [True])
+            ),
+            max_size=60,
+        )
+    )
     notes = np.zeros(len(rows), NOTE_DTYPE)
     steps, notes["pitch"], notes["is_drum"] = np.array(rows, float).reshape(-1, 3).T
     notes["onset_beat"] = np.cumsum(steps)
-    notes["onset_sec"], notes["duration_sec"], notes["duration_beat"], notes["velocity"] = notes["onset_beat"] / 2, 0.25, 0.5, 80
+    notes["onset_sec"], notes["duration_sec"], notes["duration_beat"], notes["velocity"] = (
+        notes["onset_beat"] / 2,
+        0.25,
+        0.5,
+        80,
+    )
     return notes[np.lexsort((notes["pitch"], notes["onset_beat"]))]
 
 
@@ -79,15 +108,23 @@ def test_runs_are_those_of_every_transposition(line, up):
     runs, places = melody_runs(line)
     moved, moved_places = melody_runs(line + as_line(up))
     assert np.array_equal(runs, moved) and np.array_equal(places, moved_places) and (np.diff(places) > 0).all()
-    assert places.tolist() == [k for k in range(len(line) - RUN_LENGTH) if len(set(np.diff(line[k:k + RUN_LENGTH + 1]).tolist())) >= VARIED]
+    assert places.tolist() == [
+        k for k in range(len(line) - RUN_LENGTH) if len(set(np.diff(line[k : k + RUN_LENGTH + 1]).tolist())) >= VARIED
+    ]
 
 
 @st.composite
 def relatives(draw) -> tuple[np.ndarray, np.ndarray]:
     "A line, and a second one that has parts of it."
     line = draw(st.lists(st.integers(30, 97), min_size=12, max_size=60).map(as_line))
-    parts = draw(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), semitones, st.lists(st.integers(30, 97), max_size=5)), min_size=1, max_size=4))
-    return line, np.concatenate([as_line([*(line[begin:begin + n] + up), *more]) for begin, n, up, more in parts])
+    parts = draw(
+        st.lists(
+            st.tuples(st.integers(0, 50), st.integers(0, 50), semitones, st.lists(st.integers(30, 97), max_size=5)),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    return line, np.concatenate([as_line([*(line[begin : begin + n] + up), *more]) for begin, n, up, more in parts])
 
 
 @thorough(200)
@@ -96,7 +133,9 @@ def test_what_is_aligned_agrees_moves_forward_and_stays_so_in_every_key(pair, up
     line, other = pair
     agree = align(line, other)
     assert (np.diff(agree, axis=0) > 0).all()
-    assert all(np.array_equal(np.diff(line[i:i + RUN_LENGTH + 1]), np.diff(other[k:k + RUN_LENGTH + 1])) for i, k in agree)
+    assert all(
+        np.array_equal(np.diff(line[i : i + RUN_LENGTH + 1]), np.diff(other[k : k + RUN_LENGTH + 1])) for i, k in agree
+    )
     assert len({(int(line[i]) - int(other[k])) % 12 for i, k in agree}) <= 1
     assert covered(agree[:, 0]) <= len(line) and covered(agree[:, 1]) <= len(other)
     for first, second in ((line + as_line(up), other), (line, other + as_line(up))):
@@ -108,9 +147,14 @@ def test_what_is_aligned_agrees_moves_forward_and_stays_so_in_every_key(pair, up
 def test_copies_are_pairs_with_an_overlap(families, up):
     given_lines = [line for family in families for line in family]
     table = find_copies([*map(alone, given_lines)])
-    assert (table["first"] < table["second"]).all() and table[["first", "second"]].isin(range(len(given_lines))).all(axis=None)
+    assert (table["first"] < table["second"]).all() and table[["first", "second"]].isin(range(len(given_lines))).all(
+        axis=None
+    )
     assert table["overlap"].between(0, 1, inclusive="right").all() and not table.duplicated(["first", "second"]).any()
-    works = join_works(2 * len(given_lines), find_copies([*map(alone, given_lines), *(alone(line + as_line(up)) for line in given_lines)]))
+    works = join_works(
+        2 * len(given_lines),
+        find_copies([*map(alone, given_lines), *(alone(line + as_line(up)) for line in given_lines)]),
+    )
     for k, line in enumerate(given_lines):  # a copy of itself, in any key
         assert works[k] == works[k + len(given_lines)] or len(line) < SHARED
 
@@ -118,14 +162,16 @@ def test_copies_are_pairs_with_an_overlap(families, up):
 def test_many_copies_of_one_line_are_no_common_figures():
     "They are all joined, though each of their runs lies in more files than `TOO_COMMON`; and so is a damaged one."
     copies = [melody(0) + as_line(up % 7) for up in range(TOO_COMMON + 10)]
-    assert set(join_works(len(copies) + 2, find_copies([*map(alone, [*copies, melody(0)[50:], melody(1)])])).tolist()) == {0, len(copies) + 1}
+    assert set(
+        join_works(len(copies) + 2, find_copies([*map(alone, [*copies, melody(0)[50:], melody(1)])])).tolist()
+    ) == {0, len(copies) + 1}
 
 
 @pytest.mark.parametrize(("shared", "joined"), [(28, False), (34, False), (44, True), (50, True), (100, True)])
 def test_a_fifth_of_the_shorter_lines_makes_a_work(shared, joined):
     "Of 200 notes, some are those of a longer piece in another key; 18% is the border."
     whole, other = melody(0, 400), melody(1, 200)
-    other[:shared] = whole[50:50 + shared] + 7
+    other[:shared] = whole[50 : 50 + shared] + 7
     table = find_copies([alone(whole), alone(other)])
     assert len(table) == joined
     if joined:
@@ -171,8 +217,13 @@ def test_of_two_ostinatos_only_so_many_matches_are_looked_at():
     "Each of 6,000 runs of one line is met by 1,000 of the other, which makes six million."
     first, second = (as_line(np.tile(figure, 1000)) for figure in OSTINATOS)
     here, there = _match(_sorted_runs(first), _sorted_runs(second))
-    assert 0 < len(here) == len(there) <= MATCHES and np.array_equal(melody_runs(first)[0][here], melody_runs(second)[0][there])
-    assert len(align(first, second)) and find_copies([alone(first), alone(second), (second[1:], first)])["overlap"].le(1).all()
+    assert 0 < len(here) == len(there) <= MATCHES and np.array_equal(
+        melody_runs(first)[0][here], melody_runs(second)[0][there]
+    )
+    assert (
+        len(align(first, second))
+        and find_copies([alone(first), alone(second), (second[1:], first)])["overlap"].le(1).all()
+    )
 
 
 @pytest.mark.alone
@@ -209,8 +260,35 @@ def test_works_are_those_of_a_plain_union_find(n, data):
 # ---------------------------------------------------------------- names
 
 COMPOSERS = ["Bach", "Beethoven", "Chopin", "Haydn", "Liszt", "Mozart", "Scarlatti", "Schubert", "Ünknown"]
-WORDS = ["bwv", "BWV ", "Bwv0", "kv", "K", "D 9", "Hob XVI", "op", "Opus.", "Op. posth. ", "Anh. ",
-         "n", "No.", "1", "07", "846-869", "/", "_", " ", "mov", "3rd mov", "WT1_X", "wtc", "024415b_", "é", "½", "٣"]
+WORDS = [
+    "bwv",
+    "BWV ",
+    "Bwv0",
+    "kv",
+    "K",
+    "D 9",
+    "Hob XVI",
+    "op",
+    "Opus.",
+    "Op. posth. ",
+    "Anh. ",
+    "n",
+    "No.",
+    "1",
+    "07",
+    "846-869",
+    "/",
+    "_",
+    " ",
+    "mov",
+    "3rd mov",
+    "WT1_X",
+    "wtc",
+    "024415b_",
+    "é",
+    "½",
+    "٣",
+]
 names = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(WORDS), max_size=8).map("".join))
 
 
@@ -232,11 +310,23 @@ def test_a_number_of_any_length_is_read(composer, title):
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("title", ["bwv" + "0" * 6000 + "-1", "op" + " " * 6000, "1," * 3000, "op " * 2000, "x" * 6000, "i" * 6000, "_" * 6000,
-                                   "wt1_" + "x" * 6000],
-                         ids=["zeros", "spaces", "numbers", "opera", "tens", "Roman", "nicknames", "clavier"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "bwv" + "0" * 6000 + "-1",
+        "op" + " " * 6000,
+        "1," * 3000,
+        "op " * 2000,
+        "x" * 6000,
+        "i" * 6000,
+        "_" * 6000,
+        "wt1_" + "x" * 6000,
+    ],
+    ids=["zeros", "spaces", "numbers", "opera", "tens", "Roman", "nicknames", "clavier"],
+)
 def test_a_long_name_takes_no_time(title):
-    "Ten times as long are names in an archive, and a pattern that goes back over what it has read would take a hundred times as long."
+    """Ten times as long are names in an archive, and a pattern that goes back over what it has read would take a
+    hundred times as long."""
     start = time.perf_counter()
     for composer in ("Bach", "Haydn", "Mozart"):
         catalogue_numbers(composer, title)
@@ -250,7 +340,11 @@ def test_a_number_is_that_of_the_file_or_else_of_the_nearest_folder():
 
 
 def test_the_range_of_a_set_is_no_number():
-    assert catalogue_numbers("Bach", "Bwv846-869 The Well Tempered Clavier/Air") == catalogue_numbers("Bach", "Bwv846 - 869") == set()
+    assert (
+        catalogue_numbers("Bach", "Bwv846-869 The Well Tempered Clavier/Air")
+        == catalogue_numbers("Bach", "Bwv846 - 869")
+        == set()
+    )
 
 
 def test_movements_and_their_whole_are_one_work_by_title_alone():
@@ -259,15 +353,38 @@ def test_movements_and_their_whole_are_one_work_by_title_alone():
     assert works.tolist() == [0, 0, 0, 3, 4]
 
 
-TITLES = ["Etude op10 n1", "Etude op10 n2", "Etudes op10", "Waltz op64 n1", "Symphony n45", "Symphony n45 1mov", "Symphony n45 2mov _Farewell_", "Sonata",
-          "K545", "Sonata K545 1mov", "Bwv846 Prelude", "WT1_1A", "WT1_1B", "Bwv846-869/WT1_2A", "Concerto op3 n8 RV522", "Concerto RV522 2mov", "Piano Sonata n14 op27", "op27 n1"]
+TITLES = [
+    "Etude op10 n1",
+    "Etude op10 n2",
+    "Etudes op10",
+    "Waltz op64 n1",
+    "Symphony n45",
+    "Symphony n45 1mov",
+    "Symphony n45 2mov _Farewell_",
+    "Sonata",
+    "K545",
+    "Sonata K545 1mov",
+    "Bwv846 Prelude",
+    "WT1_1A",
+    "WT1_1B",
+    "Bwv846-869/WT1_2A",
+    "Concerto op3 n8 RV522",
+    "Concerto RV522 2mov",
+    "Piano Sonata n14 op27",
+    "op27 n1",
+]
 
 
 @thorough(200)
-@given(st.lists(st.tuples(st.sampled_from(["Bach", "Chopin", "Mozart"]), st.sampled_from(TITLES)), max_size=25), st.randoms())
+@given(
+    st.lists(st.tuples(st.sampled_from(["Bach", "Chopin", "Mozart"]), st.sampled_from(TITLES)), max_size=25),
+    st.randoms(),
+)
 def test_names_join_the_same_files_in_any_order(rows, random):
     order = random.sample(range(len(rows)), len(rows))
-    join = lambda rows: join_works(len(rows), find_named([composer for composer, _ in rows], [title for _, title in rows]))
+    join = lambda rows: join_works(
+        len(rows), find_named([composer for composer, _ in rows], [title for _, title in rows])
+    )
     works = np.empty(len(rows), int)
     works[order] = join([rows[k] for k in order])
     assert partition(works) == partition(join(rows))
@@ -278,8 +395,12 @@ def test_each_spelling_of_the_well_tempered_clavier_is_read(number):
     "The first book writes tens as X: WT1_X7A is prelude 17, and WT1_XX_B fugue 20."
     tens, ones = divmod(number, 10)
     for part in "AB":
-        assert catalogue_numbers("Bach", f"Bwv846-869 The Well Tempered Clavier Book 1/WT1_{'X' * tens}{ones or '_'}{part}") == {f"BWV {845 + number}"}
-        assert catalogue_numbers("Bach", f"Bwv870-893 The Well Tempered Clavier Book 2/WTCII{number:02}{part}") == {f"BWV {869 + number}"}
+        assert catalogue_numbers(
+            "Bach", f"Bwv846-869 The Well Tempered Clavier Book 1/WT1_{'X' * tens}{ones or '_'}{part}"
+        ) == {f"BWV {845 + number}"}
+        assert catalogue_numbers("Bach", f"Bwv870-893 The Well Tempered Clavier Book 2/WTCII{number:02}{part}") == {
+            f"BWV {869 + number}"
+        }
 
 
 # ---------------------------------------------------------------- the real collection
@@ -289,7 +410,11 @@ def retyped(notes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "As someone else might type them: on a grid of 96 ticks a beat, with other tracks, instruments and loudness."
     notes = notes.copy()
     notes["onset_beat"] = np.round(notes["onset_beat"] * 96) / 96
-    notes["track"], notes["program"], notes["velocity"] = rng.integers(0, 5, len(notes)), rng.integers(0, 100), rng.integers(1, 128, len(notes))
+    notes["track"], notes["program"], notes["velocity"] = (
+        rng.integers(0, 5, len(notes)),
+        rng.integers(0, 100),
+        rng.integers(1, 128, len(notes)),
+    )
     return notes[np.lexsort((notes["pitch"], notes["onset_beat"]))]
 
 
@@ -297,14 +422,15 @@ DAMAGES = {
     "transposed": lambda notes, rng: transpose(notes, int(rng.integers(1, 7)))[0],
     "stretched": lambda notes, rng: stretch(notes, rng.uniform(0.5, 2)),
     "a tenth lost": lambda notes, rng: notes[rng.random(len(notes)) > 0.1],
-    "first half": lambda notes, rng: notes[:len(notes) // 2],
-    "second half": lambda notes, rng: notes[len(notes) // 2:],
+    "first half": lambda notes, rng: notes[: len(notes) // 2],
+    "second half": lambda notes, rng: notes[len(notes) // 2 :],
     "retyped": retyped,
 }
 
 
 def apart(function, *arguments):
-    "What a function returns in a process of its own: the memory it takes would count for the tests after it, some of which measure theirs."
+    """What a function returns in a process of its own: the memory it takes would count for the tests after it, some of
+    which measure theirs."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -314,18 +440,27 @@ def recognise(path: Path, n: int, every: int) -> dict[str, float]:
     real, rng = Corpus.open(path), np.random.default_rng(0)
     rows = real.files.index[::every]
     sample = rng.choice(len(rows), n, replace=False)
-    all_lines = [*(outer_lines(real.notes(row)) for row in rows), *(outer_lines(damage(np.asarray(real.notes(rows[k])), rng)) for damage in DAMAGES.values() for k in sample)]
+    all_lines = [
+        *(outer_lines(real.notes(row)) for row in rows),
+        *(outer_lines(damage(np.asarray(real.notes(rows[k])), rng)) for damage in DAMAGES.values() for k in sample),
+    ]
     works = join_works(len(all_lines), find_copies(all_lines))
-    joined = works[len(rows):].reshape(len(DAMAGES), -1) == works[sample]
+    joined = works[len(rows) :].reshape(len(DAMAGES), -1) == works[sample]
     for kind, row in zip(DAMAGES, joined):
         missed = real.files.loc[rows[sample[~row]]]
-        print(f"{kind}: {row.mean():.2%}, not", ", ".join(f"{path} ({len(all_lines[k][0])} notes on top)" for path, k in zip(missed["path"], sample[~row])))
+        print(
+            f"{kind}: {row.mean():.2%}, not",
+            ", ".join(f"{path} ({len(all_lines[k][0])} notes on top)" for path, k in zip(missed["path"], sample[~row])),
+        )
     return dict(zip(DAMAGES, joined.mean(axis=1).tolist()))
 
 
-@pytest.fixture(scope="session", params=[(100, 6), pytest.param((300, 1), marks=pytest.mark.slow)], ids=["100 pieces", "300 pieces"])
+@pytest.fixture(
+    scope="session", params=[(100, 6), pytest.param((300, 1), marks=pytest.mark.slow)], ids=["100 pieces", "300 pieces"]
+)
 def recognised(real_corpus, request) -> dict[str, float]:
-    "Which part of some real pieces is joined with its damaged copy, for each kind of damage. All copies are searched at once: of 300 among all files, of 100 among a sixth of them."
+    """Which part of some real pieces is joined with its damaged copy, for each kind of damage. All copies are searched
+    at once: of 300 among all files, of 100 among a sixth of them."""
     return apart(recognise, real_corpus.path, *request.param)
 
 
@@ -341,6 +476,7 @@ def name_again(path: Path) -> tuple[float, list[str], list[str]]:
     return time.perf_counter() - start, named["work_id"].tolist(), listed["path"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_real_works_are_named_within_half_a_minute_and_always_the_same(real_corpus):
     seconds, works, listed = apart(name_again, real_corpus.path)
@@ -356,7 +492,10 @@ def test_real_works_are_named_by_their_first_file(real_corpus):
     first = files.groupby("work_id", sort=False)["path"].first()
     assert (first == first.index).all()
     repeated = manifest[manifest["status"] == "duplicate"]
-    assert len(repeated) and repeated["work_id"].tolist() == repeated["path"].map(files.set_index("path")["work_id"]).tolist()
+    assert (
+        len(repeated)
+        and repeated["work_id"].tolist() == repeated["path"].map(files.set_index("path")["work_id"]).tolist()
+    )
     rest = manifest[~manifest["status"].isin(["ok", "recovered", "duplicate"])]
     assert len(rest) and (rest["work_id"] == "").all() and (rest["path"] == "").all()
 
@@ -378,37 +517,71 @@ CLAVIER = "Bach/Bwv846-869 The Well Tempered Clavier Book 1/WT1_{}{}.MID"
 NUMBERS = [f"{'X' * (n // 10)}{n % 10 or '_'}" for n in range(1, 25)]
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    *((f"Bach/Bwv1066-1069 Orchestral Suites/Bwv{bwv} Orchestral Suite n{bwv - 1065} 1mov.mid",
-       f"Bach/Bwv1066-1069 Orchestral Suites/Nueva carpeta/Bwv{bwv} Orchestral suite n{bwv - 1065} {dance}.mid") for dance, bwv in SUITES),
-    ("Mozart/Piano Sonatas/Nueva carpeta/K545 Piano Sonata.mid", "Mozart/Piano Sonatas/Piano Sonata n16 K545.mid"),
-    ("Mozart/Piano Sonatas/Nueva carpeta/K331 Piano sonata n11 3mov.mid", "Mozart/Piano Sonatas/Piano Sonata n11 K331.mid"),
-    ("Haydn/Symphony n101 1mov _Clock_.mid", "Haydn/Symphony n101 4mov _Clock_.mid"),
-    ("Beethoven/Piano Sonatas/Piano Sonata n14 op27 1mov _Moonlight_.mid", "Beethoven/Sonata No.14 Op 27 Moonlight Sonata.mid"),
-    ("Scarlatti/K009_2.MID", "Scarlatti/sonatas/K009.MID"),
-    ("Bach/Bwv0593 Vivaldi Concerto Arrangement RV522.mid", "Vivaldi/Concertos op3 01-12 _L_estro Armonico_/Concerto op3 n08 for 2 Violins RV522 2mov.mid"),
-    ("Chopin/Mazurka op33 n2 Drchew.mid", "Skriabin/Mazurka opus.33, No.2.mid"),  # Chopin's too, whatever the folder says
-])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(
+            (
+                f"Bach/Bwv1066-1069 Orchestral Suites/Bwv{bwv} Orchestral Suite n{bwv - 1065} 1mov.mid",
+                f"Bach/Bwv1066-1069 Orchestral Suites/Nueva carpeta/Bwv{bwv} Orchestral suite n{bwv - 1065} {dance}.mid",
+            )
+            for dance, bwv in SUITES
+        ),
+        ("Mozart/Piano Sonatas/Nueva carpeta/K545 Piano Sonata.mid", "Mozart/Piano Sonatas/Piano Sonata n16 K545.mid"),
+        (
+            "Mozart/Piano Sonatas/Nueva carpeta/K331 Piano sonata n11 3mov.mid",
+            "Mozart/Piano Sonatas/Piano Sonata n11 K331.mid",
+        ),
+        ("Haydn/Symphony n101 1mov _Clock_.mid", "Haydn/Symphony n101 4mov _Clock_.mid"),
+        (
+            "Beethoven/Piano Sonatas/Piano Sonata n14 op27 1mov _Moonlight_.mid",
+            "Beethoven/Sonata No.14 Op 27 Moonlight Sonata.mid",
+        ),
+        ("Scarlatti/K009_2.MID", "Scarlatti/sonatas/K009.MID"),
+        (
+            "Bach/Bwv0593 Vivaldi Concerto Arrangement RV522.mid",
+            "Vivaldi/Concertos op3 01-12 _L_estro Armonico_/Concerto op3 n08 for 2 Violins RV522 2mov.mid",
+        ),
+        (
+            "Chopin/Mazurka op33 n2 Drchew.mid",
+            "Skriabin/Mazurka opus.33, No.2.mid",
+        ),  # Chopin's too, whatever the folder says
+    ],
+)
 def test_real_files_of_one_work_are_joined(work_of, one, other):
     assert work_of(one) == work_of(other) != ""
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("Chopin/Etude op10 n01.mid", "Chopin/Etude op10 n05 _Black Key_.mid"),
-    ("Chopin/Etude op10 n03.mid", "Chopin/Etude op10 n04 Drchew.mid"),
-    ("Scarlatti/sonatas/K140.MID", "Scarlatti/sonatas/K141.MID"),
-    ("Scarlatti/sonatas/K001.MID", "Scarlatti/sonatas/K002.MID"),
-    ("Haydn/Symphony n101 1mov _Clock_.mid", "Haydn/Symphony n104 1mov _London_.mid"),
-    ("Mozart/Piano Sonatas/Piano Sonata n16 K545.mid", "Mozart/Piano Sonatas/Piano Sonata n11 K331.mid"),
-    ("Beethoven/Symphonies/Symphony n1 1mov.mid", "Beethoven/Symphonies/Symphony n7 1mov.mid"),
-    ("Bach/Concertos/Bwv1048 Brandenburg Concert n3 1mov.mid", "Bach/Concertos/Bwv1049 Brandenburg Concert n4 1mov.mid"),
-])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Chopin/Etude op10 n01.mid", "Chopin/Etude op10 n05 _Black Key_.mid"),
+        ("Chopin/Etude op10 n03.mid", "Chopin/Etude op10 n04 Drchew.mid"),
+        ("Scarlatti/sonatas/K140.MID", "Scarlatti/sonatas/K141.MID"),
+        ("Scarlatti/sonatas/K001.MID", "Scarlatti/sonatas/K002.MID"),
+        ("Haydn/Symphony n101 1mov _Clock_.mid", "Haydn/Symphony n104 1mov _London_.mid"),
+        ("Mozart/Piano Sonatas/Piano Sonata n16 K545.mid", "Mozart/Piano Sonatas/Piano Sonata n11 K331.mid"),
+        ("Beethoven/Symphonies/Symphony n1 1mov.mid", "Beethoven/Symphonies/Symphony n7 1mov.mid"),
+        (
+            "Bach/Concertos/Bwv1048 Brandenburg Concert n3 1mov.mid",
+            "Bach/Concertos/Bwv1049 Brandenburg Concert n4 1mov.mid",
+        ),
+    ],
+)
 def test_real_files_of_two_works_stay_apart(work_of, one, other):
     assert work_of(one) != work_of(other)
 
 
 def test_real_suites_and_preludes_stay_apart(work_of):
-    assert len({work_of(f"Bach/Bwv1066-1069 Orchestral Suites/Bwv{bwv} Orchestral Suite n{bwv - 1065} 1mov.mid") for _, bwv in SUITES}) == 4
+    assert (
+        len(
+            {
+                work_of(f"Bach/Bwv1066-1069 Orchestral Suites/Bwv{bwv} Orchestral Suite n{bwv - 1065} 1mov.mid")
+                for _, bwv in SUITES
+            }
+        )
+        == 4
+    )
     assert len({work_of(CLAVIER.format(number, "A")) for number in NUMBERS}) == 24
 
 
@@ -430,20 +603,38 @@ def test_each_correction_is_of_a_real_file_and_says_why(real_corpus):
     found = real_corpus.manifest[real_corpus.manifest["review"] != ""]
     assert set(found["sha256"]) == set(corrections.index)
     for row in found.itertuples():
-        assert (row.composer, row.title, row.review) == tuple(corrections.loc[row.sha256, ["composer", "title", "evidence"]])
-    assert all(source in set(found.loc[found["sha256"] == sha256, "source"]) for sha256, source in corrections["source"].items())
+        assert (row.composer, row.title, row.review) == tuple(
+            corrections.loc[row.sha256, ["composer", "title", "evidence"]]
+        )
+    assert all(
+        source in set(found.loc[found["sha256"] == sha256, "source"])
+        for sha256, source in corrections["source"].items()
+    )
 
 
 def test_a_real_mazurka_is_chopins(real_corpus):
     row = real_corpus.manifest.set_index("source").loc[MAZURKA]
-    assert row["composer"] == "Chopin" and row["title"] == "Mazurka op33 n2" and "op. 33" in row["review"] and row["path"].startswith("Chopin/Mazurka op33 n2")
+    assert (
+        row["composer"] == "Chopin"
+        and row["title"] == "Mazurka op33 n2"
+        and "op. 33" in row["review"]
+        and row["path"].startswith("Chopin/Mazurka op33 n2")
+    )
 
 
 @pytest.fixture(scope="session")
 def mazurkas(real_zip, tmp_path_factory) -> Path:
     "A small zip of Scriabin's folder and some of Chopin's mazurkas."
     path, opened = tmp_path_factory.mktemp("mazurkas") / "mazurkas.zip", {}
-    path.write_bytes(make_zip([(m.name, m.read(opened)) for m in list_members(real_zip) if m.name.startswith(("midiclassics/Skriabin/", "midiclassics/Chopin/Mazurka op33"))]))
+    path.write_bytes(
+        make_zip(
+            [
+                (m.name, m.read(opened))
+                for m in list_members(real_zip)
+                if m.name.startswith(("midiclassics/Skriabin/", "midiclassics/Chopin/Mazurka op33"))
+            ]
+        )
+    )
     return path
 
 
@@ -484,7 +675,12 @@ collect(*sys.argv[1:], n_jobs=1)
 def test_killed_and_made_again_with_other_labels_no_piece_is_stale(mazurkas, tmp_path, earlier):
     if earlier is not None:
         collect(mazurkas, tmp_path / "corpus", n_jobs=1, corrections=earlier)
-    assert subprocess.run([sys.executable, "-c", DIE, mazurkas, tmp_path / "corpus"], capture_output=True, timeout=60).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", DIE, mazurkas, tmp_path / "corpus"], capture_output=True, timeout=60
+        ).returncode
+        == -signal.SIGKILL
+    )
     assert_no_stale_piece(collect(mazurkas, tmp_path / "corpus", n_jobs=1, corrections=False))
 
 

@@ -1,4 +1,5 @@
 """What is measured on."""
+
 import os
 
 import pytest
@@ -6,7 +7,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def contents(request) -> list[bytes]:
-    "200 real files, or the sample as often; twenty beside other tests (`-n 2`), where nothing is measured and it only has to work."
+    """200 real files, or the sample as often; twenty beside other tests (`-n 2`), where nothing is measured and it only
+    has to work."""
     n = 20 if "PYTEST_XDIST_WORKER" in os.environ else 200
     if os.environ.get("COMPOSER_CLASSIFY_ZIP"):
         return list(request.getfixturevalue("many_real_files").values())[:n]

@@ -2,6 +2,7 @@
 
 For `pretty_midi` the reading is for free here: its objects are made before the clock starts, each piece is painted once, and all its chunks count.
 """
+
 import warnings
 
 import numpy as np
@@ -34,7 +35,7 @@ def by_pretty_midi(corpus):
 def by_chunks(corpus, parts=Chunks):
     chunks = parts(corpus)
     order = np.random.default_rng(0).integers(len(chunks), size=3200)
-    return lambda: sum(len(chunks.batch(order[i:i + 32])) for i in range(0, len(order), 32))
+    return lambda: sum(len(chunks.batch(order[i : i + 32])) for i in range(0, len(order), 32))
 
 
 def by_sequences(corpus):
@@ -42,7 +43,11 @@ def by_sequences(corpus):
 
 
 @pytest.mark.benchmark(group="chunks")
-@pytest.mark.parametrize(("make", "rounds"), [(by_pretty_midi, 1), (by_chunks, 3), (by_sequences, 3)], ids=["pretty_midi", "chunks", "windows of onsets"])
+@pytest.mark.parametrize(
+    ("make", "rounds"),
+    [(by_pretty_midi, 1), (by_chunks, 3), (by_sequences, 3)],
+    ids=["pretty_midi", "chunks", "windows of onsets"],
+)
 def test_chunks_a_second(benchmark, corpus, make, rounds):
     made = benchmark.pedantic(make(corpus), rounds=rounds)
     assert made > 0
@@ -50,5 +55,7 @@ def test_chunks_a_second(benchmark, corpus, make, rounds):
         fastest[make.__name__] = made / benchmark.stats.stats.min
         benchmark.extra_info.update(chunks_a_second=round(fastest[make.__name__]))
         if "by_pretty_midi" in fastest:
-            benchmark.extra_info["times_faster_than_pretty_midi"] = round(fastest[make.__name__] / fastest["by_pretty_midi"], 1)
+            benchmark.extra_info["times_faster_than_pretty_midi"] = round(
+                fastest[make.__name__] / fastest["by_pretty_midi"], 1
+            )
         print(f"\n{benchmark.extra_info}")

@@ -2,6 +2,7 @@
 
 The alternative in the same run looks through all pieces with `bytes.find`, one after the other, for a few steps of the upper voice: the plainest search there is, in C, and it finds only what was typed just so.
 """
+
 import numpy as np
 import pytest
 
@@ -21,7 +22,9 @@ def steps(notes: np.ndarray) -> bytes:
 @pytest.fixture(scope="module")
 def questions(real_corpus) -> list[np.ndarray]:
     rows, rng = real_corpus.files.index.to_numpy(), np.random.default_rng(0)
-    return [simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10)[0] for file in rng.integers(0, len(rows), N)]
+    return [
+        simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10)[0] for file in rng.integers(0, len(rows), N)
+    ]
 
 
 def test_by_fingerprints(benchmark, questions):
@@ -39,7 +42,7 @@ def test_by_looking_through_all_pieces(benchmark, questions, real_corpus):
         found = []
         for question in questions:
             line = steps(question)
-            votes = [sum(line[k:k + 5] in piece for k in range(0, len(line) - 4)) for piece in pieces]
+            votes = [sum(line[k : k + 5] in piece for k in range(0, len(line) - 4)) for piece in pieces]
             found.append(int(np.argmax(votes)))
         return found
 

@@ -2,6 +2,7 @@
 
 `pytest tests/benchmarks` prints both in one table, and `--benchmark-json` keeps the ratio (`extra_info`). Nothing is asserted about time.
 """
+
 import io
 import warnings
 
@@ -32,7 +33,11 @@ def test_parse_and_roll(benchmark, contents, read, rounds):
     assert len(shapes) == len(contents) and all(shape[0] == 128 for shape in shapes)
     if benchmark.stats:  # none with --benchmark-disable
         fastest[read.__name__] = benchmark.stats.stats.min
-        benchmark.extra_info.update(files=len(contents), ms_a_file=round(1000 * benchmark.stats.stats.min / len(contents), 3))
+        benchmark.extra_info.update(
+            files=len(contents), ms_a_file=round(1000 * benchmark.stats.stats.min / len(contents), 3)
+        )
     if len(fastest) == 2:
-        benchmark.extra_info["times_faster_than_pretty_midi"] = round(fastest["by_pretty_midi"] / fastest["by_load_midi"], 1)
+        benchmark.extra_info["times_faster_than_pretty_midi"] = round(
+            fastest["by_pretty_midi"] / fastest["by_load_midi"], 1
+        )
         print(f"\n{benchmark.extra_info}")

@@ -2,6 +2,7 @@
 
 The alternative in the same run is what most do: a piano roll by `pretty_midi`, which is only the first step of an answer.
 """
+
 import subprocess
 import sys
 import warnings
@@ -60,5 +61,10 @@ def test_files_a_second(benchmark, paths, answer):
 @pytest.mark.parametrize("extra", [(), ("--json",)], ids=["text", "json, with timeline"])
 def test_one_file(benchmark, paths, extra):
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"
-    done = benchmark.pedantic(subprocess.run, ([sys.executable, "-c", code, "predict", paths[0], *extra],), dict(capture_output=True), rounds=5)
+    done = benchmark.pedantic(
+        subprocess.run,
+        ([sys.executable, "-c", code, "predict", paths[0], *extra],),
+        dict(capture_output=True),
+        rounds=5,
+    )
     assert done.returncode == 0

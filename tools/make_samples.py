@@ -1,7 +1,8 @@
-"""Write the sample MIDI files of composer_classify/samples from notes in code: `python tests/make_samples.py`.
+"""Write the sample MIDI files of composer_classify/samples from notes in code: `python tools/make_samples.py`.
 
 All of them are in the public domain. J. S. Bach: the Prelude in C major BWV 846, as it is taught, a chord of five notes a bar, broken up; and the first six bars of the Invention in C major BWV 772. Mozart: the beginning of the Sonata in C major K. 545. Beethoven: that of *Für Elise* WoO 59.
 """
+
 from pathlib import Path
 
 import mido
@@ -82,12 +83,17 @@ def voices(piece: dict[str, str]) -> list[tuple[int, int, int]]:
     return notes
 
 
-def write(notes: list[tuple[int, int, int]], path: Path, bpm: float, meter: tuple[int, int] = (4, 4), key: str = "C") -> None:
+def write(
+    notes: list[tuple[int, int, int]], path: Path, bpm: float, meter: tuple[int, int] = (4, 4), key: str = "C"
+) -> None:
     "Write notes as a MIDI file of format 1: a track for tempo and signatures, a track for the piano."
     midi = mido.MidiFile(ticks_per_beat=TICKS)
     conductor, piano = midi.add_track(), midi.add_track()
-    conductor += [mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm)), mido.MetaMessage("time_signature", numerator=meter[0], denominator=meter[1]),
-                  mido.MetaMessage("key_signature", key=key)]
+    conductor += [
+        mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm)),
+        mido.MetaMessage("time_signature", numerator=meter[0], denominator=meter[1]),
+        mido.MetaMessage("key_signature", key=key),
+    ]
     events = sorted([(on, 1, key) for on, _, key in notes] + [(on + length, 0, key) for on, length, key in notes])
     now = 0
     for tick, is_on, pitch in events:

@@ -1,10 +1,19 @@
 """What nbdev leaves to Quarto, in plain Python, so that it works where there is no Quarto.
 
-python tests/render.py readme   # nbs/index.ipynb -> README.md
-python tests/render.py site     # nbs/ -> _proc/, which quarto or smalldocs then turns into pages
-python tests/render.py pages    # run the notebooks in nbs/ (or those that are named), so that their outputs show what results/ holds
+python tools/render.py readme   # nbs/index.ipynb -> README.md
+python tools/render.py site     # nbs/ -> _proc/, which quarto or smalldocs then turns into pages
+# run the notebooks in nbs/ (or those that are named), so that their outputs show what results/ holds
+python tools/render.py pages
 """
-import base64, json, os, posixpath, re, shutil, sys, time
+
+import base64
+import json
+import os
+import posixpath
+import re
+import shutil
+import sys
+import time
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -35,38 +44,46 @@ def from_root(s):
 def output(out, pics):
     "Markdown of one output of a cell; an image goes to the folder `pics`."
     data = out.get("data", {})
-    if out["output_type"] == "stream": return fence(text(out["text"])) if out["name"] == "stdout" else ""
-    if "text/markdown" in data: return from_root(text(data["text/markdown"]))
+    if out["output_type"] == "stream":
+        return fence(text(out["text"])) if out["name"] == "stdout" else ""
+    if "text/markdown" in data:
+        return from_root(text(data["text/markdown"]))
     if "image/png" in data:
         pics.mkdir(exist_ok=True)
-        pic = pics/f"{len(list(pics.iterdir())) + 1}.png"
+        pic = pics / f"{len(list(pics.iterdir())) + 1}.png"
         pic.write_bytes(base64.b64decode(text(data["image/png"])))
         return f"![]({pic.relative_to(root).as_posix()})"
     # GitHub would show the text of pandas' style sheet
-    if "text/html" in data: return re.sub(r"<style.*?</style>\s*", "", text(data["text/html"]), flags=re.S)
+    if "text/html" in data:
+        return re.sub(r"<style.*?</style>\s*", "", text(data["text/html"]), flags=re.S)
     return fence(text(data.get("text/plain", out.get("evalue", ""))))
 
 
 def readme():
-    "Write README.md from the index notebook, as its cells and directives say; links that were relative to nbs/ become relative to the root."
-    nbs, parts = root/"nbs", [head]
-    pics = nbs/"index_files"
+    """Write README.md from the index notebook, as its cells and directives say; links that were relative to nbs/ become
+    relative to the root."""
+    nbs, parts = root / "nbs", [head]
+    pics = nbs / "index_files"
     shutil.rmtree(pics, ignore_errors=True)
-    for cell in json.loads((nbs/"index.ipynb").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads((nbs / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         src = text(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(from_root(src))
         elif cell["cell_type"] == "code":
             opts = {k: v.strip() for k, v in directive.findall(src)}
-            if opts.keys() & {"hide", "export", "exports", "default_exp"} or opts.get("include") == "false": continue
+            if opts.keys() & {"hide", "export", "exports", "default_exp"} or opts.get("include") == "false":
+                continue
             code = directive.sub("", src)
-            if code.strip() and opts.get("echo") != "false" and "hide_input" not in opts: parts.append(fence(code, "python"))
-            if opts.get("output") != "false" and "hide_output" not in opts: parts += [output(o, pics) for o in cell["outputs"]]
-    (root/"README.md").write_text("\n\n".join(o.strip() for o in parts if o.strip()) + "\n", encoding="utf-8")
+            if code.strip() and opts.get("echo") != "false" and "hide_input" not in opts:
+                parts.append(fence(code, "python"))
+            if opts.get("output") != "false" and "hide_output" not in opts:
+                parts += [output(o, pics) for o in cell["outputs"]]
+    (root / "README.md").write_text("\n\n".join(o.strip() for o in parts if o.strip()) + "\n", encoding="utf-8")
 
 
 def polish(nb):
-    "Take out of signatures what nbdev puts there for no Python, links and the names of kinds of arguments; say in words where a figure belongs, for those who do not see it."
+    """Take out of signatures what nbdev puts there for no Python, links and the names of kinds of arguments; say in
+    words where a figure belongs, for those who do not see it."""
     heading = ""
     for cell in nb["cells"]:
         src = text(cell["source"])
@@ -74,42 +91,57 @@ def polish(nb):
         for out in cell.get("outputs", []):
             data = out.get("data", {})
             if "image/png" in data and "fig-alt" not in src:
-                cell["source"] = src = "#| fig-alt: " + json.dumps("Figure: " + re.sub(r"[`*\"]|\]\(.*?\)|\[", "", heading), ensure_ascii=False) + "\n" + src
+                cell["source"] = src = (
+                    "#| fig-alt: "
+                    + json.dumps("Figure: " + re.sub(r"[`*\"]|\]\(.*?\)|\[", "", heading), ensure_ascii=False)
+                    + "\n"
+                    + src
+                )
             if "text/markdown" in data:
-                data["text/markdown"] = signature.sub(lambda m: kind.sub(lambda k: dict(P="*", K="**")[k[2]] + k[1], code_link.sub(r"\1", m[0])), text(data["text/markdown"]))
+                data["text/markdown"] = signature.sub(
+                    lambda m: kind.sub(lambda k: dict(P="*", K="**")[k[2]] + k[1], code_link.sub(r"\1", m[0])),
+                    text(data["text/markdown"]),
+                )
 
 
 def site():
-    "Process the notebooks into _proc/ under the names nbdev's links use (00_midi -> midi), and make links within the site relative."
+    """Process the notebooks into _proc/ under the names nbdev's links use (00_midi -> midi), and make links within the
+    site relative."""
     from nbdev.config import get_config
     from nbdev.serve import proc_nbs  # not nbdev_proc_nbs, which would download Quarto and install it with sudo
 
     cfg, proc = get_config(), proc_nbs(force=True)
     pages = {p: re.sub(r"^\d+[a-z]*_", "", p.name) for p in proc.glob("*.ipynb")}
     home, blob = f"{cfg.doc_host}{cfg.doc_baseurl}/", f"{cfg.git_url}/blob/{cfg.branch}/"
-    for p in [*pages, proc/"_quarto.yml"]:
+    for p in [*pages, proc / "_quarto.yml"]:
         s = p.read_text(encoding="utf-8").replace(home, "")
-        for old, new in pages.items(): s = re.sub(rf"(?<![\w/]){re.escape(old.name)}", new, s)
+        for old, new in pages.items():
+            s = re.sub(rf"(?<![\w/]){re.escape(old.name)}", new, s)
         s = re.sub(r"output-file: [^\\\"]*\\n", "", s)  # the file's own name now; smalldocs does not know it
         s = re.sub(r"(?<!!)(\[[^\]\n]*\]\()\.\./", rf"\1{blob}", s)  # to a file outside nbs/
         p.unlink()
         if p in pages:
             polish(nb := json.loads(s))
             s = json.dumps(nb, ensure_ascii=False)
-        (proc/pages.get(p, p.name)).write_text(s, encoding="utf-8")
+        (proc / pages.get(p, p.name)).write_text(s, encoding="utf-8")
 
 
 def pages(*names):
     "Run notebooks with the parameters that they have, and keep what they put out; warnings are not for readers."
-    import nbformat, papermill
+    import nbformat
+    import papermill
 
-    nbs = root/"nbs"
+    nbs = root / "nbs"
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # figures are outputs, not windows
-    for path in [nbs/f"{o}.ipynb" for o in names] or sorted(nbs.glob("*.ipynb")):
+    for path in [nbs / f"{o}.ipynb" for o in names] or sorted(nbs.glob("*.ipynb")):
         begin = time.monotonic()
-        nb, done = nbformat.read(path, as_version=4), papermill.execute_notebook(path, None, cwd=nbs, progress_bar=False)
+        nb, done = (
+            nbformat.read(path, as_version=4),
+            papermill.execute_notebook(path, None, cwd=nbs, progress_bar=False),
+        )
         for cell, ran in zip(nb.cells, done.cells):
-            if cell.cell_type == "code": cell.outputs = [o for o in ran.outputs if o.get("name") != "stderr"]
+            if cell.cell_type == "code":
+                cell.outputs = [o for o in ran.outputs if o.get("name") != "stderr"]
         new = path.with_suffix(".new")
         nbformat.write(nb, new)
         new.replace(path)
