@@ -12,7 +12,7 @@ INSTALL_FROM := settings.ini setup.py constraints.txt
 # TensorFlow leaves these kernels off on processors without AVX-512; with them networks train twice as fast there.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 # A checksum of each file that is written, or cleaned, from the notebooks
-STATE := find nbs composer_classify README.md -type f ! -path '*/__pycache__/*' ! -path '*/.*' -exec cksum {} + 2>/dev/null | sort
+STATE := find nbs composer_classify tests tools runs/*.py README.md -type f ! -path '*/__pycache__/*' ! -path '*/.*' -exec cksum {} + 2>/dev/null | sort
 
 .DEFAULT_GOAL := help
 .PHONY: help demo install prepare test test-full docs lab hooks report clean
@@ -44,9 +44,13 @@ demo: .venv/.base ## classify a sample MIDI file with the shipped model, and say
 
 install: .venv/.dev ## make .venv with everything needed to develop
 
-prepare: .venv/.dev ## after editing a notebook: write the modules and README.md again, clean the notebooks
+LINTED := nbs tests tools runs
+prepare: .venv/.dev ## after editing a notebook: lay out the code, write the modules and README.md again, clean the notebooks
+	$(BIN)/ruff check --quiet --fix-only $(LINTED)
+	$(BIN)/ruff format --quiet $(LINTED)
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(BIN)/python tools/render.py light
 	$(BIN)/python tools/render.py readme
 
 # Compared with the state before, not with git, so that it works on uncommitted work too.
@@ -60,6 +64,7 @@ test test-full: .venv/.dev
 	@$(STATE) > .venv/after; cmp -s .venv/before .venv/after || { \
 	  echo "These did not match the notebooks, or were not clean. 'make prepare' has just written them again: look, then commit them."; \
 	  diff .venv/before .venv/after | sed -n 's/^[<>] [0-9]* [0-9]* /  /p' | sort -u; exit 1; } >&2
+	$(BIN)/ruff check $(LINTED)
 	$(BIN)/nbdev_test --n_workers 2 --timing --do_print
 	$(BIN)/python -m pytest tests -m "not alone $(NOT_SLOW)" -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests -m "alone $(NOT_SLOW)"
@@ -82,6 +87,8 @@ hooks: .venv/.dev ## once a clone: notebooks are cleaned when JupyterLab saves t
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks
 	@git config --file .gitconfig merge.nbdev-merge.driver "'$(CURDIR)/$(BIN)/nbdev_merge' %O %A %B %P"
 	@printf '#!/bin/sh\n"%s"\n' "$(CURDIR)/$(BIN)/nbdev_trust" > .git/hooks/post-merge
+	@printf '#!/bin/sh\nruff="%s"\n"$$ruff" format --check --quiet $(LINTED) && "$$ruff" check --quiet $(LINTED) || { echo "make prepare lays the code out"; exit 1; }\n' \
+	  "$(CURDIR)/$(BIN)/ruff" > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit
 
 # runs/cpu/04_cnn.yaml holds the parameters of nbs/04_cnn.ipynb on a machine without a GPU. Afterwards every page is run once more, as the site shows what results/ holds.
 # A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. ONLY="06a_best 06b_fingerprints" makes what is shipped.

@@ -25,13 +25,13 @@ from .midi import Limits
 __all__ = ['MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_ARCHIVE', 'MAX_DEPTH', 'ARCHIVE_ERRORS', 'Member', 'why_unreadable', 'clean_name',
            'require_source', 'list_members', 'hash_source']
 
-# %% ../nbs/00e_archives.ipynb #00e-006
+# %% ../nbs/00e_archives.ipynb #00e-005a
 MAX_MEMBERS = 200_000
 MAX_UNPACKED = 8 * 2**30  # bytes, of an archive in all
 MAX_ARCHIVE = 64 * 2**20  # bytes, of an archive inside an archive
 MAX_DEPTH = 3  # archives inside archives
 
-
+# %% ../nbs/00e_archives.ipynb #00e-006
 @dataclass(frozen=True)
 class Member:
     "A file of the source: how to name it and where its bytes are."
@@ -44,7 +44,9 @@ class Member:
     nested: bool = False  # inside an archive inside the source
 
     def read(self, opened: dict, limit: int = Limits.max_bytes) -> bytes:
-        "Its bytes, at most `limit` and one more. `opened` keeps archives open from one member to the next."
+        """Its bytes, at most `limit` and one more. `opened` keeps archives open from one member to the next.
+
+        Raises one of `ARCHIVE_ERRORS` if it cannot be read."""
         if os.path.isdir(self.source):
             with open(Path(self.source, *self.inside), "rb") as file:
                 return file.read(limit + 1)
@@ -53,28 +55,7 @@ class Member:
         with archive.open(archive.infolist()[place]) as file:
             return file.read(limit + 1)
 
-
-ARCHIVE_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-)  # what zipfile raises for damage
-
-
-def why_unreadable(error: Exception) -> str:
-    "Why an archive or a file cannot be read, in words of our own."
-    if isinstance(error, NotImplementedError):
-        return "it is compressed in an unknown way"
-    if type(error) is RuntimeError:  # no library says that of a damaged file
-        return "the program failed over it; please report this"
-    return getattr(error, "strerror", None) or "its bytes make no sense"
-
-
+# %% ../nbs/00e_archives.ipynb #00e-006b
 def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile.ZipFile:
     "A zip file on disk, or an archive inside it."
     if (source, inside) not in opened:
@@ -88,10 +69,35 @@ def _open_archive(opened: dict, source: str, inside: tuple[int, ...]) -> zipfile
         opened[source, inside] = zipfile.ZipFile(content)
     return opened[source, inside]
 
+# %% ../nbs/00e_archives.ipynb #00e-006d
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)  # what zipfile raises for damage
+
+# %% ../nbs/00e_archives.ipynb #00e-006e
+def why_unreadable(error: Exception) -> str:
+    "Why an archive or a file cannot be read, as a clause for a message."
+    if isinstance(error, NotImplementedError):
+        return "it is compressed in an unknown way"
+    if type(error) is RuntimeError:  # no library says that of a damaged file
+        return "the program failed over it; please report this"
+    return getattr(error, "strerror", None) or "its bytes make no sense"
+
+# %% ../nbs/00e_archives.ipynb #00e-006h
+def clean_name(name: str) -> str:
+    "A name with its Unicode composed, and with U+FFFD in place of what is not Unicode."
+    return unicodedata.normalize("NFC", name.encode(errors="surrogateescape").decode(errors="replace"))
+
 # %% ../nbs/00e_archives.ipynb #00e-007
 def _member_name(info: zipfile.ZipInfo) -> str:
-    """The name of a zip member. Without the flag for UTF-8 zipfile takes it for cp437, though most tools write UTF-8
-    all the same."""
+    "The name of a zip member, read as UTF-8 if it is valid UTF-8, else as cp437."
     name = info.filename
     if not info.flag_bits & 0x800:
         try:
@@ -100,17 +106,12 @@ def _member_name(info: zipfile.ZipInfo) -> str:
             pass
     return clean_name(name.replace("\\", "/"))
 
-
-def clean_name(name: str) -> str:
-    "A name with its Unicode composed, and what is no Unicode replaced."
-    return unicodedata.normalize("NFC", name.encode(errors="surrogateescape").decode(errors="replace"))
-
-
+# %% ../nbs/00e_archives.ipynb #00e-007a
 def _plain(name: str) -> str:
     "A path without empty parts."
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
-
+# %% ../nbs/00e_archives.ipynb #00e-007d
 def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
     "Why a zip member must not be read, or an empty string."
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
@@ -125,19 +126,20 @@ def _why_refused(info: zipfile.ZipInfo, name: str) -> str:
         return f"it unpacks to {info.file_size:,} bytes, more than the limit of {limit:,}"
     return ""
 
-# %% ../nbs/00e_archives.ipynb #00e-008
+# %% ../nbs/00e_archives.ipynb #00e-007g
 def _is_noise(name: str) -> bool:
-    """Files that operating systems and version control leave about. A leading dot alone is no sign: eighteen studies by
-    Burgmüller have one."""
+    "Whether a file was left by an operating system or by version control."
     *folders, file = name.split("/")
     return file.startswith("._") or any(f == "__MACOSX" or re.match(r"\.\w", f) for f in folders)
 
-
+# %% ../nbs/00e_archives.ipynb #00e-008
 def _archive_members(
     source: str, inside: tuple[int, ...] = (), prefix: str = "", budget: list[int] = None, opened: dict = None
 ) -> Iterator[Member]:
-    """All files in an archive and in the archives inside it. `budget` is what it may still unpack to, and how many
-    members it may still have."""
+    """All files in an archive and in the archives inside it.
+
+    `budget` is what it may still unpack to, and how many members it may still have. Raises `CollectionError` if it
+    exceeds that."""
     budget, opened = budget or [MAX_UNPACKED, MAX_MEMBERS], {} if opened is None else opened
     for place, info in enumerate(_open_archive(opened, source, inside).infolist()):
         refused, name = _why_refused(info, _member_name(info)), _plain(_member_name(info))
@@ -145,9 +147,8 @@ def _archive_members(
         budget[0] -= 0 if member.refused else info.file_size
         budget[1] -= 1
         if min(budget) < 0:
-            raise CollectionError(
-                f"{source}: refused, it unpacks to more than {MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files (a zip bomb?)"
-            )
+            most = f"{MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files"
+            raise CollectionError(f"{source}: refused, it unpacks to more than {most} (a zip bomb?)")
         if info.is_dir() or _is_noise(name):
             continue
         if member.refused or not name.lower().endswith(".zip"):
@@ -162,7 +163,18 @@ def _archive_members(
             except ARCHIVE_ERRORS as error:
                 yield replace(member, refused=f"it is a damaged archive ({why_unreadable(error)})")
 
+# %% ../nbs/00e_archives.ipynb #00e-008b
+def _zip_members(path: Path, member: Member) -> Iterator[Member]:
+    "The files in a zip archive of a folder, or the archive itself as one that cannot be read."
+    try:
+        yield from (replace(m, name=f"{member.name}/{m.name}", nested=True) for m in _archive_members(str(path)))
+    except CollectionError:
+        most = f"{MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files"
+        yield replace(member, refused=f"it is an archive that would unpack to more than {most}")
+    except ARCHIVE_ERRORS as error:
+        yield replace(member, refused=f"it is a damaged archive ({why_unreadable(error)})")
 
+# %% ../nbs/00e_archives.ipynb #00e-008d
 def _folder_members(source: str) -> Iterator[Member]:
     "All files below a folder, and those in zip archives there."
     closed: list[OSError] = []
@@ -184,17 +196,6 @@ def _folder_members(source: str) -> Iterator[Member]:
         parts = Path(error.filename).relative_to(source).parts
         yield Member(clean_name("/".join(parts)), source, parts, f"the folder cannot be opened ({error.strerror})")
 
-
-def _zip_members(path: Path, member: Member) -> Iterator[Member]:
-    "The files in a zip archive of a folder, or the archive itself as one that cannot be read."
-    try:
-        yield from (replace(m, name=f"{member.name}/{m.name}", nested=True) for m in _archive_members(str(path)))
-    except CollectionError:
-        most = f"{MAX_UNPACKED >> 30} GiB or {MAX_MEMBERS:,} files"
-        yield replace(member, refused=f"it is an archive that would unpack to more than {most}")
-    except ARCHIVE_ERRORS as error:
-        yield replace(member, refused=f"it is a damaged archive ({why_unreadable(error)})")
-
 # %% ../nbs/00e_archives.ipynb #00e-009
 def require_source(source: Path) -> None:
     "Raises `CollectionError` if there is nothing of that name."
@@ -203,12 +204,14 @@ def require_source(source: Path) -> None:
             f"{source}: does not exist (give a zip file, a folder of composer folders, 'embedded' or 'kaggle')"
         )
 
-
+# %% ../nbs/00e_archives.ipynb #00e-009a
 def list_members(
     source: str | os.PathLike,  # A zip file, or a folder of composer folders
 ) -> list[Member]:
-    """Every file of a source in the order of their names, archives inside opened. Reads no contents but those of
-    archives. Raises `CollectionError`."""
+    """Every file of a source in the order of their names, archives inside opened.
+
+    Reads no contents but those of archives. Raises `CollectionError` if the source does not exist, is neither a folder
+    nor a zip archive, is damaged or unpacks to too much."""
     path = Path(source)
     require_source(path)
     if path.is_dir():
@@ -224,10 +227,18 @@ def list_members(
     except ARCHIVE_ERRORS as error:
         raise CollectionError(f"{source}: is a damaged zip archive ({why_unreadable(error)})") from error
 
+# %% ../nbs/00e_archives.ipynb #00e-013a
+def _update(digest: hashlib._Hash, file: Path) -> None:
+    "Add the content of a file to a hash. Raises `OSError`."
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+
 # %% ../nbs/00e_archives.ipynb #00e-014
 def hash_source(source: str | os.PathLike) -> str:
-    """SHA-256 of a zip file, or of the names and contents of a folder's files. Raises `CollectionError` if there is
-    nothing of that name."""
+    """SHA-256 of a zip file, or of the names and contents of a folder's files, as 64 hexadecimal digits.
+
+    Raises `CollectionError` if there is nothing of that name."""
     path, digest = Path(source), hashlib.sha256()
     require_source(path)
     for file in [path] if path.is_file() else sorted(map(Path, walk_files(str(path), []))):
@@ -243,10 +254,3 @@ def hash_source(source: str | os.PathLike) -> str:
         except OSError:
             digest.update(b"cannot be read")
     return digest.hexdigest()
-
-
-def _update(digest: hashlib._Hash, file: Path) -> None:
-    "Add the content of a file to a hash. Raises `OSError`."
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)

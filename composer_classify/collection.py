@@ -31,32 +31,33 @@ from .processes import DIED, in_processes
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'STAGING', 'SHARD', 'CORRECTIONS', 'EMBEDDED', 'KAGGLE_SET', 'categorise', 'read_corrections', 'collect',
+__all__ = ['WRAPPERS', 'CORRECTIONS', 'STAGING', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'categorise', 'read_corrections', 'collect',
            'open_corpus', 'summary', 'counts']
 
 # %% ../nbs/01_collection.ipynb #01-007
-WRAPPERS = {"midiclassics"}  # folders that hold composers and are none
-
-# %% ../nbs/01_collection.ipynb #01-011
 def _title(file_name: str) -> str:
     "A file name without its ending, if that is one of MIDI's."
     stem, suffix = os.path.splitext(file_name)
     return (stem if suffix.lower() in MIDI_SUFFIXES else file_name).lstrip(".").strip()
 
-
+# %% ../nbs/01_collection.ipynb #01-007a
 def _first_words(title: str, names: Iterable[str]) -> str | None:
     "The longest of the names that a title begins with."
     fits = [n for n in names if re.match(re.escape(fold_name(n)) + r"\b", fold_name(title))]
     return max(sorted(fits), key=len, default=None)
 
+# %% ../nbs/01_collection.ipynb #01-011
+WRAPPERS = {"midiclassics"}  # folders that hold the composers' folders
+
 
 def categorise(
     path: str,  # Path inside the source, parts separated by `/`
-    composers: Iterable[
-        str
-    ] = (),  # Names that loose files may begin with, beside those of `SPELLINGS` and `WELL_KNOWN`
+    composers: Iterable[str] = (),  # More names that loose files may begin with
 ) -> tuple[str | None, str]:
-    "Composer (`None` if nothing tells) and title, with the folders between them, of a file by its path."
+    """Composer and title of a file by its path.
+
+    The composer is `None` if neither a folder nor the first words name one. Loose files may begin with a name of
+    `SPELLINGS`, `WELL_KNOWN` or `composers`. The title keeps the folders between composer and file."""
     *folders, file_name = unicodedata.normalize("NFC", path).split("/")
     title = _title(file_name)
     if folders and folders[0] in WRAPPERS:
@@ -69,13 +70,10 @@ def categorise(
     return composer_name(found), title[len(found) :].strip(" -_,.") or title
 
 # %% ../nbs/01_collection.ipynb #01-030
-STAGING = ".collecting"
-SHARD = 64  # files
-
-
 def _work_key(notes: np.ndarray) -> str:
-    """A hash that files share when they hold the same notes, also transposed or at another tempo. The floor;
-    `_name_works` joins much more."""
+    """A hash that files share when they hold the same notes, also transposed or at another tempo.
+
+    It joins the obvious cases; `_name_works` joins many more."""
     if not len(notes):
         return ""
     ticks = np.round((notes["onset_beat"] - notes["onset_beat"][0]) * 48).astype("<i8")
@@ -83,69 +81,7 @@ def _work_key(notes: np.ndarray) -> str:
     order = np.lexsort((pitch, ticks))
     return sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
 
-
-def _read_member(
-    member: Member, composer: str | None, title: str, opened: dict
-) -> tuple[dict, np.ndarray, bytes] | None:
-    "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
-    row = dict(
-        composer=composer,
-        title=title,
-        source=member.name,
-        nested=member.nested,
-        sha256="",
-        n_notes=0,
-        duration_sec=0.0,
-        work_id="",
-        status="unreadable",
-        error="",
-        repairs="",
-        lost="",
-        ticks_per_beat=0,
-        n_tracks=0,
-        tempo_bpm=0.0,
-        n_tempo_changes=0,
-        time_signatures="",
-        key_signatures="",
-    )
-    named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
-    nothing = np.empty(0, NOTE_DTYPE)
-    if member.refused:
-        return {**row, "composer": None, "error": f"was refused: {member.refused}"}, nothing, b""
-    try:
-        content = member.read(opened)
-        if not named and content[:4] not in (b"MThd", b"RIFF"):
-            return None
-        notes = load_midi(content, name=member.name, incomplete=True)
-    except MidiLoadError as error:
-        return ({**row, "error": error.reason}, nothing, b"") if named else None
-    except ARCHIVE_ERRORS as error:
-        return {**row, "error": f"cannot be read ({why_unreadable(error)})"}, nothing, b""
-    row |= dict(
-        sha256=sha256(content),
-        n_notes=len(notes),
-        duration_sec=notes.duration,
-        repairs="; ".join(notes.repairs),
-        lost=notes.lost,
-        work_id=_work_key(notes),
-        **_facts(notes),
-    )
-    if not len(notes):
-        return {**row, "error": "holds no notes"}, nothing, b""
-    if AUGMENTED in content:
-        row |= dict(status="augmented", error="is an augmented copy, not a piece of its own")
-    elif composer is None:
-        row |= dict(
-            status="uncategorised",
-            error="no folder and no first word tells the composer: put it into a folder named for one",
-        )
-    elif notes.lost:
-        row |= dict(status="incomplete", error=f"is incomplete: {notes.lost}")
-    else:
-        row |= dict(status="recovered" if notes.repairs else "ok")
-    return row, np.asarray(notes), content
-
-
+# %% ../nbs/01_collection.ipynb #01-030d
 def _facts(notes: np.ndarray) -> dict:
     "What a file says about itself beside its notes: columns of the manifest that no model of notes may see."
     signature = notes.time_signatures
@@ -163,6 +99,48 @@ def _facts(notes: np.ndarray) -> dict:
         ),
     )
 
+# %% ../nbs/01_collection.ipynb #01-030g
+def _status(content: bytes, composer: str | None, notes: np.ndarray) -> dict:
+    "Status of a file that holds notes, and the reason where it is not used: columns of the manifest."
+    if AUGMENTED in content:
+        return dict(status="augmented", error="is an augmented copy, not a piece of its own")
+    if composer is None:
+        reason = "no folder and no first word tells the composer: put it into a folder named for one"
+        return dict(status="uncategorised", error=reason)
+    if notes.lost:
+        return dict(status="incomplete", error=f"is incomplete: {notes.lost}")
+    return dict(status="recovered" if notes.repairs else "ok")
+
+# %% ../nbs/01_collection.ipynb #01-030j
+_UNREAD = dict(sha256="", n_notes=0, duration_sec=0.0, work_id="", status="unreadable", error="", repairs="", lost="")
+_NO_FACTS = dict(ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0, time_signatures="", key_signatures="")
+
+# %% ../nbs/01_collection.ipynb #01-030l
+def _read_member(
+    member: Member, composer: str | None, title: str, opened: dict
+) -> tuple[dict, np.ndarray, bytes] | None:
+    "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
+    row = dict(composer=composer, title=title, source=member.name, nested=member.nested, **_UNREAD, **_NO_FACTS)
+    named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
+    nothing = np.empty(0, NOTE_DTYPE)
+    if member.refused:
+        return {**row, "composer": None, "error": f"was refused: {member.refused}"}, nothing, b""
+    try:
+        content = member.read(opened)
+        if not named and content[:4] not in (b"MThd", b"RIFF"):
+            return None
+        notes = load_midi(content, name=member.name, incomplete=True)
+    except MidiLoadError as error:
+        return ({**row, "error": error.reason}, nothing, b"") if named else None
+    except ARCHIVE_ERRORS as error:
+        return {**row, "error": f"cannot be read ({why_unreadable(error)})"}, nothing, b""
+    repairs, key = "; ".join(notes.repairs), _work_key(notes)
+    row |= dict(sha256=sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs=repairs)
+    row |= dict(lost=notes.lost, work_id=key, **_facts(notes))
+    if not len(notes):
+        return {**row, "error": "holds no notes"}, nothing, b""
+    return row | _status(content, composer, notes), np.asarray(notes), content
+
 # %% ../nbs/01_collection.ipynb #01-031
 def _read_alone(
     member: Member,
@@ -170,7 +148,7 @@ def _read_alone(
     title: str,
     opened: dict,
 ) -> tuple[dict, np.ndarray, bytes] | None:
-    "As `_read_member`; an error that nobody thought of costs this file and no other."
+    "As `_read_member`; an error that was not foreseen costs this file and no other."
     try:
         return _read_member(member, composer, title, opened)
     except MemoryError:
@@ -179,9 +157,9 @@ def _read_alone(
         reason = f"the program failed over it ({type(error).__name__}); please report this"
     return _read_member(replace(member, refused=reason), composer, title, opened)
 
-
+# %% ../nbs/01_collection.ipynb #01-031c
 def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int) -> None:
-    "Read a shard and put it down in the staging folder: contents, notes, and rows last."
+    "Read a shard and write it into the staging folder: contents, notes, and rows last."
     done = staging / f"{number:05d}.json"
     if done.exists():
         return
@@ -200,13 +178,13 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
     atomic_write(staging / f"{number:05d}.notes", read_all)
     atomic_write(done, lambda file: file.write(json.dumps(rows).encode()))
 
-
+# %% ../nbs/01_collection.ipynb #01-031e
 def _outlives(member: Member, composer: str | None, title: str) -> bool:
     "True, unless reading the file ends the process."
     _read_alone(member, composer, title, {})
     return True
 
-
+# %% ../nbs/01_collection.ipynb #01-031i
 def _collect_without(
     members: list[Member],
     labels: list[tuple[str | None, str]],
@@ -224,7 +202,14 @@ def _collect_without(
             f"{source}: the programs that read it come to an end again and again; is there enough memory?"
         )
 
+# %% ../nbs/01_collection.ipynb #01-031g
+def _remove_partial(folder: Path) -> None:
+    "Remove what was being written below a folder when a process was ended."
+    for left_over in folder.rglob("*.partial"):
+        if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
+            left_over.unlink(missing_ok=True)
 
+# %% ../nbs/01_collection.ipynb #01-031h
 def _collect_shards(shards: list[tuple], n_jobs: int) -> None:
     "Collect the shards, each the arguments of `_collect_shard`. However it ends, nothing half written is left."
     try:
@@ -236,29 +221,19 @@ def _collect_shards(shards: list[tuple], n_jobs: int) -> None:
         _remove_partial(shards[0][2])
         raise
 
-
-def _remove_partial(folder: Path) -> None:
-    "Remove what was being written below a folder when a process was ended."
-    for left_over in folder.rglob("*.partial"):
-        if re.search(r"\.\d+\.partial$", left_over.name) and left_over.is_file():
-            left_over.unlink(missing_ok=True)
-
 # %% ../nbs/01_collection.ipynb #01-033
 def _safe_path(composer: str, title: str) -> str:
-    """A relative path for a piece, without what file systems refuse: characters, length, a folder that could be a file
-    of ours."""
+    """A relative path for a piece that every file system accepts.
+
+    This concerns characters, length, and a folder that could be a file of ours."""
     clean = lambda part: (
         re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
     )
     *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
-    return "/".join(
-        [
-            *(re.sub(r"\.(mid|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE) for folder in folders),
-            f"{name}.mid",
-        ]
-    )
+    ours = lambda folder: re.sub(r"\.(mid|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE)
+    return "/".join([*(ours(folder) for folder in folders), f"{name}.mid"])
 
-
+# %% ../nbs/01_collection.ipynb #01-033a
 def _free_path(path: str, taken: set[str]) -> str:
     "The path, numbered if another piece has it (also where capitals do not count)."
     n, free = 1, path
@@ -268,10 +243,17 @@ def _free_path(path: str, taken: set[str]) -> str:
     taken.add(free.casefold())
     return free
 
+# %% ../nbs/01_collection.ipynb #01-033d
+_COLUMNS = (
+    "composer title sha256 n_notes duration_sec source nested work_id status error repairs lost "
+    "ticks_per_beat n_tracks tempo_bpm n_tempo_changes time_signatures key_signatures"
+).split()
+
 
 def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bool) -> pd.DataFrame:
-    """The manifest of all shards' rows: labels corrected, duplicates marked, paths given, incomplete files used if
-    wanted."""
+    """The manifest of all shards' rows.
+
+    Labels are corrected, duplicates marked, paths given, and incomplete files used if wanted."""
     manifest = _correct(pd.DataFrame(rows, columns=_COLUMNS), corrections)
     if incomplete:
         manifest["status"] = manifest["status"].replace("incomplete", "recovered")
@@ -287,28 +269,6 @@ def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bo
         own[row.Index] = paths[key]
     return manifest.assign(path=own)
 
-
-_COLUMNS = [
-    "composer",
-    "title",
-    "sha256",
-    "n_notes",
-    "duration_sec",
-    "source",
-    "nested",
-    "work_id",
-    "status",
-    "error",
-    "repairs",
-    "lost",
-    "ticks_per_beat",
-    "n_tracks",
-    "tempo_bpm",
-    "n_tempo_changes",
-    "time_signatures",
-    "key_signatures",
-]
-
 # %% ../nbs/01_collection.ipynb #01-035
 CORRECTIONS = (
     Path(__file__).with_name("tables") / "corrections.csv"
@@ -316,20 +276,58 @@ CORRECTIONS = (
     else Path("../composer_classify/tables/corrections.csv")
 )
 
-
+# %% ../nbs/01_collection.ipynb #01-035b
 def read_corrections() -> pd.DataFrame:
-    """The reviewed labels by the checksum of the file: `source` where it was found, `composer` and `title` it should
-    have, and the `evidence`. Some confirm what was found."""
+    """The reviewed labels, indexed by the checksum of the file.
+
+    `source` is where the file was found, `composer` and `title` are what it should have, and `evidence` is the
+    reason. Some rows confirm what was found."""
     return pd.read_csv(CORRECTIONS, index_col="sha256")
 
-
+# %% ../nbs/01_collection.ipynb #01-036c
 def _correct(manifest: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
-    "The manifest with composers and titles put right, and a column `review` with the evidence."
+    "The manifest with corrected composers and titles, and a column `review` with the evidence."
     known = manifest["sha256"].isin(corrections.index) & manifest["composer"].notna()
     found = corrections.loc[manifest.loc[known, "sha256"]]
     manifest = manifest.assign(review="")
     manifest.loc[known, ["composer", "title", "review"]] = found[["composer", "title", "evidence"]].to_numpy()
     return manifest
+
+# %% ../nbs/01_collection.ipynb #01-037b
+def _closest(links: pd.DataFrame, usable: pd.DataFrame) -> pd.DataFrame:
+    "For each linked path the file it is most like, of another composer if there is one."
+    both = pd.concat([links, links.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
+    composer, path = usable["composer"].to_numpy(), usable["path"].to_numpy()
+    both = both.assign(
+        path=path[both["first"]], like=path[both["second"]], other=composer[both["first"]] != composer[both["second"]]
+    )
+    ranked = both.sort_values(["other", "overlap"], ascending=False, kind="stable")
+    return ranked.drop_duplicates("path").set_index("path")
+
+# %% ../nbs/01_collection.ipynb #01-037e
+def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.DataFrame) -> pd.DataFrame:
+    """A row for each file that shares its work with another.
+
+    It says which file it is most like (of another composer, if there is one), how much of the music they share, and
+    why they were joined."""
+    table = manifest[(manifest["work_id"] != "") & manifest["work_id"].duplicated(keep=False)]
+    table = table[["work_id", "composer", "path", "source", "status", "review"]].join(
+        _closest(links, usable)[["like", "overlap", "because"]], on="path"
+    )
+    # nothing but its own bytes shares the work with such a file
+    bytes_only = (table["status"] == "duplicate") | table["because"].isna()
+    table = table.assign(
+        like=table["like"].where(~bytes_only, table["path"]),
+        overlap=table["overlap"].where(~bytes_only, 1.0),
+        because=table["because"].where(~bytes_only, "same bytes"),
+    )
+    sizes = table.groupby("work_id").agg(files=("path", "size"), composers=("composer", "nunique"))
+    table = table.join(sizes, on="work_id").sort_values(
+        ["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable"
+    )
+    return table[
+        ["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]
+    ]
 
 # %% ../nbs/01_collection.ipynb #01-038
 def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -352,38 +350,6 @@ def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> t
     )
     return manifest, _list_duplicates(manifest, links, usable)
 
-
-def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.DataFrame) -> pd.DataFrame:
-    """A row a file that shares its work with another: which file it is most like (of another composer, if there is
-    one), how much of the music they share, and why they were joined."""
-    both = pd.concat([links, links.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
-    composer, path = usable["composer"].to_numpy(), usable["path"].to_numpy()
-    both = both.assign(
-        path=path[both["first"]], like=path[both["second"]], other=composer[both["first"]] != composer[both["second"]]
-    )
-    best = (
-        both.sort_values(["other", "overlap"], ascending=False, kind="stable").drop_duplicates("path").set_index("path")
-    )
-    table = manifest[(manifest["work_id"] != "") & manifest["work_id"].duplicated(keep=False)]
-    table = table[["work_id", "composer", "path", "source", "status", "review"]].join(
-        best[["like", "overlap", "because"]], on="path"
-    )
-    bytes_only = (table["status"] == "duplicate") | table[
-        "because"
-    ].isna()  # nothing but its own bytes shares the work with it
-    table = table.assign(
-        like=table["like"].where(~bytes_only, table["path"]),
-        overlap=table["overlap"].where(~bytes_only, 1.0),
-        because=table["because"].where(~bytes_only, "same bytes"),
-    )
-    sizes = table.groupby("work_id").agg(files=("path", "size"), composers=("composer", "nunique"))
-    table = table.join(sizes, on="work_id").sort_values(
-        ["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable"
-    )
-    return table[
-        ["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]
-    ]
-
 # %% ../nbs/01_collection.ipynb #01-039
 def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
     "Remove the pieces that an earlier corpus here had, or an attempt at one, and the new one has not."
@@ -398,7 +364,40 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
         if (piece := dest / path_on_disk(path)).resolve().is_relative_to(dest.resolve()):
             piece.unlink(missing_ok=True)
 
+# %% ../nbs/01_collection.ipynb #01-039c
+def _find_notes(rows: list[dict], manifest: pd.DataFrame) -> np.ndarray:
+    "Where the notes of each file begin and end in the store, int64 of shape `(files, 2)`."
+    ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
+    offsets = np.stack([np.r_[0, ends[:-1]], ends], axis=1) if len(rows) else np.empty((0, 2), np.int64)
+    first = manifest.reset_index().drop_duplicates(["composer", "sha256"])
+    originals = first.set_index(["composer", "sha256"])["index"]
+    for row in manifest[manifest["status"] == "duplicate"].itertuples():
+        offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
+    return offsets
 
+# %% ../nbs/01_collection.ipynb #01-039f
+def _write_pieces(manifest: pd.DataFrame, staging: Path, dest: Path) -> None:
+    "Write the files of the corpus, unless they are there."
+    for row in manifest[manifest["status"].isin(["ok", "recovered"])].itertuples():
+        content = (staging / "files" / row.sha256).read_bytes()
+        piece = dest / path_on_disk(row.path)
+        if not piece.is_file() or piece.read_bytes() != content:
+            atomic_write(piece, lambda file: file.write(content))
+
+# %% ../nbs/01_collection.ipynb #01-039i
+def _write_notes(staging: Path, dest: Path, n_shards: int, n_notes: int) -> None:
+    "Write the notes of all shards as one NumPy file."
+
+    def write_notes(file):
+        header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(n_notes,))
+        np.lib.format.write_array_header_1_0(file, header)
+        for i in range(n_shards):
+            with open(staging / f"{i:05d}.notes", "rb") as shard:
+                shutil.copyfileobj(shard, file, 1 << 20)
+
+    atomic_write(dest / "notes.npy", write_notes)
+
+# %% ../nbs/01_collection.ipynb #01-039h
 def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, incomplete: bool, attrs: dict) -> None:
     "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
     _remove_partial(dest)
@@ -406,31 +405,9 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
     manifest = _finish_manifest(rows, corrections, incomplete)
     _forget_pieces(staging, dest, set(manifest["path"]))
     (dest / "manifest.parquet").unlink(missing_ok=True)
-    ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
-    offsets = np.stack([np.r_[0, ends[:-1]], ends], axis=1) if len(rows) else np.empty((0, 2), np.int64)
-    originals = (
-        manifest.reset_index().drop_duplicates(["composer", "sha256"]).set_index(["composer", "sha256"])["index"]
-    )
-    for row in manifest[manifest["status"] == "duplicate"].itertuples():
-        offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
-    for row in manifest[manifest["status"].isin(["ok", "recovered"])].itertuples():
-        content = (staging / "files" / row.sha256).read_bytes()
-        piece = dest / path_on_disk(row.path)
-        if not piece.is_file() or piece.read_bytes() != content:
-            atomic_write(piece, lambda file: file.write(content))
-
-    def write_notes(file):
-        header = dict(
-            descr=np.lib.format.dtype_to_descr(NOTE_DTYPE),
-            fortran_order=False,
-            shape=(int(ends[-1]) if len(ends) else 0,),
-        )
-        np.lib.format.write_array_header_1_0(file, header)
-        for i in range(n_shards):
-            with open(staging / f"{i:05d}.notes", "rb") as shard:
-                shutil.copyfileobj(shard, file, 1 << 20)
-
-    atomic_write(dest / "notes.npy", write_notes)
+    offsets = _find_notes(rows, manifest)
+    _write_pieces(manifest, staging, dest)
+    _write_notes(staging, dest, n_shards, sum(row["length"] for row in rows))
     atomic_write(dest / "offsets.npy", lambda file: np.save(file, offsets))
     store = np.load(dest / "notes.npy", mmap_mode="r")
     manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
@@ -440,8 +417,7 @@ def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame,
 
 # %% ../nbs/01_collection.ipynb #01-043
 def _flat_names(members: list[Member]) -> list[str]:
-    """Names with archives as folders; an archive with one file gives that file its name (`Sonata.zip/134.MID` says less
-    than `Sonata`)."""
+    "Names with archives as folders; an archive with one file gives that file its name."
     siblings = pd.Series(
         [m.name.rpartition("/")[0] for m in members if m.nested and not m.refused and _title(m.name) != m.name]
     ).value_counts()
@@ -453,10 +429,9 @@ def _flat_names(members: list[Member]) -> list[str]:
         names.append(re.sub(r"\.zip/", "/", name, flags=re.IGNORECASE))
     return names
 
-
+# %% ../nbs/01_collection.ipynb #01-043c
 def _without_common_root(names: list[str]) -> list[str]:
-    """Names without the one folder that holds all composers' folders, as when a collection was zipped whole. The folder
-    of one composer stays."""
+    "Names without the one folder that holds all composers' folders. The folder of one composer stays."
     roots = {name.split("/")[0] for name in names if "/" in name}
     loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MIDI_SUFFIXES for name in names)
     if (
@@ -467,7 +442,20 @@ def _without_common_root(names: list[str]) -> list[str]:
         return [name.split("/", 1)[-1] for name in names]
     return names
 
+# %% ../nbs/01_collection.ipynb #01-043f
+def _labels(names: list[str]) -> list[tuple[str | None, str]]:
+    "Composer and title of each file by its name; folders that differ in capitals are one composer."
+    folders = {categorise(name)[0] for name in names if "/" in name} - {None}
+    spelling = {fold_name(composer): composer for composer in sorted(folders, reverse=True)}
+    return [
+        (composer and spelling.get(fold_name(composer), composer), title)
+        for composer, title in (categorise(name, folders) for name in names)
+    ]
+
 # %% ../nbs/01_collection.ipynb #01-044
+STAGING = ".collecting"
+
+
 def _refuse_destination(source: Path, dest: Path) -> None:
     "Raise `CollectionError` where collecting would write into the source or over something else."
     if file := next((p for p in (dest, *dest.parents) if p.exists() and not p.is_dir()), None):
@@ -482,32 +470,13 @@ def _refuse_destination(source: Path, dest: Path) -> None:
     ):
         raise CollectionError(f"{dest}: holds other files; choose a new or empty folder")
 
-
-def collect(
-    source: str | os.PathLike,  # A zip, a folder of composer folders, 'embedded' or 'kaggle'
-    dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
-    n_jobs: int = -1,  # Processes; all cores by default
-    corrections: bool = True,  # Put right the labels that are known to be wrong (`read_corrections`)
-    incomplete: bool = False,  # Use files, too, of which only a part can be read
-) -> Corpus:
-    "Make a corpus. Interrupted and called again it goes on; called twice it changes nothing. Raises `CollectionError`."
-    source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    attrs = dict(
-        data_hash=hash_source(source), source=clean_name(Path(source).name), recipe=_recipe(corrections, incomplete)
-    )
-    dest = dest or cache_folder() / "corpora" / (
-        attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else "")
-    )
-    with lock_folder(dest):
-        return _collect(Path(source), dest, n_jobs, corrections, incomplete, attrs)
-
-
+# %% ../nbs/01_collection.ipynb #01-044d
 def _recipe(corrections: bool, incomplete: bool) -> str:
     "How a source is made into a corpus: a corpus by another recipe is made again."
     labels = sha256(CORRECTIONS.read_bytes())[:16] if corrections else "as found"
     return f"{LAYOUT}/{labels}" + ("/incomplete" if incomplete else "")
 
-
+# %% ../nbs/01_collection.ipynb #01-044k
 def _is_whole(dest: Path, attrs: dict) -> bool:
     "Whether a corpus is there as it should be. Raises `CollectionError` if it was made from something else."
     try:
@@ -515,8 +484,9 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
     except (OSError, ValueError):  # damaged: made again
         return False
     if made_from.get("data_hash") != attrs["data_hash"]:
+        found = made_from.get("source", "not by us")
         raise CollectionError(
-            f"{dest}: holds a corpus made from something else ({made_from.get('source', 'not by us')}); choose another folder or delete it"
+            f"{dest}: holds a corpus made from something else ({found}); choose another folder or delete it"
         )
     if made_from.get("recipe") != attrs["recipe"]:
         return False
@@ -524,6 +494,19 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
         return validate(Corpus.open(dest)) == ([], []) and (dest / "duplicates.csv").is_file()
     except CollectionError:
         return False
+
+# %% ../nbs/01_collection.ipynb #01-044f
+def _remove(folder: Path) -> None:
+    "Remove a folder into which the workers of a killed run may still write for a moment."
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+    shutil.rmtree(folder)  # says why it cannot
+
+# %% ../nbs/01_collection.ipynb #01-044h
+SHARD = 64  # files
 
 
 def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplete: bool, attrs: dict) -> Corpus:
@@ -539,16 +522,7 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplet
         )
     members = list_members(source)
     names = _flat_names(members)
-    if not source.is_dir():
-        names = _without_common_root(names)
-    folders = {categorise(name)[0] for name in names if "/" in name} - {None}
-    spelling = {
-        fold_name(composer): composer for composer in sorted(folders, reverse=True)
-    }  # folders that differ in capitals are one composer
-    labels = [
-        (composer and spelling.get(fold_name(composer), composer), title)
-        for composer, title in (categorise(name, folders) for name in names)
-    ]
+    labels = _labels(names if source.is_dir() else _without_common_root(names))
 
     (staging / "files").mkdir(parents=True, exist_ok=True)
     starts = range(0, len(members), SHARD)
@@ -562,26 +536,40 @@ def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplet
     _remove(dest / STAGING)
     return Corpus.open(dest)
 
+# %% ../nbs/01_collection.ipynb #01-044j
+def collect(
+    source: str | os.PathLike,  # A zip, a folder of composer folders, 'embedded' or 'kaggle'
+    dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
+    n_jobs: int = -1,  # Processes; all cores by default
+    corrections: bool = True,  # Put right the labels that are known to be wrong (`read_corrections`)
+    incomplete: bool = False,  # Use files, too, of which only a part can be read
+) -> Corpus:
+    """Make a corpus from a source and open it.
 
-def _remove(folder: Path) -> None:
-    "Remove a folder into which the workers of a killed run may still write for a moment."
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.1)
-    shutil.rmtree(folder)  # says why it cannot
+    A second call changes nothing. After an interruption, the next call goes on where the first one stopped. Raises
+    `CollectionError` if the source holds no MIDI files or cannot be read, or if `dest` cannot be used."""
+    source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
+    attrs = dict(
+        data_hash=hash_source(source), source=clean_name(Path(source).name), recipe=_recipe(corrections, incomplete)
+    )
+    dest = dest or cache_folder() / "corpora" / (
+        attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else "")
+    )
+    with lock_folder(dest):
+        return _collect(Path(source), dest, n_jobs, corrections, incomplete, attrs)
 
 # %% ../nbs/01_collection.ipynb #01-046
 EMBEDDED = {
-    "Bach": "bach/bwv{}: 846.mxl 248.64-6.mxl 190.7-inst.mxl 79.3.mxl 171.6.mxl 175.7.mxl 69.6.xml 437.mxl 276.mxl 149.7.mxl 425.mxl 120.8-a.mxl 245.40.mxl"
-    " 1.6.mxl 126.6.mxl 185.6.mxl 70.11.mxl 97.9.mxl 128.5.mxl 407.mxl 320.mxl 304.mxl 195.6.mxl 227.3.mxl",
+    "Bach": "bach/bwv{}: 846.mxl 248.64-6.mxl 190.7-inst.mxl 79.3.mxl 171.6.mxl 175.7.mxl 69.6.xml 437.mxl 276.mxl "
+    "149.7.mxl 425.mxl 120.8-a.mxl 245.40.mxl 1.6.mxl 126.6.mxl 185.6.mxl 70.11.mxl 97.9.mxl 128.5.mxl 407.mxl "
+    "320.mxl 304.mxl 195.6.mxl 227.3.mxl",
     "Palestrina": "palestrina/Kyrie_{}.krn: 02 04 09 13 15 23 28 39 44 60 63 65 71 80 84 87 89 90 93 94 99 101 103 104",
-    "Monteverdi": "monteverdi/madrigal.{}.mxl: 3.1 3.2 3.3 3.4 3.5 3.6 3.7 3.11 3.12 3.13 3.14 4.2 4.4 4.5 4.8 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.20",
+    "Monteverdi": "monteverdi/madrigal.{}.mxl: 3.1 3.2 3.3 3.4 3.5 3.6 3.7 3.11 3.12 3.13 3.14 4.2 4.4 4.5 4.8 4.10 "
+    "4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.20",
     "Ciconia": "trecento/PMFC_24_{}: 1 2 3 4 5 6 7 8 9 10 11 15 16 17 19 22",
 }
 
-
+# %% ../nbs/01_collection.ipynb #01-046f
 def _embedded_scores() -> list[tuple[str, str]]:
     "Composer and music21 path of each embedded score."
     from music21 import corpus
@@ -598,9 +586,9 @@ def _embedded_scores() -> list[tuple[str, str]]:
         scores += [(composer, name) for name in names]
     return scores
 
-
+# %% ../nbs/01_collection.ipynb #01-046c
 def _score_to_midi(name: str) -> bytes:
-    "A score of music21's corpus as MIDI, without chord symbols (in the madrigals they are debris of text recognition)."
+    "A score of music21's corpus as MIDI, without chord symbols (in the madrigals these are recognition errors)."
     import warnings
 
     from music21 import corpus, harmony
@@ -612,7 +600,7 @@ def _score_to_midi(name: str) -> bytes:
         score.remove(list(score.recurse().getElementsByClass(harmony.Harmony)), recurse=True)
         return translate.streamToMidiFile(score).writestr()
 
-# %% ../nbs/01_collection.ipynb #01-047
+# %% ../nbs/01_collection.ipynb #01-046e
 def _convert_embedded(composer: str, name: str, folder: Path) -> None:
     "Convert one score into the folder of its composer, unless it is there."
     path = folder / composer / f"{Path(name).stem}.mid"
@@ -620,7 +608,7 @@ def _convert_embedded(composer: str, name: str, folder: Path) -> None:
         content = _score_to_midi(name)
         atomic_write(path, lambda file: file.write(content))
 
-
+# %% ../nbs/01_collection.ipynb #01-047
 def _fetch_embedded(n_jobs: int) -> Path:
     "The folder of embedded scores, converted on first use."
     try:
@@ -653,7 +641,7 @@ def _probe(address: str) -> None:
     except urllib.error.HTTPError:  # it answered
         pass
 
-
+# %% ../nbs/01_collection.ipynb #01-049g
 def _fetch_kaggle() -> Path:
     "The folder of the downloaded Kaggle set."
     try:
@@ -671,7 +659,7 @@ def _fetch_kaggle() -> Path:
             "Otherwise download the zip by hand and give its path"
         ) from error
 
-
+# %% ../nbs/01_collection.ipynb #01-049c
 def _fetch(source: str | os.PathLike, n_jobs: int) -> str | os.PathLike:
     "A path for a source that has a name."
     if source == "embedded":
@@ -680,28 +668,28 @@ def _fetch(source: str | os.PathLike, n_jobs: int) -> str | os.PathLike:
         return _fetch_kaggle()
     return source
 
-
+# %% ../nbs/01_collection.ipynb #01-049f
 def open_corpus(
     source: str | os.PathLike,  # A corpus folder, or anything `collect` takes
 ) -> Corpus:
-    "Open a corpus; a source that is none yet is collected into the cache first."
+    """Open a corpus; a source that is none yet is collected into the cache first.
+
+    Raises `CollectionError` as `collect` does."""
     if source not in ("embedded", "kaggle") and (Path(source) / "manifest.parquet").is_file():
         return Corpus.open(source)
     return collect(source)
 
 # %% ../nbs/01_collection.ipynb #01-053
 def summary(corpus: Corpus) -> pd.DataFrame:
-    """A row a composer: files in the folder of that name, what other places added, what was taken out, and what the
-    corpus holds."""
+    """A table with a row for each composer, the one with the most pieces first.
+
+    Its columns count files: in the folder of that name, added from other places, taken out as duplicates or as
+    unreadable, and held by the corpus."""
     manifest = corpus.manifest[corpus.manifest["composer"].notna() & (corpus.manifest["status"] != "augmented")]
-    folders = (
-        manifest["source"].str.split("/").str[:-1].explode()
-    )  # somewhere on the path is a folder of the composer's own name
-    named = (
-        (folders.map(fold_name, na_action="ignore") == manifest["composer"].map(fold_name).reindex(folders.index))
-        .groupby(level=0)
-        .any()
-    )
+    # somewhere on the path is a folder of the composer's own name
+    folders = manifest["source"].str.split("/").str[:-1].explode()
+    own_name = manifest["composer"].map(fold_name).reindex(folders.index)
+    named = (folders.map(fold_name, na_action="ignore") == own_name).groupby(level=0).any()
     own_folder = ~manifest["nested"] & named
     count = lambda mask: mask.groupby(manifest["composer"]).sum()
     table = pd.DataFrame(
@@ -715,9 +703,11 @@ def summary(corpus: Corpus) -> pd.DataFrame:
     )
     return table.sort_values("in the corpus", ascending=False)
 
-
+# %% ../nbs/01_collection.ipynb #01-055c
 def counts(corpus: Corpus) -> dict:
-    "The counts of `composer-classify collect --json`, all but the seconds."
+    """Counts of files by status, of composers, and of files by composer.
+
+    They are those of `composer-classify collect --json`, all but the seconds."""
     status, manifest = corpus.manifest["status"], corpus.manifest
     incomplete = manifest["lost"] != ""
     readable = (status != "unreadable") & ~incomplete

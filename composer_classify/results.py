@@ -19,36 +19,59 @@ from .files import atomic_write
 # %% auto #0
 __all__ = ['accelerator', 'write_results']
 
+# %% ../nbs/00g_results.ipynb #00g-004b
+def _jax_gpus() -> list[str]:
+    "The names of the GPUs that JAX finds."
+    import jax
+
+    return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+
+# %% ../nbs/00g_results.ipynb #00g-004c
+def _torch_gpus() -> list[str]:
+    "The name of the GPU that PyTorch uses, if any."
+    import torch
+
+    return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+
+# %% ../nbs/00g_results.ipynb #00g-004d
+def _tensorflow_gpus() -> list[str]:
+    "The names of the GPUs that TensorFlow finds."
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(device).get("device_name", "GPU")
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+
 # %% ../nbs/00g_results.ipynb #00g-005
 def accelerator() -> str:
-    """The GPU that Keras trains on, by the library that it runs on (`KERAS_BACKEND`); nothing where Keras was not used
-    or there is none."""
+    "The name of the GPU that Keras trains on (see `KERAS_BACKEND`); empty if Keras was not imported or there is none."
     if "keras" not in sys.modules:
         return ""
     backend = sys.modules["keras"].backend.backend()
-    if backend == "jax":
-        import jax
-
-        found = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-    elif backend == "torch":
-        import torch
-
-        found = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    else:
-        import tensorflow as tf
-
-        found = [
-            tf.config.experimental.get_device_details(device).get("device_name", "GPU")
-            for device in tf.config.list_physical_devices("GPU")
-        ]
+    found = {"jax": _jax_gpus, "torch": _torch_gpus}.get(backend, _tensorflow_gpus)()
     return found[0] if found else ""
 
-
+# %% ../nbs/00g_results.ipynb #00g-005a
 def _processor() -> str:
     "The processor by its name, where the system tells it."
     cpuinfo = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return named[1] if named else platform.processor() or platform.machine()
+
+# %% ../nbs/00g_results.ipynb #00g-005d
+_PACKAGES = "composer_classify numpy pandas scikit-learn keras tensorflow-cpu tensorflow jax torch onnxruntime".split()
+
+
+def _versions() -> dict[str, str]:
+    "The version of each package that is installed, by name."
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 # %% ../nbs/00g_results.ipynb #00g-006
 def write_results(
@@ -57,25 +80,9 @@ def write_results(
     parameters: dict,  # With which parameters
     data_hash: str,  # On which data
 ) -> None:
-    """Write what a run measured, with parameters, data, library versions, date and machine: its cores, and the GPU if
-    networks were trained on one."""
-    versions = {}
-    for package in (
-        "composer_classify",
-        "numpy",
-        "pandas",
-        "scikit-learn",
-        "keras",
-        "tensorflow-cpu",
-        "tensorflow",
-        "jax",
-        "torch",
-        "onnxruntime",
-    ):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    """Write what a run measured, with parameters, data, library versions, date and machine.
+
+    The machine is its cores, and the GPU if networks were trained on one. Raises `OSError` that names the file."""
     machine = f"{os.cpu_count()} cores, {_processor()}" + (f", {device}" if (device := accelerator()) else "")
     document = dict(
         measured=measured,
@@ -83,7 +90,7 @@ def write_results(
         data_hash=data_hash,
         date=time.strftime("%Y-%m-%d"),
         python=platform.python_version(),
-        versions=versions,
+        versions=_versions(),
         machine=machine,
     )
     atomic_write(

@@ -1,4 +1,5 @@
-"""`make report`: run the notebooks that have parameters in a set, in order, by papermill; what an earlier run has finished is not run again.
+"""`make report`: run the notebooks that have parameters in a set, in order, by papermill; what an earlier run has
+finished is not run again.
 
 python runs/report.py SET DATA [NAME ...]
 """
@@ -73,7 +74,10 @@ def check(which, data, names, backend):
     if not data:
         return "Say which data: make report DATA=path/to/midi_classic_music_data.zip (or SET=smoke DATA=embedded)"
     if data == "embedded" and which != "smoke":
-        return f"The set {which} is for the Kaggle collection, and would write what the site shows: use SET=smoke with DATA=embedded"
+        return (
+            f"The set {which} is for the Kaggle collection, and would write what the site shows: "
+            "use SET=smoke with DATA=embedded"
+        )
     if data != "embedded" and not Path(data).exists():
         return f"There is no {data}, seen from {Path.cwd()}"
     if backend not in ("tensorflow", "jax", "torch"):
@@ -119,10 +123,16 @@ def report(which, data, names, backend):
                 progress_bar=False,
             )
         except papermill.PapermillExecutionError as error:
-            return f"{name}: failed in cell {error.cell_index + 1} with {error.ename}: {str(error.evalue).splitlines()[0] if error.evalue else ''}\nThe whole of it is in {copy.relative_to(root)}. What is finished is kept; once the cause is mended, the same command goes on."
+            reason = str(error.evalue).splitlines()[0] if error.evalue else ""
+            return (
+                f"{name}: failed in cell {error.cell_index + 1} with {error.ename}: {reason}\n"
+                f"The whole of it is in {copy.relative_to(root)}. "
+                "What is finished is kept; once the cause is mended, the same command goes on."
+            )
         done.write_text(json.dumps(dict(state=now, written=written(parameters, since))))
     print(
-        f"All finished, {(time.time() - begin) / 60:.0f} min. Notebooks with all that they put out: {out.relative_to(root)}",
+        f"All finished, {(time.time() - begin) / 60:.0f} min. "
+        f"Notebooks with all that they put out: {out.relative_to(root)}",
         flush=True,
     )
 

@@ -1,4 +1,5 @@
-"""Small MIDI files and zip archives, event by event and record by record, so that each flaw is easy to write down; note arrays, and folders of made-up composers."""
+"""Small MIDI files and zip archives, event by event and record by record, so that each flaw is easy to write down; note
+arrays, and folders of made-up composers."""
 
 import io
 import os

@@ -1,4 +1,5 @@
-"""Small networks, corpora without a folder, and a classifier that notes what it is asked, for the tests of training and searching."""
+"""Small networks, corpora without a folder, and a classifier that notes what it is asked, for the tests of training and
+searching."""
 
 import json
 import os

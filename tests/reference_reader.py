@@ -1,7 +1,9 @@
-"""A second MIDI reader, written from the standard (MIDI 1.0 detailed specification, Standard MIDI Files 1.0) to check the first by.
+"""A second MIDI reader, written from the standard (MIDI 1.0 detailed specification, Standard MIDI Files 1.0) to check
+the first by.
 
-It shares no code with `composer_classify.midi` and is as plain as possible, so that a reader can verify it by eye. It knows no repairs but one:
-running status goes on behind SysEx and meta events. Anything else that the standard forbids raises `ValueError`.
+It shares no code with `composer_classify.midi` and is as plain as possible, so that a reader can verify it by eye. It
+knows no repairs but one: running status goes on behind SysEx and meta events. Anything else that the standard forbids
+raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -82,10 +84,10 @@ def read_tracks(data: bytes) -> list[bytes]:
 def read_notes(data: bytes) -> list[Note]:
     """All strokes of all keys, each with its release; a note that is never released lasts to the end of its track.
 
-    The standard does not say to which stroke a release belongs. A release (Note Off, Note On of velocity 0, or All Notes Off and the like,
-    controls 120 and 123 to 127) ends every stroke of its key that began at an earlier tick. If it ends several, as many releases less one are
-    owed. A release that finds no earlier stroke is one of those; if none is owed, it ends the strokes of its own tick, which have no length.
-    Behind All Notes Off none is owed.
+    The standard does not say to which stroke a release belongs. A release (Note Off, Note On of velocity 0, or All
+    Notes Off and the like, controls 120 and 123 to 127) ends every stroke of its key that began at an earlier tick. If
+    it ends several, as many releases less one are owed. A release that finds no earlier stroke is one of those; if none
+    is owed, it ends the strokes of its own tick, which have no length. Behind All Notes Off none is owed.
     """
     notes = []
     for track, content in enumerate(read_tracks(data)):

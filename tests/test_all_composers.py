@@ -1,4 +1,5 @@
-"""The table of composers, likeness, pooling and the unknown, each against what must hold; and the honest figures on the real collection.
+"""The table of composers, likeness, pooling and the unknown, each against what must hold; and the honest figures on the
+real collection.
 
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """

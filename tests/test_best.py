@@ -1,4 +1,5 @@
-"""The shipped model: the same piece otherwise, what a model file may be, how sure it is, and the honest figures on the real collection."""
+"""The shipped model: the same piece otherwise, what a model file may be, how sure it is, and the honest figures on the
+real collection."""
 
 import io
 import json

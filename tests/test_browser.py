@@ -107,7 +107,8 @@ def test_ten_random_seconds_and_the_whole_again(page):
         assert (
             4
             < page.locator(".answer audio").evaluate(
-                "player => new Promise(done => player.duration ? done(player.duration) : player.onloadedmetadata = () => done(player.duration))"
+                "player => new Promise(done => player.duration ? done(player.duration)"
+                " : player.onloadedmetadata = () => done(player.duration))"
             )
             < 10.5
         )

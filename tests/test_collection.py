@@ -621,7 +621,12 @@ def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
     assert {p.name for p in again.path.iterdir()} == {p.name for p in corpus.path.iterdir()}
 
 
-SAY_WHEN = "import sys; from composer_classify.collection import collect; print('now', flush=True); collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))"
+SAY_WHEN = """
+import sys
+from composer_classify.collection import collect
+print('now', flush=True)
+collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))
+"""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Splits, scores and features, each against something slower and plainer, and `composer-classify evaluate` as a user has it.
+"""Splits, scores and features, each against something slower and plainer, and `composer-classify evaluate` as a user
+has it.
 
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """

@@ -16,10 +16,8 @@ from composer_classify.fingerprints import (
     CHORD_WINDOW,
     KNOWN,
     Index,
-    find,
     fingerprints,
     make_index,
-    name_piece,
     outer_voices,
 )
 from composer_classify.midi import NOTE_DTYPE, load_midi
@@ -117,31 +115,31 @@ def test_ten_seconds_are_found_where_they_are(pieces, index, which, begin, semit
     part = part[(part["onset_sec"] >= begin) & (part["onset_sec"] < begin + 12)].copy()
     part["onset_sec"] = (part["onset_sec"] - begin) / speed
     part["pitch"] = part["pitch"].astype(int) + semitones
-    match = find(index, part)
+    match = index.query(part)
     assert match.piece == which
     assert abs(match.offset - begin) < 0.5 and abs(match.speed / speed - 1) < 0.05
     assert match.score > KNOWN
 
 
 def test_what_is_not_in_the_index_is_unknown(index):
-    assert [name_piece(index, random_piece(seed, 60)) for seed in range(100, 120)] == [None] * 20
+    assert [index.identify(random_piece(seed, 60)) for seed in range(100, 120)] == [None] * 20
 
 
 def test_the_other_file_of_a_work_is_no_rival(pieces):
     twice = make_index(Corpus([*pieces[:5], pieces[0]], works=["0", "1", "2", "3", "4", "0"]), n_jobs=1)
     part = pieces[0][pieces[0]["onset_sec"] < 10]
-    match = find(twice, part)
+    match = twice.query(part)
     assert match.piece in (0, 5) and match.rival < match.votes / 2
-    assert find(twice, part, without=0).score < KNOWN
+    assert twice.query(part, without=0).score < KNOWN
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 5])
 def test_hardly_anything_is_nothing(index, n):
-    assert name_piece(index, random_piece(99, n)) is None
+    assert index.identify(random_piece(99, n)) is None
 
 
 def test_an_index_of_nothing_finds_nothing(pieces):
-    assert find(make_index(Corpus([note_array([], [])]), n_jobs=1), pieces[0]) is None
+    assert make_index(Corpus([note_array([], [])]), n_jobs=1).query(pieces[0]) is None
 
 
 def test_the_rarest_of_each_second_are_kept():
@@ -216,7 +214,7 @@ def shipped() -> Index:
 
 def test_the_shipped_index_is_small_and_knows_the_samples(shipped):
     assert PIECES.stat().st_size < 25e6
-    named = {path.stem: name_piece(shipped, load_midi(path)) for path in sorted(SAMPLES.glob("*.mid"))}
+    named = {path.stem: shipped.identify(load_midi(path)) for path in sorted(SAMPLES.glob("*.mid"))}
     assert {stem: piece["composer"] for stem, piece in named.items()} == {
         "bach_bwv772": "Bach",
         "bach_bwv846": "Bach",
@@ -229,7 +227,7 @@ def test_the_shipped_index_is_small_and_knows_the_samples(shipped):
 
 def named(shipped: Index, heard: list[np.ndarray]) -> float:
     "Part of some note arrays that is named."
-    return np.mean([name_piece(shipped, notes) is not None for notes in heard])
+    return np.mean([shipped.identify(notes) is not None for notes in heard])
 
 
 @pytest.mark.parametrize("n", [100, pytest.param(500, marks=pytest.mark.slow)])
@@ -259,7 +257,7 @@ def excerpts(stem: str, seconds: float, n: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("stem, title", [("bach_bwv846", "846"), ("beethoven_woo59", "Elise")])
 def test_pieces_of_repeated_figures_are_still_named(shipped, stem, title):
     "A prelude that plays each broken chord twice, and a piece that begins with a trill and returns to it."
-    found = [name_piece(shipped, part) for part in excerpts(stem, 12, 8)]
+    found = [shipped.identify(part) for part in excerpts(stem, 12, 8)]
     assert np.mean([piece is not None and title in piece["title"] for piece in found]) >= 0.85
 
 
@@ -293,7 +291,7 @@ A_NOTE = note_array([0.0], [60])
 )
 def test_a_piece_is_named_wherever_its_notes_are(shipped, stem, silence):
     part, later = (np.asarray(load_midi(SAMPLES / f"{stem}.mid").between(begin, 10)) for begin in (2, 12))
-    whole, piece = name_piece(shipped, part), name_piece(shipped, np.concatenate(silence(part, later)))
+    whole, piece = shipped.identify(part), shipped.identify(np.concatenate(silence(part, later)))
     assert piece is not None and (piece["composer"], piece["title"]) == (whole["composer"], whole["title"])
 
 
@@ -301,7 +299,7 @@ def test_drums_before_the_music_do_not_hide_it(shipped):
     part = np.asarray(load_midi(SAMPLES / "beethoven_woo59.mid").between(0, 12))
     drums = repeat([0], 36, 0.25, 240)
     drums["is_drum"] = True
-    assert "Elise" in name_piece(shipped, np.concatenate([drums, at(part, 240)]))["title"]
+    assert "Elise" in shipped.identify(np.concatenate([drums, at(part, 240)]))["title"]
 
 
 @pytest.mark.parametrize("rest", [0, 25, 70])
@@ -312,7 +310,7 @@ def test_the_offset_is_where_second_0_falls(pieces, index, rest, pause):
     heard = at(piece[(piece["onset_sec"] >= 40) & (piece["onset_sec"] < 52)], rest - 40)
     if pause:
         heard = np.concatenate([heard, at(piece[piece["onset_sec"] < 12], rest + pause)])
-    found = name_piece(index, heard)
+    found = index.identify(heard)
     assert found["title"] == "3" and abs(found["offset_sec"] - max(40 - rest, 0)) < 0.5
 
 
@@ -320,7 +318,7 @@ def test_the_offset_is_right_at_another_tempo_too(pieces, index):
     "Played half as fast, a rest of 20 seconds is 10 of the piece."
     heard = pieces[4][(pieces[4]["onset_sec"] >= 30) & (pieces[4]["onset_sec"] < 42)].copy()
     heard["onset_sec"] = (heard["onset_sec"] - 30) * 2 + 20
-    assert abs(name_piece(index, heard)["offset_sec"] - 20) < 0.5
+    assert abs(index.identify(heard)["offset_sec"] - 20) < 0.5
 
 
 @given(PIECE, st.floats(0, 15), st.floats(0.1, 5))
@@ -361,7 +359,7 @@ def test_half_and_double_tempo_are_as_good_as_the_original(shipped, n):
     titles = {"bach_bwv772": "772", "bach_bwv846": "846", "beethoven_woo59": "Elise", "mozart_k545": "K545"}
     asked = [(part, title) for stem, title in titles.items() for part in excerpts(stem, 8, n)]
     for speed in (0.5, 0.7, 1, 1.4, 2):
-        found = [name_piece(shipped, played(part, speed, rng)) for part, _ in asked]
+        found = [shipped.identify(played(part, speed, rng)) for part, _ in asked]
         titled = [piece is not None and title in piece["title"] for piece, (_, title) in zip(found, asked)]
         right[speed] = np.mean(titled)
     assert min(right.values()) >= right[1] - 0.05 and right[1] > 0.8
@@ -369,7 +367,7 @@ def test_half_and_double_tempo_are_as_good_as_the_original(shipped, n):
 
 def test_whole_piece_and_excerpt_agree_on_the_place(shipped):
     prelude = load_midi(SAMPLES / "bach_bwv846.mid")
-    whole, later = name_piece(shipped, prelude), name_piece(shipped, prelude.between(40, 15))
+    whole, later = shipped.identify(prelude), shipped.identify(prelude.between(40, 15))
     assert whole["title"] == later["title"]
     assert whole["offset_sec"] < 1 and later["offset_sec"] > 10
 
@@ -387,7 +385,7 @@ def test_the_real_collection_is_recognised(real_corpus, shipped, how, floor):
     rng, right, unknown = np.random.default_rng(77), [], []
     for file in rng.integers(0, len(rows), 150):
         heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10, **how)
-        match, foreign = find(shipped, heard), find(shipped, heard, without=works[file])
+        match, foreign = shipped.query(heard), shipped.query(heard, without=works[file])
         right.append(match is not None and works[match.piece] == works[file])
         unknown.append(foreign is None or foreign.score < KNOWN)
     assert np.mean(right) >= floor
@@ -410,7 +408,7 @@ def test_another_file_of_the_music_is_recognised(real_corpus, shipped):
             shipped, pieces=[dict(piece, work=-1) if k == file else piece for k, piece in enumerate(shipped.pieces)]
         )
         heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 20, 0, 0)
-        match = find(alone, heard, without=-1)
+        match = alone.query(heard, without=-1)
         right.append(match is not None and works[match.piece] == works[file])
     assert len(chosen) > 50 and np.mean(right) > 0.9
 
@@ -421,6 +419,6 @@ def test_an_answer_comes_at_once(real_corpus, shipped):
     for file in rng.integers(0, len(rows), 40):
         heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 10)
         begin = time.perf_counter()
-        find(shipped, heard)
+        shipped.query(heard)
         took.append(time.perf_counter() - begin)
     assert np.median(took) < 0.1

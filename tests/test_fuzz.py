@@ -1,6 +1,8 @@
-"""Whatever the bytes, `load_midi` gives a sound `NoteArray` or a `MidiLoadError`, and collecting gives a sound corpus or a `CollectionError`.
+"""Whatever the bytes, `load_midi` gives a sound `NoteArray` or a `MidiLoadError`, and collecting gives a sound corpus
+or a `CollectionError`.
 
-Always the same examples (`derandomize`), so that CI is stable. `make test` takes a quarter of them. To look further: `FUZZ=100 pytest tests/test_fuzz.py` takes a hundred times as many, at random.
+Always the same examples (`derandomize`), so that CI is stable. `make test` takes a quarter of them. To look further:
+`FUZZ=100 pytest tests/test_fuzz.py` takes a hundred times as many, at random.
 """
 
 import io

@@ -1,4 +1,5 @@
-"""`load_midi` and `piano_roll` against pretty_midi and mido on real files; and everything that can be wrong with a file."""
+"""`load_midi` and `piano_roll` against pretty_midi and mido on real files; and everything that can be wrong with a
+file."""
 
 import copy
 import io
@@ -102,7 +103,8 @@ def test_notes_are_those_of_pretty_midi(pairs):
             mine, yours = as_counter(ours), as_counter(theirs)
             n_same += (mine & yours).total()
             print(
-                f"{pair.name}: {(mine - yours).total()} notes only ours, {(yours - mine).total()} only pretty_midi's, of {len(theirs)}"
+                f"{pair.name}: {(mine - yours).total()} notes only ours, "
+                f"{(yours - mine).total()} only pretty_midi's, of {len(theirs)}"
             )
     print(f"{n_agree} of {len(pairs)} files and {n_same} of {n_notes} notes agree")
     assert n_agree >= 0.97 * len(pairs)

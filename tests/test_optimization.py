@@ -1,4 +1,5 @@
-"Searches: trials that are never lost, rounds, folds of whole works, one file of settings, and a cluster that loses a worker."
+"""Searches: trials that are never lost, rounds, folds of whole works, one file of settings, and a cluster that loses a
+worker."""
 
 import json
 import multiprocessing.forkserver
@@ -170,7 +171,10 @@ def test_a_trial_that_fails_is_not_kept(tmp_path):
 @pytest.mark.slow
 def test_a_killed_search_goes_on_where_it_was(tmp_path):
     "Begun in a process that is killed, and gone on with in this one."
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from networks import search_slowly; search_slowly(sys.argv[2], 0.3)"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from networks import search_slowly; search_slowly(sys.argv[2], 0.3)"
+    )
     command = [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)]
     process = subprocess.Popen(command, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
     deadline = time.monotonic() + 120

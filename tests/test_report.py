@@ -1,4 +1,5 @@
-"""`make report` as a team runs it: headless, all notebooks in order, killed on the way and started again. Here the smoke set, on the embedded corpus."""
+"""`make report` as a team runs it: headless, all notebooks in order, killed on the way and started again. Here the
+smoke set, on the embedded corpus."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""The site, built as `make docs` builds it, in a real browser: every page, every internal link, at the size of a desk and of a telephone."""
+"""The site, built as `make docs` builds it, in a real browser: every page, every internal link, at the size of a desk
+and of a telephone."""
 
 import http.server
 import re

@@ -1,4 +1,5 @@
-"""What onsets say, windows of them, fair batches, folds that are kept, model files that are not believed, and `composer-classify train` as a user has it."""
+"""What onsets say, windows of them, fair batches, folds that are kept, model files that are not believed, and
+`composer-classify train` as a user has it."""
 
 import json
 import os
@@ -461,7 +462,8 @@ def test_a_file_without_its_network_does_not_say_that_composers_are_missing(trai
         b'{"class_name": "Dense"}',
         b'{"module": "keras", "class_name": "Functional", "config": {}, "registered_name": null}',
         b'{"module": "keras.layers", "class_name": "Dense", "config": {"units": 2}, "registered_name": null}',
-        b'{"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, "registered_name": null}',
+        b'{"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, '
+        b'"registered_name": null}',
     ],
 )
 def test_what_is_no_network_is_refused(trained, tmp_path, config):

@@ -1,4 +1,5 @@
-"""What is one piece is found to be one, what is two stays two: melodies made up by hypothesis, damaged copies of real pieces, and the whole real collection.
+"""What is one piece is found to be one, what is two stays two: melodies made up by hypothesis, damaged copies of real
+pieces, and the whole real collection.
 
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
@@ -523,7 +524,8 @@ NUMBERS = [f"{'X' * (n // 10)}{n % 10 or '_'}" for n in range(1, 25)]
         *(
             (
                 f"Bach/Bwv1066-1069 Orchestral Suites/Bwv{bwv} Orchestral Suite n{bwv - 1065} 1mov.mid",
-                f"Bach/Bwv1066-1069 Orchestral Suites/Nueva carpeta/Bwv{bwv} Orchestral suite n{bwv - 1065} {dance}.mid",
+                "Bach/Bwv1066-1069 Orchestral Suites/Nueva carpeta/"
+                f"Bwv{bwv} Orchestral suite n{bwv - 1065} {dance}.mid",
             )
             for dance, bwv in SUITES
         ),

@@ -1,6 +1,8 @@
 """Write the sample MIDI files of composer_classify/samples from notes in code: `python tools/make_samples.py`.
 
-All of them are in the public domain. J. S. Bach: the Prelude in C major BWV 846, as it is taught, a chord of five notes a bar, broken up; and the first six bars of the Invention in C major BWV 772. Mozart: the beginning of the Sonata in C major K. 545. Beethoven: that of *Für Elise* WoO 59.
+All of them are in the public domain. J. S. Bach: the Prelude in C major BWV 846, as it is taught, a chord of five notes
+a bar, broken up; and the first six bars of the Invention in C major BWV 772. Mozart: the beginning of the Sonata in C
+major K. 545. Beethoven: that of *Für Elise* WoO 59.
 """
 
 from pathlib import Path

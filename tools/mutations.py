@@ -1,7 +1,9 @@
-"""Does a test fail when a line is wrong on which a claim rests? Each mutation is made in a copy of the package, and only its tests are run.
+"""Does a test fail when a line is wrong on which a claim rests? Each mutation is made in a copy of the package, and
+only its tests are run.
 
-`python tools/mutations.py [WORD ...]` runs all, or those whose old text or module holds a word. Exit status 1 if one survives.
-A test that needs the real collection does not count: it is hidden here. No part of `make test`, since it takes an hour.
+`python tools/mutations.py [WORD ...]` runs all, or those whose old text or module holds a word. Exit status 1 if one
+survives. A test that needs the real collection does not count: it is hidden here. No part of `make test`, since it
+takes an hour.
 """
 
 import os
@@ -54,7 +56,8 @@ MUTATIONS = [
     Mutation(
         "evaluation",
         "    intervals = bootstrap(truth, probabilities, works)\n",
-        "    intervals = {name: (0.0, 1.0) for name in scores(truth, probabilities)} | dict(per_composer_f1=[(0.0, 1.0)] * len(composers))\n",
+        "    intervals = {name: (0.0, 1.0) for name in scores(truth, probabilities)}"
+        " | dict(per_composer_f1=[(0.0, 1.0)] * len(composers))\n",
         "test_evaluation.py -k intervals_of_the_bootstrap",
     ),
     Mutation(
@@ -253,7 +256,8 @@ def run_tests(folder: Path, tests: str) -> int | None:
             return None
     if process.returncode not in (0, FAILED):
         sys.exit(
-            f"{tests}: pytest ended with status {process.returncode}{' (no such test)' * (process.returncode == NOTHING_FOUND)}\n{out[-2000:]}"
+            f"{tests}: pytest ended with status {process.returncode}"
+            f"{' (no such test)' * (process.returncode == NOTHING_FOUND)}\n{out[-2000:]}"
         )
     return process.returncode
 

@@ -1,6 +1,8 @@
-"""Training chunks a second on one core: painted from the note store in random order, against `pretty_midi` on the same files in the same run.
+"""Training chunks a second on one core: painted from the note store in random order, against `pretty_midi` on the same
+files in the same run.
 
-For `pretty_midi` the reading is for free here: its objects are made before the clock starts, each piece is painted once, and all its chunks count.
+For `pretty_midi` the reading is for free here: its objects are made before the clock starts, each piece is painted
+once, and all its chunks count.
 """
 
 import warnings

@@ -1,13 +1,14 @@
 """Naming a piece by ten seconds of it, and making the index of the whole collection.
 
-The alternative in the same run looks through all pieces with `bytes.find`, one after the other, for a few steps of the upper voice: the plainest search there is, in C, and it finds only what was typed just so.
+The alternative in the same run looks through all pieces with `bytes.find`, one after the other, for a few steps of the
+upper voice: the plainest search there is, in C, and it finds only what was typed just so.
 """
 
 import numpy as np
 import pytest
 
 from composer_classify.augment import simulate_query
-from composer_classify.fingerprints import Index, find, make_index, outer_voices
+from composer_classify.fingerprints import Index, make_index, outer_voices
 from composer_classify.recognition import PIECES
 
 pytestmark = [pytest.mark.slow, pytest.mark.benchmark(group="ten seconds")]  # whether it works is tested elsewhere
@@ -29,7 +30,7 @@ def questions(real_corpus) -> list[np.ndarray]:
 
 def test_by_fingerprints(benchmark, questions):
     index = Index.load(PIECES)
-    found = benchmark.pedantic(lambda: [find(index, question) for question in questions], rounds=3)
+    found = benchmark.pedantic(lambda: [index.query(question) for question in questions], rounds=3)
     assert sum(match is not None for match in found) > 0.9 * N
     if benchmark.stats:
         print(f"\n{1000 * benchmark.stats.stats.min / N:.1f} ms a question")

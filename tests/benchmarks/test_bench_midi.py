@@ -1,6 +1,7 @@
 """Parse and roll at 10 frames a second, ours against pretty_midi's, on the same files in the same run.
 
-`pytest tests/benchmarks` prints both in one table, and `--benchmark-json` keeps the ratio (`extra_info`). Nothing is asserted about time.
+`pytest tests/benchmarks` prints both in one table, and `--benchmark-json` keeps the ratio (`extra_info`). Nothing is
+asserted about time.
 """
 
 import io

@@ -1,6 +1,8 @@
-"""Files a second that `predict` answers, one by one with timeline and piece, and quickly many together, on one core and on all; and the whole process for one file.
+"""Files a second that `predict` answers, one by one with timeline and piece, and quickly many together, on one core and
+on all; and the whole process for one file.
 
-The alternative in the same run is what most do: a piano roll by `pretty_midi`, which is only the first step of an answer.
+The alternative in the same run is what most do: a piano roll by `pretty_midi`, which is only the first step of an
+answer.
 """
 
 import subprocess
