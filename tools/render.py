@@ -146,7 +146,7 @@ def light():
                 data = out.get("data", {})
                 if "image/png" in data:
                     png = small(base64.b64decode(text(data["image/png"])))
-                    data["image/png"] = base64.b64encode(png).decode() + "\n"
+                    data["image/png"] = base64.b64encode(png).decode()
         after = json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         if after != before:
             path.write_text(after, encoding="utf-8")
