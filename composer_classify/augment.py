@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from .midi import AUGMENTED, read_mido, sounds_within
 
 # %% auto #0
 __all__ = ['TICKS', 'JITTER', 'EDGE', 'transpose', 'stretch', 'write_augmented', 'simulate_sequencing', 'simulate_performance',
-           'random_crop', 'performed_crop', 'cut_notes', 'simulate_query']
+           'random_crop', 'performed_crop', 'cut_notes', 'QueryNoise', 'simulate_query']
 
 # %% ../nbs/01a_augment.ipynb #01a-006
 def transpose(
@@ -218,24 +219,33 @@ def cut_notes(notes: np.ndarray, begin: float, end: float) -> np.ndarray:
     return part
 
 # %% ../nbs/01a_augment.ipynb #01a-019
+@dataclass(frozen=True)
+class QueryNoise:
+    "How far a query is from the piece."
+
+    semitones: int = 7  # By how much it may be transposed, up or down
+    stretch: float = 0.2  # By how much it may be faster or slower
+    jitter: float = 0.0  # Standard deviation of each onset, seconds
+    wrong: float = 0.0  # Part of the notes that are wrong, missing or added
+
+
 def simulate_query(
     notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Source of the random numbers
     seconds: float = 10,  # How long
-    semitones: int = 7,  # By how much it may be transposed, up or down
-    stretch: float = 0.2,  # By how much it may be faster or slower
-    jitter: float = 0.0,  # Standard deviation of each onset, seconds
-    wrong: float = 0.0,  # Part of the notes that are wrong, missing or added
+    **noise,  # Of `QueryNoise`
 ) -> tuple[np.ndarray, float]:
     "Some seconds of a piece as a query could play them, and the second of the piece at which they begin."
-    speed, step = rng.uniform(1 - stretch, 1 + stretch), int(rng.integers(-semitones, semitones + 1))
+    by = QueryNoise(**noise)
+    speed, step = rng.uniform(1 - by.stretch, 1 + by.stretch), int(rng.integers(-by.semitones, by.semitones + 1))
     begin = rng.uniform(0, max(notes["onset_sec"].max(initial=0) - seconds * speed, 0))
     part = cut_notes(notes, begin, begin + seconds * speed)
     part["duration_sec"] /= speed
-    fate = rng.random(len(part)) / max(wrong, 1e-9) * 3  # below 1 wrong, below 2 missing, below 3 one more beside it
+    fate = rng.random(len(part)) / max(by.wrong, 1e-9) * 3  # below 1 wrong, below 2 missing, below 3 one more beside it
     pitch = part["pitch"].astype(int) + step + (fate < 1) * rng.choice([-2, -1, 1, 2], len(part))
     part["pitch"] = np.clip(pitch, 0, 127)
-    part["onset_sec"] = np.maximum(part["onset_sec"] / speed + rng.normal(0, jitter, len(part)) * (jitter > 0), 0)
+    unsteady = rng.normal(0, by.jitter, len(part)) * (by.jitter > 0)
+    part["onset_sec"] = np.maximum(part["onset_sec"] / speed + unsteady, 0)
     added = part[(fate >= 2) & (fate < 3)]
     added["onset_sec"] = rng.uniform(0, seconds, len(added))
     others = added["pitch"].astype(int) + rng.choice([-7, -4, 3, 5], len(added))

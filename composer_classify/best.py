@@ -174,7 +174,7 @@ def cross_validate(
     views = _seeded_views(queries)
     pieces = {name: corpus_features(corpus, *view) for name, view in views.items()}
     training = [pieces[name] for name in TRAINING_VIEWS]
-    truth = np.searchsorted(corpus.composers, corpus.files["composer"])
+    truth = corpus.labels
     settings = default_settings(len(corpus.composers))
     ngram_kernel = bhattacharyya_kernel(PieceFeatures.concatenate(training).ngrams)
     scores = cross_val_scores_by_view(training, pieces, truth, splits, ngram_kernel, **settings)

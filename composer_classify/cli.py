@@ -185,7 +185,7 @@ def _answers(
     if quick:
         what = "so only their composers; --json names the pieces and passages too, ten times slower"
         _warn(f"{len(files):,} files, {what}")
-    found = predict_files(files, args.model, args.start, args.duration, args.top, quick, given)
+    found = predict_files(files, args.model, quick, given, start=args.start, duration=args.duration, top=args.top)
     with contextlib.closing(found):
         for path, answer in zip(files, found):
             yield path, replace(answer, file=decoded(path), error=unread.get(path, answer.error))

@@ -139,27 +139,24 @@ def build_cnn(
 def evaluate(
     corpus: Corpus,
     folds: int = 5,
-    epochs: int = 20,
-    steps: int = None,  # Batches of 32 an epoch
+    **settings,  # Of `training.TrainingSettings`
 ) -> dict:
     """Leak-free scores of the CNN on a corpus, without pretraining, as `training.evaluate` gives them.
 
     Raises `ValueError` if a composer has too few works."""
-    return training.evaluate(corpus, Sequences(corpus), build_cnn, folds, epochs, steps)
+    return training.evaluate(corpus, Sequences(corpus), build_cnn, folds, **settings)
 
 # %% ../nbs/04_cnn.ipynb #04-039a
 def train(
     corpus: Corpus,
     out: str | os.PathLike,  # File to write, `.onnx` or `.keras`
-    epochs: int = 20,
-    steps: int = None,  # Batches of 32 an epoch
-    seed: int = 0,
+    **settings,  # Of `training.TrainingSettings`
 ) -> dict:
     """Train the CNN, score it on held-out works, and write it, as `training.train` does.
 
     Returns what was written about it. Raises `ValueError` if works are too few, `OSError` if the file cannot be
     written."""
-    return training.train(corpus, Sequences(corpus), build_cnn, out, epochs, steps, seed)
+    return training.train(corpus, Sequences(corpus), build_cnn, out, **settings)
 
 # %% ../nbs/04_cnn.ipynb #04-047
 def _contributions(found: np.ndarray, weights: np.ndarray) -> np.ndarray:

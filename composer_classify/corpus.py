@@ -86,6 +86,11 @@ class Corpus:
         "The composers of `files`, by name."
         return sorted(self.files["composer"].unique())
 
+    @property
+    def labels(self) -> np.ndarray:
+        "The composer of each of `files` as a position in `composers`, int64 of shape `(files,)`."
+        return np.searchsorted(self.composers, self.files["composer"])
+
     def notes(self, row: int) -> np.ndarray:
         "The note array of one row, shape `(n,)`, a view into the store. Raises `IndexError` if there is no such row."
         begin, end = self.offsets[row]

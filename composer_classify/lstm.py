@@ -93,24 +93,21 @@ def build_lstm(
 def evaluate(
     corpus: Corpus,
     folds: int = 5,
-    epochs: int = 20,
-    steps: int = None,  # Batches of 32 an epoch
+    **settings,  # Of `training.TrainingSettings`
 ) -> dict:
     """Leak-free scores of the LSTM on a corpus, as `training.evaluate` gives them.
 
     Raises `ValueError` if a composer has too few works."""
-    return training.evaluate(corpus, Sequences(corpus), build_lstm, folds, epochs, steps)
+    return training.evaluate(corpus, Sequences(corpus), build_lstm, folds, **settings)
 
 # %% ../nbs/03_lstm.ipynb #03-028a
 def train(
     corpus: Corpus,
     out: str | os.PathLike,  # File to write, `.keras` or `.onnx`
-    epochs: int = 20,
-    steps: int = None,  # Batches of 32 an epoch
-    seed: int = 0,
+    **settings,  # Of `training.TrainingSettings`
 ) -> dict:
     """Train the LSTM, score it on held-out works, and write it, as `training.train` does.
 
     Returns what was written about it. `load_network` reads a `.keras` file again. Raises `ValueError` if works are too
     few, `OSError` if the file cannot be written."""
-    return training.train(corpus, Sequences(corpus), build_lstm, out, epochs, steps, seed)
+    return training.train(corpus, Sequences(corpus), build_lstm, out, **settings)

@@ -300,9 +300,8 @@ class FileClassifier(ClassifierMixin, BaseEstimator):
         labels[files] = answers
         build = partial(build_cnn, width=self.width, dropout=self.dropout, channel_dropout=self.channel_dropout)
         start = load_network(self.start[self.width], parts)[0] if self.start else None
-        self.model_, self.history_ = fit(
-            build, parts, files, labels, self.epochs, self.steps, self.seed, start, self.rate, self.weight_decay
-        )
+        how = {name: getattr(self, name) for name in ("epochs", "steps", "seed", "rate", "weight_decay")}
+        self.model_, self.history_ = fit(build, parts, files, labels, start, **how)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -329,17 +328,17 @@ def rounds(
 
 # %% ../nbs/05_optimization.ipynb #05-022j
 def tune(
-    trial: Trial,  # What is tried
+    trial: Trial,  # What is tried; the `epochs` of its estimator are those of the first round
     settings: list[dict],  # To compare
     X: np.ndarray,  # Rows to learn from and to compare by
     y: np.ndarray,  # Their composers
     works: np.ndarray,  # Their works
-    epochs: int = 2,  # Of the first round
     inner: int = 3,  # Folds by work
 ) -> HalvingGridSearchCV:
     """The finished search for the best of some settings by successive halving, in folds of whole works.
 
     Trials run where `joblib.parallel_config` says so."""
+    epochs = trial.estimator.epochs
     grid = [{f"estimator__{name}": [value] for name, value in each.items()} for each in settings]
     most = rounds(len(settings), epochs)[-1][1]
     search = HalvingGridSearchCV(
@@ -358,26 +357,23 @@ def tune(
 
 # %% ../nbs/05_optimization.ipynb #05-022k
 def nested_search(
-    estimator: BaseEstimator,  # What is tried
+    trial: Trial,  # As for `tune`; in its folder each fold has one of its own
     settings: list[dict],  # To compare
     y: np.ndarray,  # Composer of each file
     works: np.ndarray,  # Work of each file
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files of each fold
-    keep: Path,  # Folder for the trials, one in it for each fold
-    data: str,  # What positions stand for, as for `Trial`
-    epochs: int = 2,  # As for `tune`
     inner: int = 3,  # As for `tune`
 ) -> list[HalvingGridSearchCV]:
-    """The finished search inside the training files of each fold, by macro-F1 of files. Prints its progress.
+    """The finished search inside the training files of each fold. Prints its progress.
 
     Raises `AssertionError` if a fold cuts a work."""
-    planned = [n_epochs for n, n_epochs in rounds(len(settings), epochs) for _ in range(n * inner)] * len(splits)
+    planned = [n_epochs for n, n_epochs in rounds(len(settings), trial.estimator.epochs) for _ in range(n * inner)]
     found = []
-    with watch(keep, planned):
+    with watch(Path(trial.keep), planned * len(splits)):
         for fold, (train, test) in enumerate(splits):
             assert_no_leak(works, train, test)
-            trial = Trial(estimator, str(keep / f"fold{fold + 1}"), data, "f1_macro")
-            found.append(tune(trial, settings, train[:, None], y[train], works[train], epochs, inner))
+            of_fold = clone(trial).set_params(keep=str(Path(trial.keep, f"fold{fold + 1}")))
+            found.append(tune(of_fold, settings, train[:, None], y[train], works[train], inner))
     return found
 
 # %% ../nbs/05_optimization.ipynb #05-022l
@@ -408,15 +404,14 @@ def cross_validate_settings(
 
     Returns `files`, `probabilities`, `truth`, `models`, `histories` and `seconds`, as `cross_validate_network` does.
     With fewer than five settings, only the first folds are trained. Raises `AssertionError` if a fold cuts a work."""
-    parts, composers, works = Sequences(corpus), corpus.composers, corpus.files["work_id"].to_numpy()
-    labels, splits = np.searchsorted(composers, corpus.files["composer"]), list(get_splits(corpus))[: len(settings)]
-    jobs, done = [], []
-    for fold, ((train, test), each) in enumerate(zip(splits, settings, strict=True)):
-        assert_no_leak(works, train, test)
+    parts, works, jobs, done = Sequences(corpus), corpus.files["work_id"].to_numpy(), [], []
+    splits, labels = list(get_splits(corpus))[: len(settings)], corpus.labels
+    for fold, (split, each) in enumerate(zip(splits, settings, strict=True)):
+        assert_no_leak(works, *split)
         build, how = _how_to_fit(each, start, epochs, steps)
         depends = dict(settings=each, epochs=epochs, steps=steps, start=weights_hash(how["start"]))
-        kept = keep and kept_path(keep, fold, training_recipe(corpus, parts, build(len(composers)), **depends))
-        jobs.append(delayed(fit_fold)(parts, train, test, labels, composers, kept, build, **how))
+        kept = keep and kept_path(keep, fold, training_recipe(corpus, parts, build(len(corpus.composers)), **depends))
+        jobs.append(delayed(fit_fold)(corpus, parts, split, kept, build, **how))
     for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
         print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)
         done.append((model, about))

@@ -365,24 +365,19 @@ def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: 
 
 # %% ../nbs/07_recognition.ipynb #07-017f
 def _answer_files(
-    model: str | os.PathLike,
-    paths: list[str],
-    start: float,
-    duration: float | None,
-    top: int,
-    quick: bool,
-    given: dict[str, bytes],
+    model: str | os.PathLike, paths: list[str], quick: bool, given: dict[str, bytes], how: dict
 ) -> list[Recognition]:
     "The answers for a batch of files, with one multiplication for all if `quick`. Raises `ModelError`."
     recognizer, answers, pieces = load_once(model), {}, {}
+    stretch = {name: value for name, value in how.items() if name in ("start", "duration")}
     for path in paths:
         source = given.get(path, path)
         if quick:
-            found = _or_why_not(path, lambda: _pitched(listen(source, path, start, duration), path))
+            found = _or_why_not(path, lambda: _pitched(listen(source, path, **stretch), path))
         else:
-            found = _or_why_not(path, lambda: recognizer.predict(source, start, duration, top, path))
+            found = _or_why_not(path, lambda: recognizer.predict(source, name=path, **how))
         (answers if isinstance(found, Recognition) else pieces)[path] = found
-    answers |= _answer_quickly(recognizer, pieces, top)
+    answers |= _answer_quickly(recognizer, pieces, how.get("top", 5))
     return [answers[path] for path in paths]
 
 # %% ../nbs/07_recognition.ipynb #07-017h
@@ -415,18 +410,16 @@ def _answered_batches(task: Callable, batches: list[list[str]], n_jobs: int) -> 
 def predict_files(
     paths: list[str],  # Of MIDI files
     model: str | os.PathLike = "all",  # As for `Recognizer.load`
-    start: float = 0,  # As for `Recognizer.predict`
-    duration: float = None,  # As for `Recognizer.predict`
-    top: int = 5,  # As for `Recognizer.predict`
     quick: bool = False,  # The composer alone, without timeline and piece, in a tenth of the time
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
+    **how,  # `start`, `duration` and `top`, as for `Recognizer.predict`
 ) -> Iterator[Recognition]:
     """The answers for many files, in order, as they come; one with an `error` for each that cannot be read.
 
     Raises `ModelError`.
     """
-    task = partial(_answer_files, model, start=start, duration=duration, top=top, quick=quick, given=given or {})
+    task = partial(_answer_files, model, quick=quick, given=given or {}, how=how)
     paths = list(map(str, paths))
     batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
     if len(paths) <= SERIAL_FILES:

@@ -17,7 +17,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files as files_of
 from pathlib import Path
@@ -44,17 +44,20 @@ from .files import atomic_write, check_writable
 from .windows import Chunks, Sequences
 
 # %% auto #0
-__all__ = ['ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over', 'fit', 'predict_proba_files',
-           'pretraining_corpus', 'recipe_hash', 'save_network', 'load_network', 'export_onnx', 'code_hash',
-           'architecture', 'training_recipe', 'kept_path', 'weights_hash', 'fit_fold', 'cross_validate_network',
-           'fit_final_network', 'pretrain', 'evaluate', 'model_metadata', 'train']
+__all__ = ['BATCH', 'ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over', 'TrainingSettings',
+           'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash', 'save_network', 'load_network',
+           'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path', 'weights_hash', 'fit_fold',
+           'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate', 'model_metadata', 'train']
 
 # %% ../nbs/02c_training.ipynb #02b-007
+BATCH = 32  # parts that a network learns from at a time
+
+
 class TrainingBatches(keras.utils.PyDataset):
     """Batches of random, augmented parts of the training files.
 
     Files of one composer are drawn equally often, composers as often as `balance` says. A batch is a pair: parts of
-    shape `(batch_size, *parts.shape)` and their labels of shape `(batch_size,)`. It depends on seed, epoch and step."""
+    shape `(BATCH, *parts.shape)` and their labels of shape `(BATCH,)`. It depends on seed, epoch and step."""
 
     def __init__(
         self,
@@ -63,11 +66,10 @@ class TrainingBatches(keras.utils.PyDataset):
         labels: np.ndarray,  # Composer of each file of `parts`, as a number
         steps: int,  # Batches an epoch
         seed: int = 0,
-        batch_size: int = 32,
-        balance: float = 1.0,  # As for `fit`
+        balance: float = 1.0,  # As in `TrainingSettings`
     ):
         super().__init__(workers=1, max_queue_size=8)
-        self.parts, self.labels, self.steps, self.batch_size = parts, labels, steps, batch_size
+        self.parts, self.labels, self.steps = parts, labels, steps
         self.by_composer = [files[labels[files] == label] for label in np.unique(labels[files])]
         n_tickets = [max(round(len(own) ** (1 - balance)), 1) for own in self.by_composer]
         self.tickets = np.repeat(np.arange(len(self.by_composer)), n_tickets)
@@ -78,7 +80,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, self.epoch, step])
-        drawn = self.tickets[rng.integers(len(self.tickets), size=self.batch_size)]
+        drawn = self.tickets[rng.integers(len(self.tickets), size=BATCH)]
         files = np.array([rng.choice(self.by_composer[composer]) for composer in drawn])
         numbers = self.parts.first[files] + rng.integers(self.parts.counts[files])
         return self.parts.augmented(numbers, rng), self.labels[files]
@@ -136,32 +138,51 @@ def _take_over(model: keras.Model, start: keras.Model) -> None:
         layer.set_weights(learned.get_weights())
 
 # %% ../nbs/02c_training.ipynb #02b-010h
+@dataclass(frozen=True)
+class TrainingSettings:
+    "How a network is trained."
+
+    epochs: int = 20
+    steps: int = None  # Batches an epoch; `steps_for` the corpus if not given
+    seed: int = 0
+    rate: float = None  # Highest learning rate; 0.002 if not given, or 0.001 with `start`, to keep what it has learned
+    weight_decay: float = 1e-3
+    balance: float = 1.0  # 1 shows every composer equally often, 0 every file, 0.5 something between
+    keep: str | os.PathLike = None  # Folder for finished trainings, so that none is done twice; nowhere if not given
+
+    @classmethod
+    def of(cls, parts: Chunks | Sequences, settings: dict) -> TrainingSettings:
+        "From some of the fields by name, with as many steps as suit the parts. Raises `TypeError` for another name."
+        found = cls(**settings)
+        return replace(found, steps=found.steps or steps_for(parts))
+
+    @property
+    def recipe(self) -> dict:
+        "All that a trained network depends on."
+        return {name: value for name, value in asdict(self).items() if name != "keep"}
+
+# %% ../nbs/02c_training.ipynb #02b-010t
 def fit(
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     parts: Chunks | Sequences,
     files: np.ndarray,  # Positions of the training files
     labels: np.ndarray,  # Composer of each file, as a number
-    epochs: int = 20,
-    steps: int = None,  # Batches of 32 an epoch; `steps_for` the corpus if not given
-    seed: int = 0,
     start: keras.Model = None,  # A network of the same kind to continue from; all layers but the last are taken over
-    rate: float = None,  # Highest learning rate; 0.002 if not given, or 0.001 with `start`, to keep what it has learned
-    weight_decay: float = 1e-3,
-    balance: float = 1.0,  # 1 shows every composer equally often, 0 every file, 0.5 something between
+    **settings,  # Of `TrainingSettings`
 ) -> tuple[keras.Model, dict]:
     """Train a network on these files.
 
     Returns the network and its history: `loss` and `accuracy` on the training batches, a number an epoch."""
-    steps = steps or steps_for(parts)
-    keras.utils.set_random_seed(seed)
-    model = seeded(build(int(labels.max()) + 1), seed)
+    how = TrainingSettings.of(parts, settings)
+    keras.utils.set_random_seed(how.seed)
+    model = seeded(build(int(labels.max()) + 1), how.seed)
     if start is not None:
         _take_over(model, start)
-    _compile(model, rate or (2e-3 if start is None else 1e-3), weight_decay, epochs, steps)
-    batches = TrainingBatches(parts, files, labels, steps, seed, balance=balance)
-    with tqdm(total=epochs * steps, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
+    _compile(model, how.rate or (2e-3 if start is None else 1e-3), how.weight_decay, how.epochs, how.steps)
+    batches, n = TrainingBatches(parts, files, labels, how.steps, how.seed, how.balance), how.epochs * how.steps
+    with tqdm(total=n, desc="training", disable=None, unit="batch") as bar:  # silent where nobody watches
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        history = model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[progress])  # random already
+        history = model.fit(batches, epochs=how.epochs, shuffle=False, verbose=0, callbacks=[progress])
     return model, history.history
 
 # %% ../nbs/02c_training.ipynb #02b-010j
@@ -453,25 +474,24 @@ def _keep_network(model: keras.Model, kept: Path | None, about: dict) -> None:
 
 # %% ../nbs/02c_training.ipynb #02b-022c
 def fit_fold(
+    corpus: Corpus,
     parts: Chunks | Sequences,
-    train: np.ndarray,  # Positions of the training files
-    test: np.ndarray,  # Positions of the test files
-    labels: np.ndarray,  # Composer of each file, as a number
-    composers: list[str],
+    split: tuple[np.ndarray, np.ndarray],  # Positions of training and test files
     kept: Path | None,  # File of the fold; it is not kept if there is none
     build: Callable,  # As for `fit`
-    **settings,  # As for `fit`
+    **how,  # `start` and settings, as for `fit`
 ) -> tuple[keras.Model, dict]:
     """The network of one fold and what is known about it, from the file `kept` if that exists.
 
     Known are `composers`, `answers` (probabilities of the test files), `history` and `seconds`. Raises `ValueError` for
     a kept file that is damaged."""
+    train, test = split
     if kept and kept.exists():
-        return load_network(kept, parts, composers)
+        return load_network(kept, parts, corpus.composers)
     begin = time.monotonic()
-    model, history = fit(build, parts, train, labels, **settings)
+    model, history = fit(build, parts, train, corpus.labels, **how)
     answers = predict_proba_files(model, parts, test).tolist()
-    about = dict(composers=composers, answers=answers, history=history, seconds=time.monotonic() - begin)
+    about = dict(composers=corpus.composers, answers=answers, history=history, seconds=time.monotonic() - begin)
     _keep_network(model, kept, about)
     return model, about
 
@@ -497,55 +517,49 @@ def cross_validate_network(
     parts: Chunks | Sequences,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     folds: int = 5,
-    epochs: int = 20,
-    steps: int = None,  # As for `fit`
-    seed: int = 0,
     only: int = None,  # Train only the first so many folds
-    keep: str | os.PathLike = None,  # Folder for finished folds; they are not kept if not given
     start: keras.Model = None,  # As for `fit`; must not have been trained on any work of this corpus
-    balance: float = 1.0,  # As for `fit`
+    **settings,  # Of `TrainingSettings`
 ) -> dict:
     """Out-of-fold probabilities of files under a grouped split by work.
 
     Returns `files` (positions), `probabilities` (shape `(files, composers)`), `truth`, `works`, `composers`, and by
     fold the `models`, `histories`, and `seconds` of training. Folds are trained side by side where
     `joblib.parallel_config` says so. Raises `AssertionError` if a fold cuts a work."""
-    composers, works, steps = corpus.composers, corpus.files["work_id"].to_numpy(), steps or steps_for(parts)
-    labels = np.searchsorted(composers, corpus.files["composer"])
-    how = dict(epochs=epochs, steps=steps, seed=seed, balance=balance)
-    network = build(len(composers)) if keep else None
-    recipe = keep and training_recipe(corpus, parts, network, folds=folds, start=weights_hash(start), **how)
-    splits = list(get_splits(corpus, folds, seed))[:only]
+    how, works = TrainingSettings.of(parts, settings), corpus.files["work_id"].to_numpy()
+    splits = list(get_splits(corpus, folds, how.seed))[:only]
     for train, test in splits:
         assert_no_leak(works, train, test)
-    kept = [keep and kept_path(keep, fold, recipe) for fold in range(len(splits))]
+    kept = [None] * len(splits)
+    if how.keep:
+        depends = dict(folds=folds, start=weights_hash(start), **how.recipe)
+        recipe = training_recipe(corpus, parts, build(len(corpus.composers)), **depends)
+        kept = [kept_path(how.keep, fold, recipe) for fold in range(len(splits))]
     done = Parallel()(
-        delayed(fit_fold)(parts, train, test, labels, composers, path, build, start=start, **how)
-        for path, (train, test) in zip(kept, splits)
+        delayed(fit_fold)(corpus, parts, split, path, build, start=start, **how.recipe)
+        for path, split in zip(kept, splits)
     )
-    return _out_of_fold(done, splits, labels, works, composers)
+    return _out_of_fold(done, splits, corpus.labels, works, corpus.composers)
 
 # %% ../nbs/02c_training.ipynb #02b-023b
 def fit_final_network(
     corpus: Corpus,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
-    epochs: int = 20,
-    steps: int = None,  # As for `fit`
-    balance: float = 1.0,  # As for `fit`
-    keep: str | os.PathLike = None,  # Folder for the finished network
+    **settings,  # Of `TrainingSettings`
 ) -> tuple[keras.Model, dict]:
     """A network on windows of onsets, trained on all files, and what is known about it.
 
     Known are `composers`, `files` (how many), `history` and `seconds`."""
-    parts, n = Sequences(corpus), len(corpus.composers)
-    how = dict(epochs=epochs, steps=steps or steps_for(parts), balance=balance)
-    kept = keep and Path(keep, f"all-{recipe_hash(training_recipe(corpus, parts, build(n), **how))}.keras")
+    parts, composers, kept = Sequences(corpus), corpus.composers, None
+    how = TrainingSettings.of(parts, settings)
+    if how.keep:
+        recipe = training_recipe(corpus, parts, build(len(composers)), **how.recipe)
+        kept = Path(how.keep, f"all-{recipe_hash(recipe)}.keras")
     if kept and kept.exists():
-        return load_network(kept, parts, corpus.composers)
+        return load_network(kept, parts, composers)
     begin = time.monotonic()
-    labels = np.searchsorted(corpus.composers, corpus.files["composer"])
-    model, history = fit(build, parts, np.arange(len(labels)), labels, **how)
-    about = dict(composers=corpus.composers, files=len(corpus.files), history=history, seconds=time.monotonic() - begin)
+    model, history = fit(build, parts, np.arange(len(corpus.files)), corpus.labels, **how.recipe)
+    about = dict(composers=composers, files=len(corpus.files), history=history, seconds=time.monotonic() - begin)
     _keep_network(model, kept, about)
     return model, about
 
@@ -554,15 +568,13 @@ def pretrain(
     corpus: Corpus,  # All there is
     tested: Corpus,  # The part of it that will be split in folds
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
-    epochs: int = 12,
-    steps: int = None,  # As for `fit`
     at_least: int = 10,  # Works that a composer must have
-    keep: str | os.PathLike = None,  # Folder for the finished network
+    **settings,  # Of `TrainingSettings`; 12 epochs if not given
 ) -> tuple[keras.Model, dict]:
     """A network trained on the `pretraining_corpus`, to start from, and what is known about it.
 
     Both are as `fit_final_network` gives them. Raises `ValueError` if fewer than two composers are left."""
-    return fit_final_network(pretraining_corpus(corpus, tested, at_least), build, epochs, steps, keep=keep)
+    return fit_final_network(pretraining_corpus(corpus, tested, at_least), build, **(dict(epochs=12) | settings))
 
 # %% ../nbs/02c_training.ipynb #02b-025
 def evaluate(
@@ -570,14 +582,13 @@ def evaluate(
     parts: Chunks | Sequences,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     folds: int = 5,
-    epochs: int = 20,
-    steps: int = None,  # As for `fit`
+    **settings,  # Of `TrainingSettings`
 ) -> dict:
     """Leak-free scores of a network on a corpus and of the baselines under the same splits.
 
     Returns them as `evaluation_report` gives them. Raises `ValueError` if a composer has too few works."""
     compared = baselines(corpus, get_splits(corpus, folds))
-    found = cross_validate_network(corpus, parts, build, folds, epochs, steps)
+    found = cross_validate_network(corpus, parts, build, folds, **settings)
     return evaluation_report(corpus, found["probabilities"], compared, found["files"])
 
 # %% ../nbs/02c_training.ipynb #02b-027
@@ -622,9 +633,7 @@ def train(
     parts: Chunks | Sequences,
     build: Callable[[int], keras.Model],  # Makes a network for a number of composers
     out: str | os.PathLike,  # File to write: `.keras` to continue training, `.onnx` to predict without Keras
-    epochs: int = 20,
-    steps: int = None,  # As for `fit`
-    seed: int = 0,
+    **settings,  # Of `TrainingSettings`
 ) -> dict:
     """Train on four fifths of the works, score on the rest, and write the network.
 
@@ -634,8 +643,8 @@ def train(
     check_writable(out, "model.onnx")
     if out.suffix not in writers:
         raise ValueError(f"{out}: a model is a .keras or a .onnx file; name one, as in {out.name}.onnx")
-    steps = steps or steps_for(parts)
-    found = cross_validate_network(corpus, parts, build, epochs=epochs, steps=steps, seed=seed, only=1)
-    about = model_metadata(corpus, parts, found, dict(epochs=epochs, steps=steps, seed=seed))
+    how = TrainingSettings.of(parts, settings)
+    found = cross_validate_network(corpus, parts, build, only=1, **settings)
+    about = model_metadata(corpus, parts, found, dict(epochs=how.epochs, steps=how.steps, seed=how.seed))
     writers[out.suffix](found["models"][0], out, about)
     return about

@@ -191,7 +191,7 @@ def _registers(keys: np.ndarray, moved: int) -> np.ndarray:
     "Which of 22 registers of 6 keys sound in a window, transposed by `moved` semitones, uint8 of shape `(length, 22)`."
     shifted = np.zeros((len(keys), 132), np.uint8)
     low, high = max(moved, 0), max(min(moved, 0) + 128, 0)
-    shifted[:, low:high] = keys[:, low - moved : high - moved]
+    shifted[:, low:high] = keys[:, low - moved : max(high - moved, 0)]
     return np.bitwise_or.reduce([shifted[:, k::6] for k in range(6)])
 
 # %% ../nbs/01c_windows.ipynb #01c-018d

@@ -202,7 +202,9 @@ def test_what_is_learned_from_others_is_kept_under_all_that_made_it(tmp_path):
             ),
         )
 
-    learn = lambda build=build, epochs=1, at_least=5: pretrain(corpus, tested, build, epochs, 1, at_least, tmp_path)
+    learn = lambda build=build, epochs=1, at_least=5: pretrain(
+        corpus, tested, build, at_least, epochs=epochs, steps=1, keep=tmp_path
+    )
     model, about = learn()
     assert about["composers"] == ["Cid", "Dan", "Eve"] and about["files"] == 15 and len(about["history"]["loss"]) == 1
     again, same = learn()

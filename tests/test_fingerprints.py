@@ -407,7 +407,7 @@ def test_another_file_of_the_music_is_recognised(real_corpus, shipped):
         alone = dataclasses.replace(
             shipped, pieces=[dict(piece, work=-1) if k == file else piece for k, piece in enumerate(shipped.pieces)]
         )
-        heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 20, 0, 0)
+        heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 20, semitones=0, stretch=0)
         match = alone.query(heard, without=-1)
         right.append(match is not None and works[match.piece] == works[file])
     assert len(chosen) > 50 and np.mean(right) > 0.9

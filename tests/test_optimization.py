@@ -282,9 +282,9 @@ def test_the_settings_in_the_repository_are_whole():
 def tuned(folder: Path, n: int, epochs: int = 1, inner: int = 2):
     X, y = rows(48)
     works = np.arange(48) // 4
-    counted = Counted(str(folder / "marks"))
+    counted = Counted(str(folder / "marks"), epochs=epochs)
     settings = [dict(quality=quality) for quality in np.linspace(0.1, 0.9, n).round(3).tolist()]
-    return tune(Trial(counted, str(folder / "kept"), "a"), settings, X, y, works, epochs, inner), counted, works
+    return tune(Trial(counted, str(folder / "kept"), "a"), settings, X, y, works, inner), counted, works
 
 
 @pytest.mark.parametrize(("n", "epochs"), [(1, 2), (2, 1), (3, 2), (4, 1), (9, 2), (10, 1), (13, 3)])
@@ -319,17 +319,8 @@ def test_no_trial_of_a_fold_has_a_tested_work(tmp_path):
             return super().predict(np.column_stack([X[:, 0], y[X[:, 0]]]))
 
     counted = Positions(str(tmp_path / "marks"))
-    searches = nested_search(
-        counted,
-        [dict(quality=quality) for quality in (0.1, 0.9)],
-        y,
-        works,
-        splits,
-        tmp_path / "kept",
-        "a",
-        epochs=1,
-        inner=2,
-    )
+    trial = Trial(counted, str(tmp_path / "kept"), "a", "f1_macro")
+    searches = nested_search(trial, [dict(quality=quality) for quality in (0.1, 0.9)], y, works, splits, inner=2)
     marks = counted.marked()
     assert (
         len(searches) == 3 and len(marks) == 12 and {best_settings(search)["quality"] for search in searches} == {0.9}
@@ -343,9 +334,7 @@ def test_no_trial_of_a_fold_has_a_tested_work(tmp_path):
         )
         assert len(read_trials(tmp_path / "kept" / f"fold{k + 1}")) == 4
     with pytest.raises(AssertionError, match="works are also trained on"):
-        nested_search(
-            counted, [dict(quality=0.1)], y, works, [(np.arange(31), np.arange(31, 60))], tmp_path / "other", "a"
-        )
+        nested_search(trial, [dict(quality=0.1)], y, works, [(np.arange(31), np.arange(31, 60))])
 
 
 # ---------------------------------------------------------------- the two classifiers
@@ -398,8 +387,9 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypat
     "The whole way with the real network: a setting, its trials, and the answer to works that no trial has seen."
     works, y = small.files["work_id"].to_numpy(), small.files["composer"].to_numpy()
     (train, test), drawn = next(get_splits(small)), draw_settings(2, [32])[1:]
-    trial = Trial(FileClassifier(small.path, tuple(NAMES), steps=1), str(tmp_path / "trials"), "a", "f1_macro")
-    search = tune(trial, drawn, train[:, None], y[train], works[train], epochs=1, inner=2)
+    classifier = FileClassifier(small.path, tuple(NAMES), epochs=1, steps=1)
+    trial = Trial(classifier, str(tmp_path / "trials"), "a", "f1_macro")
+    search = tune(trial, drawn, train[:, None], y[train], works[train], inner=2)
     best = best_settings(search)
     assert best == drawn[0] and len(read_trials(tmp_path / "trials")) == 2
     found = cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")

@@ -260,7 +260,7 @@ def drawn(batches: TrainingBatches, labels: np.ndarray, epochs: int = 1) -> np.n
     for _ in range(epochs):
         for step in range(len(batches)):
             windows, answers = batches[step]
-            assert len(windows) == len(answers) == batches.batch_size
+            assert len(windows) == len(answers) == training.BATCH
             files.append(windows[:, 0, SIZES].argmax(axis=1))
             assert np.array_equal(labels[files[-1]], answers)
         batches.on_epoch_end()
