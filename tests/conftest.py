@@ -43,12 +43,13 @@ LONGEST = [
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The files that take longest begin first, so that the others run beside them. What needs the whole real collection
-    runs alone: it is collected once, and measured on the way."""
+    runs alone, in `make test-full`: it is collected once, and measured on the way."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     variants = Counter()
     for item in items:
         if "real_run" in item.fixturenames:
             item.add_marker("alone")
+            item.add_marker("slow")
         if sampled := item.get_closest_marker("sampled"):
             name = item.path.name, item.originalname
             variants[name] += 1

@@ -63,6 +63,7 @@ def test_a_person_reads_composer_passages_and_piece():
     )
 
 
+@pytest.mark.slow
 def test_standard_input_is_read(tmp_path):
     content = (ROOT / SAMPLE).read_bytes()
     code = "import sys; from composer_classify.cli import main; sys.exit(main())"

@@ -169,6 +169,7 @@ def test_consoles_that_lack_characters(folder, console):
     assert run("--help", **console).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_corpus_is_the_same_in_a_locale_without_unicode(tmp_path):
     (tmp_path / "Dvořák").mkdir()
     (tmp_path / "Dvořák" / "é.mid").write_bytes(piece())

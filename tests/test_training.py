@@ -969,6 +969,7 @@ def test_train_says_at_once_where_it_cannot_write(run, small, tmp_path, name, wo
     assert sentence.startswith(f"composer-classify: {tmp_path / name}: ") and words in sentence
 
 
+@pytest.mark.slow
 def test_evaluate_prints_the_contract(run, small, tmp_path):
     status, out, said = run(tmp_path / "cache", "evaluate", small.path, "--model", "lstm", "--folds", 2, "--json")
     assert status == 0, said

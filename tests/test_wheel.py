@@ -53,6 +53,7 @@ def front_matter(wheel: Path) -> str:
     return archive.read(name).decode()
 
 
+@pytest.mark.slow
 def test_it_holds_the_models_the_tables_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     kinds = {(name.split("/")[1] if name.count("/") > 1 else "", Path(name).suffix) for name in names}
@@ -90,6 +91,7 @@ def answers(*command: str | Path, cwd: Path) -> None:
     assert page.returncode == 1 and "composer_classify[app]" in page.stderr
 
 
+@pytest.mark.slow
 def test_it_answers_without_what_the_extras_bring(wheel, tmp_path):
     """As in an empty environment, but with this one's libraries, of which those that the wheel does not ask for are
     hidden."""
