@@ -505,6 +505,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's notes on how it was built are no answer
     "TF_ENABLE_ONEDNN_OPTS": "1",  # trains twice as fast on processors for which TensorFlow leaves it off
     "PYTHONWARNINGS": "ignore:resource_tracker",  # joblib clears up behind ended processes
+    "MPLBACKEND": "Agg",  # figures are files; to look for a window Gradio would load and cache all fonts
 }
 
 

@@ -160,10 +160,10 @@ def _read_alone(
 # %% ../nbs/01_collection.ipynb #01-031c
 def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int) -> None:
     "Read a shard and write it into the staging folder: contents, notes, and rows last."
-    done = staging / f"{number:05d}.json"
+    done, rows, opened = staging / f"{number:05d}.json", [], {}
+    os.stat(staging)  # a worker of a killed run must not bring back what has been removed since: it ends here
     if done.exists():
         return
-    rows, opened = [], {}
 
     def read_all(store):
         for member, (composer, title) in zip(members, labels):
@@ -171,6 +171,7 @@ def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], 
                 continue
             row, notes, content = found
             if content:
+                os.stat(staging)
                 atomic_write(staging / "files" / row["sha256"], lambda file: file.write(content))
             store.write(notes.tobytes())
             rows.append({**row, "length": len(notes)})
