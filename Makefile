@@ -66,7 +66,7 @@ test test-full: .venv/.dev
 	  diff .venv/before .venv/after | sed -n 's/^[<>] [0-9]* [0-9]* /  /p' | sort -u; exit 1; } >&2
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/nbdev_test --n_workers 2 --timing --do_print
-	$(BIN)/python -m pytest tests -m "not alone $(NOT_SLOW)" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -m "not alone $(NOT_SLOW)" -n 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests -m "alone $(NOT_SLOW)"
 
 test: ## generated files up to date, then every notebook, then tests/
