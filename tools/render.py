@@ -25,6 +25,7 @@ signature = re.compile(r"^```python$.*?^```$", re.M | re.S)
 large = re.compile(r"\b(audio|HTML)\(")  # a call of what puts out sound, or a page with sound and a picture in it
 most = 60 * 1000  # bytes of a figure
 code_link = re.compile(r"\[`([^`\n]+)`\]\([^)\n]*\)")
+private = re.compile(r"\[`(_[^`\n]*)`\]\([^)\n]*\)")  # a link to what has no entry of its own
 kind = re.compile(r"(\w+):VAR_([PK])\w+")
 link = re.compile(r"(\]\()(?![a-z]+:|[#/])([^)\s]+)")
 
@@ -86,11 +87,13 @@ def readme():
 
 
 def polish(nb):
-    """Take out of signatures what nbdev puts there for no Python, links and the names of kinds of arguments; say in
-    words where a figure belongs, for those who do not see it."""
+    """Take out of signatures what nbdev puts there for no Python, links and the names of kinds of arguments, and out of
+    texts links to private names; say in words where a figure belongs, for those who do not see it."""
     heading = ""
     for cell in nb["cells"]:
         src = text(cell["source"])
+        if cell["cell_type"] == "markdown":
+            cell["source"] = src = private.sub(r"`\1`", src)
         heading = ([heading] + re.findall(r"^#+ (.+)", src, re.M))[-1] if cell["cell_type"] == "markdown" else heading
         for out in cell.get("outputs", []):
             data = out.get("data", {})
