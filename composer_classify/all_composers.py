@@ -52,7 +52,7 @@ def _label_points(ax, places: np.ndarray, names: list[str], size: float) -> None
     from adjustText import adjust_text
 
     texts = [ax.text(*place, name, fontsize=size) for place, name in zip(places, names)]
-    adjust_text(texts, *places.T, ax=ax)
+    adjust_text(texts, *places.T, ax=ax, iter_lim=300)  # steps, not seconds: the same figure on every machine
 
 # %% ../nbs/06_all_composers.ipynb #06-043a
 def _works_axis(ax, works: pd.Series) -> None:
