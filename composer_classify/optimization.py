@@ -37,6 +37,7 @@ from composer_classify.training import (
     fit_fold,
     kept_path,
     load_network,
+    out_of_fold,
     predict_proba_files,
     recipe_hash,
     seeded,
@@ -402,10 +403,10 @@ def cross_validate_settings(
 ) -> dict:
     """Out-of-fold probabilities of the CNN with settings of its own in each fold.
 
-    Returns `files`, `probabilities`, `truth`, `models`, `histories` and `seconds`, as `cross_validate_network` does.
+    Returns what `cross_validate_network` does, in the same fields.
     With fewer than five settings, only the first folds are trained. Raises `AssertionError` if a fold cuts a work."""
     parts, works, jobs, done = Sequences(corpus), corpus.files["work_id"].to_numpy(), [], []
-    splits, labels = list(get_splits(corpus))[: len(settings)], corpus.labels
+    splits = list(get_splits(corpus))[: len(settings)]
     for fold, (split, each) in enumerate(zip(splits, settings, strict=True)):
         assert_no_leak(works, *split)
         build, how = _how_to_fit(each, start, epochs, steps)
@@ -415,16 +416,7 @@ def cross_validate_settings(
     for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
         print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)
         done.append((model, about))
-    models, abouts = zip(*done)
-    files = np.concatenate([test for _, test in splits])
-    return dict(
-        files=files,
-        probabilities=np.concatenate([about["answers"] for about in abouts]),
-        truth=labels[files],
-        models=list(models),
-        histories=[about["history"] for about in abouts],
-        seconds=[about["seconds"] for about in abouts],
-    )
+    return out_of_fold(done, splits, corpus.labels, works, corpus.composers)
 
 # %% ../nbs/05_optimization.ipynb #05-030
 def _panels(n: int) -> list:

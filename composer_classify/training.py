@@ -47,7 +47,8 @@ from .windows import Chunks, Sequences
 __all__ = ['BATCH', 'ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over', 'TrainingSettings',
            'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash', 'save_network', 'load_network',
            'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path', 'weights_hash', 'fit_fold',
-           'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate', 'model_metadata', 'train']
+           'out_of_fold', 'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate', 'model_metadata',
+           'train']
 
 # %% ../nbs/02c_training.ipynb #02b-007
 BATCH = 32  # parts that a network learns from at a time
@@ -496,8 +497,10 @@ def fit_fold(
     return model, about
 
 # %% ../nbs/02c_training.ipynb #02b-022e
-def _out_of_fold(done: list[tuple], splits: list[tuple], labels: np.ndarray, works: np.ndarray, names: list) -> dict:
-    "What `cross_validate_network` returns, from the networks of all folds and what is known about them."
+def out_of_fold(done: list[tuple], splits: list[tuple], labels: np.ndarray, works: np.ndarray, names: list) -> dict:
+    """What `cross_validate_network` returns, from what `fit_fold` returned for each fold, in the order of `splits`.
+
+    `labels` and `works` are those of all files, one row a file; `names` are the composers."""
     models, abouts = zip(*done)
     files = np.concatenate([test for _, test in splits])
     return dict(
@@ -539,7 +542,7 @@ def cross_validate_network(
         delayed(fit_fold)(corpus, parts, split, path, build, start=start, **how.recipe)
         for path, split in zip(kept, splits)
     )
-    return _out_of_fold(done, splits, corpus.labels, works, corpus.composers)
+    return out_of_fold(done, splits, corpus.labels, works, corpus.composers)
 
 # %% ../nbs/02c_training.ipynb #02b-023b
 def fit_final_network(
