@@ -114,8 +114,9 @@ def confusion(
     probabilities: np.ndarray,  # Shape `(files, composers)`
 ) -> np.ndarray:
     "How many files of each composer (rows) were given to each (columns), int64 of shape `(composers, composers)`."
-    n = probabilities.shape[1]
-    return np.bincount(np.asarray(truth) * n + probabilities.argmax(axis=1), minlength=n * n).reshape(n, n)
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(truth, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]))
 
 # %% ../nbs/02a_evaluation.ipynb #02a-026e
 def top_k(

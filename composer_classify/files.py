@@ -117,6 +117,16 @@ def _can_write_below(folder: Path) -> bool:
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
+# %% ../nbs/00a_files.ipynb #00a-019c
+def _users_cache() -> Path | None:
+    "The user's folder for caches, as the system has it; `None` for a user without a home."
+    from platformdirs import user_cache_path  # not needed for an answer
+
+    try:
+        return user_cache_path("composer_classify", appauthor=False)
+    except RuntimeError:
+        return None
+
 # %% ../nbs/00a_files.ipynb #00a-019a
 def cache_folder() -> Path:
     """Where data is kept: `COMPOSER_CLASSIFY_CACHE`, else the user's cache, else a temporary folder.
@@ -124,9 +134,7 @@ def cache_folder() -> Path:
     Raises `CollectionError` if the temporary folder belongs to another user."""
     if chosen := os.environ.get("COMPOSER_CLASSIFY_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "composer_classify")
-    if folder.is_absolute() and _can_write_below(folder):
+    if (folder := _users_cache()) and folder.is_absolute() and _can_write_below(folder):
         return folder
     user = os.getuid() if hasattr(os, "getuid") else None
     folder = Path(tempfile.gettempdir(), f"composer_classify-{user}")

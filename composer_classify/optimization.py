@@ -32,12 +32,12 @@ from .corpus import Corpus
 from .evaluation import assert_no_leak, get_splits
 from .files import atomic_write
 from composer_classify.training import (
+    OutOfFold,
     code_hash,
     fit,
     fit_fold,
     kept_path,
     load_network,
-    out_of_fold,
     predict_proba_files,
     recipe_hash,
     seeded,
@@ -400,10 +400,9 @@ def cross_validate_settings(
     epochs: int = 10,
     steps: int = 200,  # Batches of 32 windows an epoch
     keep: str | Path = None,  # Folder for finished folds
-) -> dict:
+) -> OutOfFold:
     """Out-of-fold probabilities of the CNN with settings of its own in each fold.
 
-    Returns what `cross_validate_network` does, in the same fields.
     With fewer than five settings, only the first folds are trained. Raises `AssertionError` if a fold cuts a work."""
     parts, works, jobs, done = Sequences(corpus), corpus.files["work_id"].to_numpy(), [], []
     splits = list(get_splits(corpus))[: len(settings)]
@@ -416,7 +415,7 @@ def cross_validate_settings(
     for fold, (model, about) in enumerate(Parallel(return_as="generator")(jobs)):
         print(f"fold {fold + 1}: {about['seconds']:.0f} s", flush=True)
         done.append((model, about))
-    return out_of_fold(done, splits, corpus.labels, works, corpus.composers)
+    return OutOfFold.of(corpus, splits, done)
 
 # %% ../nbs/05_optimization.ipynb #05-030
 def _panels(n: int) -> list:

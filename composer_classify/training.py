@@ -47,7 +47,7 @@ from .windows import Chunks, Sequences
 __all__ = ['BATCH', 'ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over', 'TrainingSettings',
            'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash', 'save_network', 'load_network',
            'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path', 'weights_hash', 'fit_fold',
-           'out_of_fold', 'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate', 'model_metadata',
+           'OutOfFold', 'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate', 'model_metadata',
            'train']
 
 # %% ../nbs/02c_training.ipynb #02b-007
@@ -497,22 +497,34 @@ def fit_fold(
     return model, about
 
 # %% ../nbs/02c_training.ipynb #02b-022e
-def out_of_fold(done: list[tuple], splits: list[tuple], labels: np.ndarray, works: np.ndarray, names: list) -> dict:
-    """What `cross_validate_network` returns, from what `fit_fold` returned for each fold, in the order of `splits`.
+@dataclass(frozen=True)
+class OutOfFold:
+    "What the networks of a grouped split answer for the files that they were not trained on."
 
-    `labels` and `works` are those of all files, one row a file; `names` are the composers."""
-    models, abouts = zip(*done)
-    files = np.concatenate([test for _, test in splits])
-    return dict(
-        files=files,
-        probabilities=np.concatenate([about["answers"] for about in abouts]),
-        truth=labels[files],
-        works=works[files],
-        composers=names,
-        models=list(models),
-        histories=[about["history"] for about in abouts],
-        seconds=[about["seconds"] for about in abouts],
-    )
+    files: np.ndarray  # Positions in `corpus.files`, shape `(n,)`
+    probabilities: np.ndarray  # Shape `(n, composers)`
+    truth: np.ndarray  # Composer of each file, as a column, shape `(n,)`
+    works: np.ndarray  # Work of each file, shape `(n,)`
+    composers: list[str]
+    models: list[keras.Model]  # One for each fold
+    histories: list[dict]  # Loss and accuracy after each epoch, by fold
+    seconds: list[float]  # Of training, by fold
+
+    @classmethod
+    def of(cls, corpus: Corpus, splits: list[tuple], done: list[tuple]) -> OutOfFold:
+        "From what `fit_fold` returned for each of the splits, in their order."
+        models, abouts = zip(*done)
+        files = np.concatenate([test for _, test in splits])
+        return cls(
+            files=files,
+            probabilities=np.concatenate([about["answers"] for about in abouts]),
+            truth=corpus.labels[files],
+            works=corpus.files["work_id"].to_numpy()[files],
+            composers=corpus.composers,
+            models=list(models),
+            histories=[about["history"] for about in abouts],
+            seconds=[about["seconds"] for about in abouts],
+        )
 
 # %% ../nbs/02c_training.ipynb #02b-022f
 def cross_validate_network(
@@ -523,12 +535,11 @@ def cross_validate_network(
     only: int = None,  # Train only the first so many folds
     start: keras.Model = None,  # As for `fit`; must not have been trained on any work of this corpus
     **settings,  # Of `TrainingSettings`
-) -> dict:
+) -> OutOfFold:
     """Out-of-fold probabilities of files under a grouped split by work.
 
-    Returns `files` (positions), `probabilities` (shape `(files, composers)`), `truth`, `works`, `composers`, and by
-    fold the `models`, `histories`, and `seconds` of training. Folds are trained side by side where
-    `joblib.parallel_config` says so. Raises `AssertionError` if a fold cuts a work."""
+    Folds are trained side by side where `joblib.parallel_config` says so. Raises `AssertionError` if a fold cuts a
+    work."""
     how, works = TrainingSettings.of(parts, settings), corpus.files["work_id"].to_numpy()
     splits = list(get_splits(corpus, folds, how.seed))[:only]
     for train, test in splits:
@@ -542,7 +553,7 @@ def cross_validate_network(
         delayed(fit_fold)(corpus, parts, split, path, build, start=start, **how.recipe)
         for path, split in zip(kept, splits)
     )
-    return out_of_fold(done, splits, corpus.labels, works, corpus.composers)
+    return OutOfFold.of(corpus, splits, done)
 
 # %% ../nbs/02c_training.ipynb #02b-023b
 def fit_final_network(
@@ -592,15 +603,15 @@ def evaluate(
     Returns them as `evaluation_report` gives them. Raises `ValueError` if a composer has too few works."""
     compared = baselines(corpus, get_splits(corpus, folds))
     found = cross_validate_network(corpus, parts, build, folds, **settings)
-    return evaluation_report(corpus, found["probabilities"], compared, found["files"])
+    return evaluation_report(corpus, found.probabilities, compared, found.files)
 
 # %% ../nbs/02c_training.ipynb #02b-027
-def _calibration(found: dict) -> dict:
+def _calibration(found: OutOfFold) -> dict:
     "The `temperature` that suits the out-of-fold probabilities, and the score `known_above`, as in a model file."
-    logs = np.log(np.maximum(found["probabilities"], 1e-9))
-    scaling = TemperatureScaling().fit(logs, found["truth"])
+    logs = np.log(np.maximum(found.probabilities, 1e-9))
+    scaling = TemperatureScaling().fit(logs, found.truth)
     calibrated, temperature = scaling.transform(logs), float(np.exp(scaling.coef_[0]))
-    right = calibrated.argmax(axis=1) == found["truth"]
+    right = calibrated.argmax(axis=1) == found.truth
     known_above = float(np.quantile(calibrated.max(axis=1)[right], 0.05)) if right.any() else 1.0
     return dict(temperature=round(temperature, 3), known_above=round(known_above, 3))
 
@@ -608,7 +619,7 @@ def _calibration(found: dict) -> dict:
 def model_metadata(
     corpus: Corpus,
     parts: Chunks | Sequences,
-    found: dict,  # As `cross_validate_network` gives it
+    found: OutOfFold,  # As `cross_validate_network` returns it
     parameters: dict,  # With which the network was trained
 ) -> dict:
     """What a model file says about itself.
@@ -616,18 +627,18 @@ def model_metadata(
     That is the composers, how parts are cut, the temperature, `known_above`, the score with its 95% intervals, and the
     data and settings of the training."""
     return dict(
-        composers=found["composers"],
+        composers=found.composers,
         **parts.settings,
         **_calibration(found),
-        score=scores(found["truth"], found["probabilities"]),
-        ci95=bootstrap(found["truth"], found["probabilities"], found["works"]),
-        n_test_files=len(found["files"]),
-        n_trained=len(corpus.files) - len(found["files"]),
+        score=scores(found.truth, found.probabilities),
+        ci95=bootstrap(found.truth, found.probabilities, found.works),
+        n_test_files=len(found.files),
+        n_trained=len(corpus.files) - len(found.files),
         n_files=len(corpus.files),
         data_hash=corpus.data_hash,
         parameters=parameters,
         backend=keras.backend.backend(),
-        weights=found["models"][0].count_params(),
+        weights=found.models[0].count_params(),
     )
 
 # %% ../nbs/02c_training.ipynb #02b-027b
@@ -649,5 +660,5 @@ def train(
     how = TrainingSettings.of(parts, settings)
     found = cross_validate_network(corpus, parts, build, only=1, **settings)
     about = model_metadata(corpus, parts, found, dict(epochs=how.epochs, steps=how.steps, seed=how.seed))
-    writers[out.suffix](found["models"][0], out, about)
+    writers[out.suffix](found.models[0], out, about)
     return about

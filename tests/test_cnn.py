@@ -281,13 +281,13 @@ def test_folds_side_by_side_give_what_they_give_one_after_another(small, tmp_pat
     alone = cross_validate_network(small, parts, build_tiny, **SHORT)
     with parallel_config(n_jobs=2):
         together = cross_validate_network(small, parts, build_tiny, keep=tmp_path, **SHORT)
-    assert together["files"].tolist() == alone["files"].tolist()
-    assert together["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-4)
+    assert together.files.tolist() == alone.files.tolist()
+    assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
     assert len(list(tmp_path.iterdir())) == 3
     again = cross_validate_network(
         small, parts, build_tiny, keep=tmp_path, **SHORT
     )  # one after another takes up what was trained side by side
-    assert again["probabilities"].tolist() == together["probabilities"].tolist()
+    assert again.probabilities.tolist() == together.probabilities.tolist()
 
 
 # ---------------------------------------------------------------- from a corpus to an answer

@@ -393,12 +393,11 @@ def test_settings_are_tried_and_tested_without_a_leak(small, tmp_path, monkeypat
     best = best_settings(search)
     assert best == drawn[0] and len(read_trials(tmp_path / "trials")) == 2
     found = cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
-    assert found["files"].tolist() == test.tolist() and found["probabilities"].shape == (len(test), 2)
-    assert found["models"][0].get_layer("phrase_1").output.shape[-1] == best["width"]
+    assert found.files.tolist() == test.tolist() and found.probabilities.shape == (len(test), 2)
+    assert found.models[0].get_layer("phrase_1").output.shape[-1] == best["width"]
     again = cross_validate_settings(small, [best], epochs=1, steps=1, keep=tmp_path / "kept")
     assert (
-        again["probabilities"].tolist() == found["probabilities"].tolist()
-        and len(list((tmp_path / "kept").iterdir())) == 1
+        again.probabilities.tolist() == found.probabilities.tolist() and len(list((tmp_path / "kept").iterdir())) == 1
     )
 
     def build_edited(n_composers: int, **settings):

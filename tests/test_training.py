@@ -30,6 +30,7 @@ from composer_classify.midi import load_midi
 from composer_classify.probabilities import with_temperature
 from composer_classify.training import (
     ABOUT,
+    OutOfFold,
     TrainingBatches,
     cross_validate_network,
     fit,
@@ -558,14 +559,12 @@ def test_code_of_a_stranger_is_not_run(trained, tmp_path):
 # ---------------------------------------------------------------- folds
 
 
-def assert_same_run(one: dict, other: dict):
+def assert_same_run(one: OutOfFold, other: OutOfFold):
     for name in ("files", "probabilities", "truth", "works"):
-        assert np.array_equal(one[name], other[name]), name
-    assert one["histories"] == other["histories"] and one["composers"] == other["composers"]
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert one.histories == other.histories and one.composers == other.composers
     assert all(
-        np.array_equal(a, b)
-        for x, y in zip(one["models"], other["models"])
-        for a, b in zip(x.get_weights(), y.get_weights())
+        np.array_equal(a, b) for x, y in zip(one.models, other.models) for a, b in zip(x.get_weights(), y.get_weights())
     )
 
 
@@ -776,11 +775,11 @@ def test_no_work_that_is_answered_was_trained_on():
         assert len(trained) > 0.8 * len(train) and not trained & tested
         assert_no_leak(works, sorted(trained), sorted(tested))
         answered += sorted(tested)
-    assert found["files"].tolist() == answered and sorted(answered) == list(range(len(works)))
-    assert found["truth"].tolist() == [NAMES.index(works[file][:3]) for file in answered] and found[
-        "works"
-    ].tolist() == [works[file] for file in answered]
-    assert found["probabilities"].shape == (len(works), 2) and found["probabilities"].sum(axis=1) == pytest.approx(1)
+    assert found.files.tolist() == answered and sorted(answered) == list(range(len(works)))
+    assert found.truth.tolist() == [NAMES.index(works[file][:3]) for file in answered] and found.works.tolist() == [
+        works[file] for file in answered
+    ]
+    assert found.probabilities.shape == (len(works), 2) and found.probabilities.sum(axis=1) == pytest.approx(1)
 
 
 def test_a_model_file_knows_nineteen_of_twenty_right_answers(small, parts):
@@ -789,14 +788,8 @@ def test_a_model_file_knows_nineteen_of_twenty_right_answers(small, parts):
     truth, sure = rng.integers(0, 2, 200), np.linspace(0.55, 0.95, 200)
     named = np.where(np.arange(200) % 10 == 0, 1 - truth, truth)
     probabilities = np.where(named[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])
-    found = dict(
-        probabilities=probabilities,
-        truth=truth,
-        works=np.arange(200),
-        files=np.arange(200),
-        composers=NAMES,
-        models=[build_tiny(2)],
-    )
+    files = np.arange(200)
+    found = OutOfFold(files, probabilities, truth, files, NAMES, [build_tiny(2)], histories=[{}], seconds=[0.0])
     about = training.model_metadata(small, parts, found, {})
     logs = np.log(np.maximum(probabilities, 1e-9))
     highest = TemperatureScaling().fit(logs, truth).transform(logs).max(axis=1)
