@@ -544,6 +544,8 @@ class _Loss:
 class _Walk:
     "Reads a stream event by event, and accepts what real programs write."
 
+    closed: tuple[int, int, int] | None  # where the track that is read says it ends: place, tick and length of the rows
+
     def __init__(self, stream: _Stream):
         self.stream, self.rows, self.repairs, self.losses, ends = stream, array("q"), Counter(), [], []
         for track in range(len(stream.begin)):
@@ -557,8 +559,7 @@ class _Walk:
         "Read the events of a track. Returns the tick at which it ends."
         data, at, end = self.stream.data, self.stream.begin[track], self.stream.end[track]
         tick = running = following = 0
-        closed = None  # where the track says it ends: place, tick and length of the rows
-        is_last = False
+        self.closed, is_last = None, False
         while at < end:
             delta, place = _number(data, at)
             status = data[place] if data[place] >= 0x80 else running
@@ -578,9 +579,9 @@ class _Walk:
                 self._add(tick, status, data[begin:following], track, place)
             elif status == _META:
                 self.rows.extend((tick, status, 0, 0, track, place))
-            if is_last and closed is None:
-                closed, running = (at, tick, len(self.rows)), 0
-        return _close(self, track, at, tick, closed, is_last, following > end)
+            if is_last and self.closed is None:
+                self.closed, running = (at, tick, len(self.rows)), 0
+        return _close(self, track, at, tick, is_last, following > end)
 
     def _add(self, tick: int, status: int, content: bytes, track: int, place: int) -> None:
         "Note a message of a channel, its data bytes in their range."
@@ -600,12 +601,11 @@ def _close(
     track: int,
     at: int,  # Where reading ended
     tick: int,
-    closed: tuple[int, int, int] | None,  # Place, tick and length of the rows of the first end-of-track event
     is_last: bool,  # Whether an end-of-track event was the last one
     is_short: bool,  # Whether an event runs past the end of the track
 ) -> int:
     "Record how a track ended, and drop what makes no sense after its end. Returns the tick of its end."
-    end, whole = walk.stream.end[track], walk.stream.whole[track]
+    end, whole, closed = walk.stream.end[track], walk.stream.whole[track], walk.closed
     if at == end and (is_last or whole):
         if closed is None:
             walk.repairs["track", "without an end read up to the last event"] += 1

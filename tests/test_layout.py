@@ -85,3 +85,24 @@ def test_notebooks_are_small():
                 assert "data:audio" not in data.get("text/html", ""), f"{path.name}, {cell['id']}: sound"
                 picture = base64.b64decode(data.get("image/png", ""))
                 assert len(picture) <= 60_000, f"{path.name}, {cell['id']}: a figure of {len(picture):,} bytes"
+
+
+ESTIMATORS = {"FileClassifier"}  # scikit-learn wants their settings as parameters
+
+
+def too_many_parameters(path: Path) -> list[str]:
+    "Functions of a module with more than six parameters that have a name."
+    found = []
+    for holder in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if getattr(holder, "name", "") in ESTIMATORS:
+            continue
+        for node in ast.iter_child_nodes(holder):
+            if isinstance(node, ast.FunctionDef):
+                arguments = [each.arg for each in node.args.posonlyargs + node.args.args + node.args.kwonlyargs]
+                if len(set(arguments) - {"self", "cls"}) > 6:
+                    found.append(f"{path.stem}.{node.name}")
+    return found
+
+
+def test_functions_have_at_most_six_parameters():
+    assert [name for path in (ROOT / PACKAGE).glob("[a-z]*.py") for name in too_many_parameters(path)] == []
