@@ -199,9 +199,7 @@ MUTATIONS = [
     Mutation("files", "if checksum(text, arrays) != written:", "if False:", "test_best.py -k 'fit or sentence'"),
     # reading
     Mutation("midi", "if len(data) > limits.max_bytes:", "if False:", "test_midi.py -k 'limit and not zip'"),
-    Mutation(
-        "midi", "    if (place[ends] + 3 != stream.end).any():", "    if False:", "test_midi.py -k prefix_of_a_file"
-    ),
+    Mutation("midi", "    if (place[ends] + 3 != stream.end).any():", "    if False:", "test_midi.py -k prefix_of_a"),
     Mutation("midi", "(events.first > 122)", "(events.first > 127)", "test_reading.py -k all_notes_off"),
     Mutation("midi", "        elif owed:\n            owed -= 1\n", "", "test_reading.py -k two_voices"),
     Mutation(
