@@ -236,7 +236,7 @@ def run_tests(folder: Path, tests: str) -> int | None:
     "Exit status of the tests, or `None` if they did not end in time."
     env = {name: value for name, value in os.environ.items() if name != "COMPOSER_CLASSIFY_ZIP"}
     env |= dict(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1", MPLBACKEND="Agg", TF_CPP_MIN_LOG_LEVEL="2")
-    command = f'"{sys.executable}" -m pytest -x -q -p no:cacheprovider -m "not alone and not slow" {tests}'
+    command = f'"{sys.executable}" -m pytest -x -q -p no:cacheprovider -m "not alone" {tests}'
     with subprocess.Popen(
         command,
         shell=True,
