@@ -36,7 +36,7 @@ from starlette.websockets import WebSocketClose
 
 from .composers import by_birth, introduce
 from .midi import Limits, MidiLoadError, NoteArray, clock, piano_roll, synthesize
-from .recognition import Recognition, cut_out, listen, load_once
+from .recognition import PIECES, Recognition, cut_out, listen, load_once
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -235,9 +235,12 @@ def _answer_html(notes: NoteArray, answer: Recognition) -> str:
 LIMITS = Limits(max_bytes=4 * 2**20, max_irregular=2**20, max_notes=60_000, max_seconds=2 * 3600)  # of an upload
 
 
-def _predict(content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
-    "The answer as data. Raises `MidiLoadError`."
-    return load_once("all").predict_notes(listen(content, name, start, duration, LIMITS), name, top, start).to_dict()
+def _predict(
+    pieces: str | os.PathLike, content: bytes, name: str, start: float, duration: float | None, top: int
+) -> dict:
+    "The answer as data; `pieces` is the index. Raises `MidiLoadError`."
+    notes = listen(content, name, start, duration, LIMITS)
+    return load_once("all", pieces).predict_notes(notes, name, top, start).to_dict()
 
 # %% ../nbs/08_app.ipynb #08-009b
 def _wrong(name: str, reason: str) -> str:
@@ -256,14 +259,14 @@ def _random_start(notes: NoteArray) -> float:
     return float(np.random.default_rng().choice(early if len(early) else onsets[:1])) if len(onsets) else 0.0
 
 # %% ../nbs/08_app.ipynb #08-009h
-def _show(name: str, content: bytes, random: bool) -> str:
+def _show(pieces: str | os.PathLike, name: str, content: bytes, random: bool) -> str:
     "What the page shows for a file, or for ten random seconds of it."
     try:
         notes, start = listen(content, name, limits=LIMITS), 0.0
         if random:
             start = _random_start(notes)
             notes = cut_out(notes, start, TEN)
-        return _answer_html(notes, load_once("all").predict_notes(notes, name, start=start))
+        return _answer_html(notes, load_once("all", pieces).predict_notes(notes, name, start=start))
     except MidiLoadError as error:
         return _wrong(error.name, error.reason)
 
@@ -317,10 +320,10 @@ def _answer(function: Callable, *args: object) -> object:
         raise WorkerError(traceback.format_exc()) from None
 
 # %% ../nbs/08_app.ipynb #08-012c
-def _pool(n: int) -> ProcessPoolExecutor:
-    "So many processes, each with a model of its own."
+def _pool(n: int, pieces: str | os.PathLike) -> ProcessPoolExecutor:
+    "So many processes, each with a model and an index of its own."
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker; this process has read its own long ago
-    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), load_once, ("all",))
+    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), load_once, ("all", pieces))
 
 # %% ../nbs/08_app.ipynb #08-012h
 LONGEST = 30.0  # seconds that an answer may take, once its turn has come
@@ -337,9 +340,9 @@ async def _ask(pool: ProcessPoolExecutor, function: Callable, *args: object) -> 
         raise
 
 # %% ../nbs/08_app.ipynb #08-012e
-async def _ask_alone(function: Callable, *args: object) -> object:
+async def _ask_alone(pieces: str | os.PathLike, function: Callable, *args: object) -> object:
     "What the function returns, from a new process that does nothing else. Raises what `_ask` raises."
-    pool = _pool(1)
+    pool = _pool(1, pieces)
     try:
         return await _ask(pool, function, *args)
     finally:
@@ -352,9 +355,11 @@ class Workers:
     def __init__(
         self,
         n: int = os.cpu_count() or 1,  # How many processes
+        pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
     ):
+        self.pieces = pieces
         self.n, self.turns, self.alone = n, asyncio.Semaphore(n), asyncio.Lock()
-        self.pool = _pool(n)
+        self.pool = _pool(n, pieces)
 
     def stop(self) -> None:
         "End the processes, after the answers they are at."
@@ -371,7 +376,7 @@ class Workers:
                 return await self._ask_together(function, *args)
         except BrokenProcessPool:  # it may have been another's fault
             async with self.alone:
-                return await _ask_alone(function, *args)
+                return await _ask_alone(self.pieces, function, *args)
 
     async def _ask_together(self, function: Callable, *args: object) -> object:
         pool = self.pool
@@ -380,7 +385,7 @@ class Workers:
         except (BrokenProcessPool, asyncio.TimeoutError):
             if pool is self.pool:  # the first to notice
                 pool.shutdown(wait=False, cancel_futures=True)
-                self.pool = _pool(self.n)
+                self.pool = _pool(self.n, self.pieces)
             raise
 
 # %% ../nbs/08_app.ipynb #08-014
@@ -460,7 +465,7 @@ async def _reply(workers: Workers, data: object) -> str:
     asked, name = data if isinstance(data, dict) else {}, "MIDI data"
     try:
         name, content = _question(asked)
-        return await workers.ask(_show, name, content, bool(asked.get("random")))
+        return await workers.ask(_show, workers.pieces, name, content, bool(asked.get("random")))
     except MidiLoadError as error:
         return _wrong(error.name, error.reason)
     except Exception:  # whatever it is, it costs this file alone
@@ -474,9 +479,9 @@ HINT = (
 )
 
 
-def _introduction() -> str:
+def _introduction(pieces: str | os.PathLike) -> str:
     "What the page does and what the model knows, as Markdown."
-    recognizer = load_once("all")
+    recognizer = load_once("all", pieces)
     first, *_, last = by_birth(recognizer.composers)
     return (
         "# Who composed this?\nGive it a MIDI file, or ten seconds of one. "
@@ -503,7 +508,7 @@ def build_page(
     buttons = "".join(f'<button data-sample="{name}">{label}</button>' for label, name in TRY.items())
     together = dict(concurrency_limit=2 * workers.n, show_progress="minimal")
     with gr.Blocks(title="Who composed this?", analytics_enabled=False) as page:
-        gr.Markdown(_introduction())
+        gr.Markdown(_introduction(workers.pieces))
         controls = gr.HTML(CONTROLS.replace("SAMPLES", buttons), js_on_load=SCRIPT, apply_default_css=False)
         shown = gr.HTML(elem_id="shown")
         gr.Markdown(HINT)
@@ -686,7 +691,7 @@ def _add_predict(app: fastapi.FastAPI, workers: Workers) -> None:
         ticket = object()
         asking.add(ticket)
         try:
-            return JSONResponse(await workers.ask(_predict, content, name, start, duration, top))
+            return JSONResponse(await workers.ask(_predict, workers.pieces, content, name, start, duration, top))
         except MidiLoadError as error:
             return _fail(400, name, error.reason)
         finally:
@@ -712,9 +717,11 @@ def _mount_page(app: fastapi.FastAPI, workers: Workers) -> fastapi.FastAPI:
     )
 
 # %% ../nbs/08_app.ipynb #08-015k
-def build_app() -> fastapi.FastAPI:
-    "An application with the page at `/` and the API at `/api/predict`. Its workers end with it."
-    workers = Workers()
+def build_app(
+    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
+) -> fastapi.FastAPI:
+    "An application with the page at `/` and the API at `/api/predict`. Its workers end with it. Raises `ModelError`."
+    workers = Workers(pieces=pieces)
 
     @asynccontextmanager
     async def life(app: fastapi.FastAPI):
@@ -734,11 +741,12 @@ def build_app() -> fastapi.FastAPI:
 def serve(
     host: str = "127.0.0.1",  # Address to listen on
     port: int = 7860,  # Port to listen on
+    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
 ) -> None:
-    "Serve the page and the API until interrupted. Raises `OSError` if the port is taken."
+    "Serve the page and the API until interrupted. Raises `OSError` if the port is taken, and `ModelError`."
     import uvicorn
 
     with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        app = build_app()
+        app = build_app(pieces)
         print(f"Who composed this?  http://{host}:{port}  (Ctrl+C ends it)", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from composer_classify.recognition import Recognition
 
 # %% auto #0
-__all__ = ['STDIN', 'ENVIRONMENT', 'EXTRAS', 'main']
+__all__ = ['STDIN', 'INDEX_HELP', 'ENVIRONMENT', 'EXTRAS', 'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _mend_streams() -> None:
@@ -178,14 +178,15 @@ def _describe(answer: Recognition) -> Iterator[str]:
 def _answers(
     args: argparse.Namespace, files: list[str], unread: dict[str, str], given: dict[str, bytes]
 ) -> Iterator[tuple[str, Recognition]]:
-    "Each file with its answer. More than `SERIAL_FILES` get short answers, unless JSON or a picture is to be made."
-    from composer_classify.recognition import SERIAL_FILES, predict_files
+    "Each file with its answer. More than `SERIAL_FILES` get short answers, unless more is asked for."
+    from composer_classify.recognition import PIECES, SERIAL_FILES, predict_files
 
-    quick = len(files) > SERIAL_FILES and not (args.json or args.plot)
+    quick = len(files) > SERIAL_FILES and not (args.json or args.plot or args.index)
     if quick:
         what = "so only their composers; --json names the pieces and passages too, ten times slower"
         _warn(f"{len(files):,} files, {what}")
-    found = predict_files(files, args.model, quick, given, start=args.start, duration=args.duration, top=args.top)
+    how = dict(start=args.start, duration=args.duration, top=args.top)
+    found = predict_files(files, args.model, args.index or PIECES, quick, given, **how)
     with contextlib.closing(found):
         for path, answer in zip(files, found):
             yield path, replace(answer, file=decoded(path), error=unread.get(path, answer.error))
@@ -357,12 +358,39 @@ def _evaluate(args: argparse.Namespace) -> int:
         _print_lines(_describe_composer(composer, row) for composer, row in result["per_composer"].items())
     return max(status, failed)
 
+# %% ../nbs/09_cli.ipynb #09-0117
+def _describe_index(found: dict, out: str) -> str:
+    "The counts of an index as a sentence."
+    megabytes = found["bytes"] / 1e6
+    return (
+        f"{out}: {found['pieces']:,} pieces of {found['works']:,} works, {found['hours']:.1f} hours of music; "
+        f"{megabytes:.1f} MB, {found['seconds']} s"
+    )
+
+# %% ../nbs/09_cli.ipynb #09-011n
+def _index(args: argparse.Namespace) -> int:
+    "Make an index of the pieces of some corpora, and say what it holds. Returns the exit status."
+    from composer_classify.collection import open_corpus
+    from composer_classify.fingerprints import make_index
+
+    begin, out = time.perf_counter(), Path(args.out)
+    check_writable(out, "pieces.npz")
+    index = make_index(*map(open_corpus, [args.corpus, *args.add]))
+    index.save(out)
+    found = dict(index.size(), bytes=out.stat().st_size, seconds=round(time.perf_counter() - begin, 2))
+    if args.json:
+        _print_json(found)
+    else:
+        _print(_describe_index(found, args.out))
+    return 0
+
 # %% ../nbs/09_cli.ipynb #09-013
 def _app(args: argparse.Namespace) -> int:
     "Serve the web page. Returns the exit status."
     from composer_classify.app import serve
+    from composer_classify.recognition import PIECES
 
-    serve(args.host, args.port)
+    serve(args.host, args.port, args.index or PIECES)
     return 0
 
 # %% ../nbs/09_cli.ipynb #09-015
@@ -451,6 +479,19 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--json", action="store_true")
 
 # %% ../nbs/09_cli.ipynb #09-015n
+INDEX_HELP = "the pieces that can be named: a file that index wrote (default: those of the package)"
+
+
+def _add_index(commands) -> None:
+    "The arguments of `index`."
+    add = _add_command(commands, "index", _index, "make an index of pieces, by which they can be named").add_argument
+    add("corpus", type=_name)
+    add("--out", required=True, type=_name, metavar="INDEX", help="file to write, .npz")
+    more = "another corpus for the same index; can be given several times"
+    add("--add", action="append", default=[], type=_name, metavar="CORPUS", help=more)
+    add("--json", action="store_true")
+
+
 def _add_predict(commands) -> None:
     "The arguments of `predict`."
     add = _add_command(commands, "predict", _predict, "name the composer of MIDI files").add_argument
@@ -461,6 +502,7 @@ def _add_predict(commands) -> None:
         "or a file that train wrote"
     )
     add("--model", default="all", type=_name, metavar="MODEL", help=model)
+    add("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
     add("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening")
     add("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen")
     add("--top", type=_number(1, int), default=5, metavar="K", help="composers to list")
@@ -471,6 +513,7 @@ def _add_predict(commands) -> None:
 def _add_app(commands) -> None:
     "The arguments of `app`."
     command = _add_command(commands, "app", _app, "serve the web page")
+    command.add_argument("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
     command.add_argument("--host", default="127.0.0.1")
     command.add_argument("--port", type=_number(1, int, most=65535), default=7860)
 
@@ -479,7 +522,7 @@ def _parser() -> argparse.ArgumentParser:
     "The parser for all commands."
     parser = _Parser("composer-classify", description="Who composed this MIDI file?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_collect, _add_train, _add_evaluate, _add_predict, _add_app):
+    for add in (_add_collect, _add_train, _add_evaluate, _add_index, _add_predict, _add_app):
         add(commands)
     return parser
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -161,7 +162,9 @@ def _index_parts(path: str | os.PathLike) -> tuple[list[dict], np.ndarray, np.nd
     "The fields of an `Index` from a file, not checked but for the version. Raises `ModelError`, or any other error."
     about, arrays = load_sealed(path, "index")
     if (about["run"], about["kinds"]) != (N_NOTES, KINDS):
-        raise ModelError(f"{path}: was made by another version of composer_classify; make it again")
+        raise ModelError(
+            f"{path}: was made by another version of composer_classify; make it again with `composer-classify index`"
+        )
     first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
     pieces = [
         dict(composer=str(piece["composer"]), title=str(piece["title"]), work=int(piece["work"]))
@@ -235,7 +238,8 @@ class Index:
                 raise ValueError("shapes")
             return index
         except FileNotFoundError:
-            raise ModelError(f"{path}: does not exist") from None
+            advice = f"make one with `composer-classify index CORPUS --out {Path(path).name}`"
+            raise ModelError(f"{path}: does not exist; {advice}") from None
         except ModelError:
             raise
         except Exception as error:  # many kinds, from zipfile and NumPy for damaged files, or for files of another kind

@@ -343,10 +343,11 @@ def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> Note
 # %% ../nbs/07_recognition.ipynb #07-017d
 @lru_cache(maxsize=1)
 def load_once(
-    model: str | os.PathLike,  # As for `Recognizer.load`
+    model: str | os.PathLike = "all",  # As for `Recognizer.load`
+    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
 ) -> Recognizer:
-    "A model that is loaded once a process. Raises `ModelError`."
-    return Recognizer.load(model)
+    "A model with an index that is loaded once a process. Raises `ModelError`."
+    return Recognizer.load(model, pieces)
 
 # %% ../nbs/07_recognition.ipynb #07-017e
 def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: int) -> dict[str, Recognition]:
@@ -365,10 +366,15 @@ def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: 
 
 # %% ../nbs/07_recognition.ipynb #07-017f
 def _answer_files(
-    model: str | os.PathLike, paths: list[str], quick: bool, given: dict[str, bytes], how: dict
+    model: str | os.PathLike,
+    pieces: str | os.PathLike,
+    paths: list[str],
+    quick: bool,
+    given: dict[str, bytes],
+    how: dict,
 ) -> list[Recognition]:
     "The answers for a batch of files, with one multiplication for all if `quick`. Raises `ModelError`."
-    recognizer, answers, pieces = load_once(model), {}, {}
+    recognizer, answers, heard = load_once(model, pieces), {}, {}
     stretch = {name: value for name, value in how.items() if name in ("start", "duration")}
     for path in paths:
         source = given.get(path, path)
@@ -376,8 +382,8 @@ def _answer_files(
             found = _or_why_not(path, lambda: _pitched(listen(source, path, **stretch), path))
         else:
             found = _or_why_not(path, lambda: recognizer.predict(source, name=path, **how))
-        (answers if isinstance(found, Recognition) else pieces)[path] = found
-    answers |= _answer_quickly(recognizer, pieces, how.get("top", 5))
+        (answers if isinstance(found, Recognition) else heard)[path] = found
+    answers |= _answer_quickly(recognizer, heard, how.get("top", 5))
     return [answers[path] for path in paths]
 
 # %% ../nbs/07_recognition.ipynb #07-017h
@@ -410,6 +416,7 @@ def _answered_batches(task: Callable, batches: list[list[str]], n_jobs: int) -> 
 def predict_files(
     paths: list[str],  # Of MIDI files
     model: str | os.PathLike = "all",  # As for `Recognizer.load`
+    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
     quick: bool = False,  # The composer alone, without timeline and piece, in a tenth of the time
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
@@ -419,13 +426,13 @@ def predict_files(
 
     Raises `ModelError`.
     """
-    task = partial(_answer_files, model, quick=quick, given=given or {}, how=how)
+    task = partial(_answer_files, model, pieces, quick=quick, given=given or {}, how=how)
     paths = list(map(str, paths))
     batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
     if len(paths) <= SERIAL_FILES:
         numbered = enumerate(map(task, batches))
     else:
-        load_once(model)  # a model that cannot be loaded fails here
+        load_once(model, pieces)  # a model that cannot be loaded fails here
         numbered = _answered_batches(task, batches, n_jobs)
     for answers in _in_order(numbered):
         yield from answers

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from builders import write_tunes
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = "composer_classify/samples/bach_bwv772.mid"
@@ -150,6 +153,8 @@ def test_collect_sets_aside_what_is_cut_off(tmp_path):
         ("dance",),
         ("train", "corpus"),
         ("evaluate", "corpus", "--folds", "1"),
+        ("index", "corpus"),
+        ("index", "corpus", "--out", ""),
         ("app", "--port", "x"),
     ],
 )
@@ -219,3 +224,57 @@ def test_a_reader_that_leaves(tmp_path):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert done.stdout.strip() == "[" and "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory) -> Path:
+    "A folder with two collections, `ada` and `bob`, a corpus of each, and an index of both."
+    folder = tmp_path_factory.mktemp("indexed")
+    for name in ("ada", "bob"):
+        write_tunes(folder / name, **{name.title(): 3})
+        assert run("collect", folder / name, folder / f"{name}_corpus", "--jobs", 1).returncode == 0
+    done = run("index", folder / "ada_corpus", "--add", folder / "bob_corpus", "--out", folder / "both.npz")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r".*both.npz: 6 pieces of 6 works, 0.\d hours of music; 0.\d MB, .* s\n", done.stdout)
+    return folder
+
+
+def test_an_index_of_several_corpora_names_the_pieces_of_each(indexed):
+    tunes = [next((indexed / name).rglob("*.mid")) for name in ("ada", "bob")]
+    done = run("predict", *tunes, "--index", indexed / "both.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    pieces = [answer["piece"] for answer in json.loads(done.stdout)]
+    assert [piece["composer"] for piece in pieces] == ["Ada", "Bob"]
+    assert all(piece["title"] == tune.stem for piece, tune in zip(pieces, tunes))
+    shipped = json.loads(run("predict", *tunes, "--json").stdout)
+    assert [answer["piece"] for answer in shipped] == [None, None]
+
+
+def test_the_counts_of_an_index_for_a_program(indexed):
+    out = indexed / "ada.npz"
+    done = run("index", indexed / "ada_corpus", "--out", out, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, list(found)) == (0, ["pieces", "works", "hours", "bytes", "seconds"])
+    assert (found["pieces"], found["works"], found["bytes"]) == (3, 3, out.stat().st_size)
+
+
+def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path):
+    "And an index that was there stays as it was."
+    (tmp_path / "old.npz").write_bytes(b"kept")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "diary.txt").write_text("Dear diary")
+    corpus = indexed / "ada_corpus"
+    refused = {
+        "is a folder; name a file to write": ["index", corpus, "--out", tmp_path],
+        "nowhere: does not exist": ["index", corpus, "--add", "nowhere", "--out", tmp_path / "old.npz"],
+        "empty: holds no": ["index", tmp_path / "empty", "--out", tmp_path / "old.npz"],
+        "diary.txt: is neither": ["index", tmp_path / "diary.txt", "--out", tmp_path / "old.npz"],
+        "none.npz: does not exist; make one with `composer-classify index": ["--index", tmp_path / "none.npz"],
+        "old.npz: is not an index of composer_classify": ["--index", tmp_path / "old.npz"],
+    }
+    for sentence, arguments in refused.items():
+        done = run(*arguments) if arguments[0] == "index" else run("predict", SAMPLE, *arguments)
+        assert (done.returncode, done.stdout) == (1, "") and len(done.stderr.splitlines()) == 1
+        assert sentence in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.txt", "empty", "old.npz"]
+    assert (tmp_path / "old.npz").read_bytes() == b"kept"
