@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from .files import MIDI_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
+from .files import MUSIC_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,19 +92,33 @@ def _print_json(data: object) -> None:
     with _output():
         print(json.dumps(data, indent=2, ensure_ascii=not utf8).translate(unseen))
 
+# %% ../nbs/09_cli.ipynb #09-0061
+def _is_music(path: str) -> bool:
+    "Whether a file of a folder is music by its name, or for `.xml` by its content; true if that cannot be read."
+    from composer_classify.scores import format_of
+
+    suffix = Path(path).suffix.lower()
+    if suffix != ".xml":
+        return suffix in MUSIC_SUFFIXES
+    try:
+        with open(path, "rb") as file:
+            return format_of(file.read(1 << 16)) is not None
+    except OSError:
+        return True
+
 # %% ../nbs/09_cli.ipynb #09-007
 def _find_files(names: list[str]) -> tuple[list[str], dict[str, str]]:
-    "The files, in place of a folder all MIDI files below it; and what cannot be read, with the reason."
+    "The files, in place of a folder all music below it; and what cannot be read, with the reason."
     found, unread = [], {}
     for name in names:
         if not os.path.isdir(name):
             found.append(name)
             continue
         closed: list[OSError] = []
-        below = [file for file in walk_files(name, closed) if Path(file).suffix.lower() in MIDI_SUFFIXES]
+        below = [file for file in walk_files(name, closed) if _is_music(file)]
         shut = {error.filename: f"the folder cannot be opened ({error.strerror})" for error in closed}
         if not below and not shut:
-            shut = {name: "holds no MIDI files"}
+            shut = {name: "holds no music files (MIDI or scores)"}
         found += [*sorted(below), *shut]
         unread |= shut
     return found, unread
@@ -494,8 +508,10 @@ def _add_index(commands) -> None:
 
 def _add_predict(commands) -> None:
     "The arguments of `predict`."
-    add = _add_command(commands, "predict", _predict, "name the composer of MIDI files").add_argument
-    files = "MIDI files, folders of them, or - for standard input"
+    add = _add_command(
+        commands, "predict", _predict, "name the composer and the piece of MIDI files and scores"
+    ).add_argument
+    files = "MIDI files, scores, folders of them, or - for standard input"
     add("files", nargs="+", type=_name, metavar="FILE", help=files)
     model = (
         "all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; "
@@ -520,7 +536,7 @@ def _add_app(commands) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     "The parser for all commands."
-    parser = _Parser("composer-classify", description="Who composed this MIDI file?")
+    parser = _Parser("composer-classify", description="Who composed this?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_collect, _add_train, _add_evaluate, _add_index, _add_predict, _add_app):
         add(commands)
