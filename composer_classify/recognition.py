@@ -429,8 +429,10 @@ def predict_files(
     """
     task = partial(_answer_files, model, pieces, quick=quick, given=given or {}, how=how)
     paths = list(map(str, paths))
-    batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
-    if len(paths) <= SERIAL_FILES:
+    in_turn = len(paths) <= SERIAL_FILES
+    size = 1 if in_turn and not quick else BATCH
+    batches = [paths[i : i + size] for i in range(0, len(paths), size)]
+    if in_turn:
         numbered = enumerate(map(task, batches))
     else:
         load_once(model, pieces)  # a model that cannot be loaded fails here

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from builders import write_tunes
+from builders import musicxml, mxl, write_tunes
+from composer_classify.midi import load_midi
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = "composer_classify/samples/bach_bwv772.mid"
@@ -86,9 +87,8 @@ def test_standard_input_is_read(tmp_path):
         and (tmp_path / "p.png").stat().st_size > 10_000
     )
     bad = ask(b"Dear diary", "-")
-    assert (
-        bad.returncode == 1
-        and bad.stderr.decode() == "composer-classify: -: is not MIDI (it does not begin with 'MThd')\n"
+    assert bad.returncode == 1 and bad.stderr.decode().startswith(
+        "composer-classify: -: is not MIDI (it does not begin with 'MThd')"
     )
 
 
@@ -111,6 +111,36 @@ def test_one_bad_file_never_stops_the_rest(tmp_path):
     assert len(done.stderr.splitlines()) == 6 and "Traceback" not in done.stderr
     for name, line in zip(bad, done.stderr.splitlines()):
         assert name in line
+
+
+def test_scores_and_midi_lie_in_one_folder(tmp_path):
+    "Each is read by its content; what is named .xml and is no music is passed over in a folder."
+    midi = (ROOT / SAMPLE).read_bytes()
+    score = musicxml(load_midi(ROOT / SAMPLE))
+    files = {"a.mid": midi, "b.musicxml": score, "c.XML": score, "d.mxl": mxl(score), "e.mei": midi}
+    others = {"settings.xml": b"<settings/>", "notes.txt": b"Dear diary", "cover.pdf": b"%PDF-1.7"}
+    bad = {"f.mxl": mxl(score)[:500], "g.musicxml": b"<?xml version='1.0'?><score-partwise>"}
+    for name, content in (files | others | bad).items():
+        (tmp_path / name).write_bytes(content)
+    done = run("predict", tmp_path, tmp_path / "cover.pdf", "--json")
+    answers = {Path(answer["file"]).name: answer for answer in json.loads(done.stdout)}
+    assert done.returncode == 1 and list(answers) == [*sorted([*files, *bad]), "cover.pdf"]
+    titles = {answers[name]["piece"]["title"] for name in files}
+    assert len(titles) == 1 and "invent" in titles.pop()
+    assert len(done.stderr.splitlines()) == 3 and "Traceback" not in done.stderr
+    assert all(name in line for name, line in zip([*bad, "cover.pdf"], done.stderr.splitlines()))
+
+
+def test_midi_loads_nothing_heavy():
+    "Nor does MusicXML, which is read without partitura."
+    heavy = ("tensorflow", "pandas", "sklearn", "scipy", "matplotlib", "partitura", "music21", "verovio", "joblib")
+    code = (
+        "import sys; from composer_classify.cli import main; status = main(sys.argv[1:]); "
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, "predict", SAMPLE, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
 def test_a_file_that_is_cut_off_is_answered_and_told(tmp_path):
