@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import re
+import warnings
 import xml.etree.ElementTree as ET
 import zipfile
 import zlib
@@ -18,8 +19,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import music21
 
 from composer_classify.midi import (
     KEY_SIGNATURE_DTYPE,
@@ -34,8 +39,8 @@ from composer_classify.midi import (
 )
 
 # %% auto #0
-__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'ScoreLoadError', 'format_of',
-           'load_score', 'load']
+__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'MAX_ABC', 'ScoreLoadError',
+           'format_of', 'load_score', 'load']
 
 # %% ../nbs/00h_scores.ipynb #00h-011
 class ScoreLoadError(MusicLoadError):
@@ -638,7 +643,7 @@ def _in_ticks(draft: _Draft) -> _Draft:
     draft.notes = [(bar, int(at * unit), int(long * unit), *rest) for bar, at, long, *rest in draft.notes]
     draft.lengths = [math.ceil(length * unit) for length in draft.lengths]
     for name in ("tempos", "times", "keys"):
-        setattr(draft, name, [(bar, int(at * unit), *rest) for bar, at, *rest in getattr(draft, name)])
+        setattr(draft, name, [(bar, round(at * unit), *rest) for bar, at, *rest in getattr(draft, name)])
     return draft
 
 
@@ -779,6 +784,7 @@ class _Staff:
     fifths: int = 0
     program: int = 0
     is_drum: bool = False
+    ppq: int = 0  # pulses of a quarter note, if lengths are given in them too
 
 
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
@@ -864,6 +870,7 @@ def _staff_definition(mei: _Mei, definition: ET.Element) -> None:
     "Read a `staffDef`."
     staff = mei.staves.setdefault(definition.get("n", ""), _Staff(len(mei.staves)))
     staff.shift = _number(definition.get("trans.semi"), staff.shift)
+    staff.ppq = max(_number(definition.get("ppq"), staff.ppq), 0)
     for instrument in definition.iter("instrDef"):
         staff.program = min(max(_number(instrument.get("midi.instrnum"), staff.program), 0), 127)
         staff.is_drum = instrument.get("midi.channel") == "9"
@@ -932,7 +939,9 @@ _MEI_VALUES = {
 
 
 def _mei_length(mei: _Mei, event: ET.Element) -> Fraction:
-    "The length of an event in quarter notes."
+    "The length of an event in quarter notes: the sounding one if it is told, else the written one."
+    if mei.staff.ppq and event.get("dur.ppq"):
+        return Fraction(max(_number(event.get("dur.ppq")), 0), mei.staff.ppq)
     value, dots = event.get("dur", ""), _number(event.get("dots")) or len(event.findall("dot"))
     if value in _MEI_VALUES:
         length = _MEI_VALUES[value] * (2 - Fraction(1, 2 ** min(dots, 8)))
@@ -1035,8 +1044,71 @@ def _read_mei(text: str, limits: Limits) -> _Draft:
         raise _Problem(f"holds {len(mei.staves):,} staves, more than the limit of {MAX_PARTS:,}")
     return _in_ticks(mei.draft)
 
+# %% ../nbs/00h_scores.ipynb #00h-137
+MAX_ABC = 2**19  # characters; music21 reads about 15,000 a second
+
+
+def _parse_abc(text: str) -> list[music21.stream.Score]:
+    "The tunes of an ABC file. Raises `_Problem` if music21 is missing or fails."
+    if len(text) > MAX_ABC:
+        raise _Problem(f"is larger than the limit of {MAX_ABC:,} characters for ABC: split the book of tunes")
+    try:
+        import music21
+    except ModuleNotFoundError as error:
+        install = "pip install 'composer_classify[scores]'"
+        raise _Problem(f"is a score (ABC): reading it needs music21; {install}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = music21.converter.parseData(text, format="abc")
+    except Exception as error:  # music21 raises whatever its parser trips over
+        raise _Problem("is damaged: music21 cannot read this ABC") from error
+    return list(found.scores) if isinstance(found, music21.stream.Opus) else [found]
+
+# %% ../nbs/00h_scores.ipynb #00h-138
+def _abc_note(draft: _Draft, bar: int, part: int, at: Fraction, note: music21.note.NotRest, grace: int) -> None:
+    "Add a note or chord of music21 to a draft that counts in quarter notes."
+    length = Fraction(0) if grace else _fraction(note.quarterLength)
+    for each in getattr(note, "notes", None) or [note]:
+        tie = each.tie.type if each.tie is not None else ""
+        ties = tie in ("start", "continue"), tie in ("stop", "continue")
+        draft.notes.append((bar, at, length, each.pitch.midi, part, 0, 0, False, *ties, grace))
+
+
+def _fraction(place: float) -> Fraction:
+    "A place of music21, a float or a fraction, as a fraction."
+    return Fraction(place).limit_denominator(960)
+
+# %% ../nbs/00h_scores.ipynb #00h-139
+def _abc_part(draft: _Draft, bar: int, part: int, stream: music21.stream.Stream) -> None:
+    "Add the notes and signatures of a part of a tune."
+    grace = 0
+    for element in stream.flatten():
+        at, kinds = _fraction(element.offset), element.classSet
+        if "NotRest" in kinds and "Harmony" not in kinds:
+            grace = grace + 1 if element.duration.isGrace else 0
+            _abc_note(draft, bar, part, at, element, grace)
+        elif "MetronomeMark" in kinds and element.number and not element.numberImplicit:
+            draft.tempos.append((bar, at, element.getQuarterBPM()))
+        elif part == 0 and "TimeSignature" in kinds:
+            draft.times.append((bar, at, element.numerator, element.denominator))
+        elif part == 0 and "KeySignature" in kinds and abs(element.sharps) <= 7:
+            draft.keys.append((bar, at, element.sharps, getattr(element, "mode", "") == "minor"))
+    draft.lengthen(bar, _fraction(stream.highestTime))
+
+
+def _read_abc(text: str, limits: Limits) -> _Draft:
+    "The draft of the tunes in an ABC file, each of them one bar of it. Raises `_Problem`."
+    draft = _Draft(1)
+    for bar, tune in enumerate(_parse_abc(text)):
+        for part, stream in enumerate(tune.parts or [tune]):
+            _abc_part(draft, bar, part, stream)
+        if len(draft.notes) > limits.max_notes:
+            raise _Problem(f"holds more than {limits.max_notes:,} notes, the limit")
+    return _in_ticks(draft)
+
 # %% ../nbs/00h_scores.ipynb #00h-141
-_READERS = dict(musicxml=_read_musicxml, kern=_read_kern, mei=_read_mei)
+_READERS = dict(musicxml=_read_musicxml, kern=_read_kern, mei=_read_mei, abc=_read_abc)
 
 
 def _draft(content: bytes, limits: Limits) -> _Draft:
