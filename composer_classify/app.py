@@ -393,7 +393,7 @@ class Workers:
 CONTROLS = """
 <div class="choose">
   <label class="drop">Drop a MIDI file or a score here, or choose one
-    <small>MIDI, MusicXML, MXL, MEI, Humdrum **kern or ABC</small>
+    <small>MIDI, MusicXML (.mxl), MEI, Humdrum or ABC</small>
     <input type="file" aria-label="MIDI file or score"></label>
   <p class="chosen" role="status"></p>
   <div class="buttons">

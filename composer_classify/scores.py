@@ -141,6 +141,8 @@ def _explain(content: bytes) -> str:
             return sentence
     if content[:2] == b"PK":
         names = _members(content)
+        if _CONTAINER in names:  # MuseScore calls the MusicXML in an `.mxl` file score.xml, too
+            names = [name for name in names if name != "score.xml"]
         return next((say for end, say in _OTHER_MEMBERS.items() if any(name.endswith(end) for name in names)), "")
     text = _text(content[:_HEAD])
     if root := _root(text):

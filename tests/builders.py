@@ -236,5 +236,5 @@ def musicxml(notes: np.ndarray) -> bytes:
 
 def mxl(score: bytes) -> bytes:
     "The same score as a compressed MusicXML file."
-    container = b'<container><rootfiles><rootfile full-path="tune.xml"/></rootfiles></container>'
-    return make_zip([("META-INF/container.xml", container), ("tune.xml", score)])
+    container = b'<container><rootfiles><rootfile full-path="score.xml"/></rootfiles></container>'
+    return make_zip([("META-INF/container.xml", container), ("score.xml", score)])

@@ -131,16 +131,28 @@ def test_scores_and_midi_lie_in_one_folder(tmp_path):
     assert all(name in line for name, line in zip([*bad, "cover.pdf"], done.stderr.splitlines()))
 
 
-def test_midi_loads_nothing_heavy():
-    "Nor does MusicXML, which is read without partitura."
+def test_midi_loads_nothing_heavy(tmp_path):
+    "Scores do not, either, except those in ABC."
     heavy = ("tensorflow", "pandas", "sklearn", "scipy", "matplotlib", "partitura", "music21", "verovio", "joblib")
     code = (
         "import sys; from composer_classify.cli import main; status = main(sys.argv[1:]); "
         f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr); sys.exit(status)"
     )
-    command = [sys.executable, "-c", code, "predict", SAMPLE, "--json"]
+    (tmp_path / "tune.musicxml").write_bytes(musicxml(load_midi(ROOT / SAMPLE)))
+    command = [sys.executable, "-c", code, "predict", SAMPLE, tmp_path / "tune.musicxml", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_abc_without_music21_is_a_sentence(tmp_path):
+    "And the other files are answered."
+    (tmp_path / "tune.abc").write_text("X:1\nT:Scale\nM:4/4\nL:1/4\nK:C\nCDEF|GABc|\n")
+    hide = "import sys; sys.modules['music21'] = None; "
+    main = "from composer_classify.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", hide + main, "predict", tmp_path / "tune.abc", SAMPLE]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1 and done.stdout.startswith(f"{SAMPLE}: Bach")
+    assert len(done.stderr.splitlines()) == 1 and "composer_classify[scores]" in done.stderr
 
 
 def test_a_file_that_is_cut_off_is_answered_and_told(tmp_path):
