@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 # %% auto #0
-__all__ = ['MIDI_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'walk_files', 'atomic_write', 'check_writable', 'CollectionError',
-           'ModelError', 'sha256', 'cache_folder', 'lock_folder', 'checksum', 'save_sealed', 'load_sealed']
+__all__ = ['MIDI_SUFFIXES', 'SCORE_SUFFIXES', 'MUSIC_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'walk_files', 'atomic_write',
+           'check_writable', 'CollectionError', 'ModelError', 'sha256', 'cache_folder', 'lock_folder', 'checksum',
+           'save_sealed', 'load_sealed']
 
 # %% ../nbs/00a_files.ipynb #00a-005a
 MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
+SCORE_SUFFIXES = {".xml", ".musicxml", ".mxl", ".mei", ".krn", ".abc"}
+MUSIC_SUFFIXES = MIDI_SUFFIXES | SCORE_SUFFIXES
 
 # %% ../nbs/00a_files.ipynb #00a-006
 def decoded(name: str) -> str:
