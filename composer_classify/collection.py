@@ -11,6 +11,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
 import time
 import unicodedata
 import urllib.error
@@ -20,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -29,27 +32,29 @@ from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_memb
 from .composers import SPELLINGS, WELL_KNOWN, composer_name, fold_name
 from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
 from composer_classify.files import (
-    MIDI_SUFFIXES,
     MUSIC_SUFFIXES,
+    SCORE_SUFFIXES,
     CollectionError,
     atomic_write,
     cache_folder,
     lock_folder,
     sha256,
 )
-from .midi import AUGMENTED, NOTE_DTYPE, MidiLoadError, load_midi
+from .midi import AUGMENTED, NOTE_DTYPE, MusicLoadError
 from .processes import DIED, in_processes
+from .scores import format_of, load
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'NAMED',
-           'categorise', 'read_corrections', 'collect', 'open_corpus', 'summary', 'counts', 'overview']
+__all__ = ['WRAPPERS', 'SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
+           'KAGGLE_SET', 'NAMED', 'categorise', 'read_corrections', 'collect', 'open_corpus', 'summary', 'counts',
+           'overview']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
-    "A file name without its ending, if that is one of MIDI's."
+    "A file name without its ending, if that is one of music."
     stem, suffix = os.path.splitext(file_name)
-    return (stem if suffix.lower() in MIDI_SUFFIXES else file_name).lstrip(".").strip()
+    return (stem if suffix.lower() in MUSIC_SUFFIXES else file_name).lstrip(".").strip()
 
 # %% ../nbs/01_collection.ipynb #01-007a
 def _first_words(title: str, names: Iterable[str]) -> str | None:
@@ -144,7 +149,7 @@ _Read = Callable[[bytes, str], tuple[dict, np.ndarray]]  # from content and name
 
 def _read_notes(content: bytes, name: str) -> tuple[dict, np.ndarray]:
     "What a file holds: columns of the manifest, and its notes. Raises `MusicLoadError`."
-    notes = load_midi(content, name=name, incomplete=True)
+    notes = load(content, name=name, incomplete=True)
     row = dict(n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), lost=notes.lost)
     return row | dict(notes_hash=_notes_hash(notes), **_facts(notes)), np.asarray(notes)
 
@@ -169,37 +174,74 @@ def _plain_row(row: pd.Series) -> dict:
     "A row of a manifest with Python's own values, `None` in place of what is missing."
     return row.astype(object).where(row.notna(), None).to_dict()
 
+# %% ../nbs/01_collection.ipynb #01-030s
+def _is_music(name: str, content: bytes) -> bool:
+    "Whether a file is meant to be music: by its ending, or by its content where that says nothing."
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix == ".xml":  # many programs write it
+        return format_of(content) is not None
+    return suffix in MUSIC_SUFFIXES or format_of(content) == "midi"
+
 # %% ../nbs/01_collection.ipynb #01-030l
 def _read_member(
     member: Member, composer: str | None, title: str, opened: dict, read: _Read
 ) -> tuple[dict, np.ndarray, bytes] | None:
     "Manifest row, notes and content of a member; `None` if it is not meant to be music."
     row = dict(composer=composer, title=title, source=member.name, nested=member.nested, **_UNREAD)
-    named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
     nothing = np.empty(0, NOTE_DTYPE)
     if member.refused:
         return {**row, "composer": None, "error": f"was refused: {member.refused}"}, nothing, b""
     try:
         content = member.read(opened)
-        if not named and content[:4] not in (b"MThd", b"RIFF"):
+        if not _is_music(member.name, content):
             return None
+        row["format"] = format_of(content) or ""
         found, notes = read(content, member.name)
-    except MidiLoadError as error:
-        return ({**row, "error": error.reason}, nothing, b"") if named else None
+    except MusicLoadError as error:
+        return {**row, "error": error.reason}, nothing, b""
     except ARCHIVE_ERRORS as error:
         return {**row, "error": f"cannot be read ({why_unreadable(error)})"}, nothing, b""
-    row |= dict(format="midi", sha256=sha256(content), **found)
+    row |= dict(sha256=sha256(content), **found)
     if not len(notes):
         return {**row, "error": "holds no notes"}, nothing, b""
     return row | _status(content, composer, row), notes, content
+
+# %% ../nbs/01_collection.ipynb #01-030u
+SLOWEST = 120  # seconds that reading one file may take
+
+
+class _TooSlow(BaseException):
+    "A file takes longer than `SLOWEST`. No reader takes it for a flaw of the file."
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    "Raises `_TooSlow` in what takes too long. Does nothing outside the main thread, which alone receives signals."
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 # %% ../nbs/01_collection.ipynb #01-031
 def _read_alone(
     member: Member, composer: str | None, title: str, opened: dict, read: _Read
 ) -> tuple[dict, np.ndarray, bytes] | None:
-    "As `_read_member`; an error that was not foreseen costs this file and no other."
+    "As `_read_member`; an error that was not foreseen, or too much time, costs this file and no other."
     try:
-        return _read_member(member, composer, title, opened, read)
+        with _time_limit():
+            return _read_member(member, composer, title, opened, read)
+    except _TooSlow:
+        reason = f"it takes longer than {SLOWEST} seconds"
     except MemoryError:
         reason = "it needs more memory than there is"
     except Exception as error:
@@ -308,7 +350,7 @@ _ENDINGS = dict(midi=".mid", musicxml=".musicxml", mxl=".mxl", mei=".mei", kern=
 def _ending(name: str, format: str) -> str:
     "How the name of a piece ends: as it was found, if that is an ending of scores, else by its format."
     suffix = os.path.splitext(name)[1].lower()
-    return suffix if format != "midi" and suffix in MUSIC_SUFFIXES - MIDI_SUFFIXES else _ENDINGS[format]
+    return suffix if format != "midi" and suffix in SCORE_SUFFIXES else _ENDINGS[format]
 
 # %% ../nbs/01_collection.ipynb #01-033d
 _COLUMNS = (
@@ -544,7 +586,7 @@ def _flat_names(members: list[Member]) -> list[str]:
 def _without_common_root(names: list[str]) -> list[str]:
     "Names without the one folder that holds all composers' folders. The folder of one composer stays."
     roots = {name.split("/")[0] for name in names if "/" in name}
-    loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MIDI_SUFFIXES for name in names)
+    loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MUSIC_SUFFIXES for name in names)
     if (
         len(roots) == 1
         and not loose
