@@ -230,6 +230,7 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
         "composers",
         "duplicates",
         "by_composer",
+        "by_collection",
         "seconds",
     }
     assert found["by_composer"] == {"Bach": 1, "Ünknown, A": 1}

@@ -31,7 +31,7 @@ def gather(tmp_path):
 
     def gather(archive, name: str = "source.zip") -> Corpus:
         (tmp_path / name).write_bytes(archive if isinstance(archive, bytes) else make_zip(archive))
-        corpus = collect(tmp_path / name, tmp_path / "room" / "corpus", n_jobs=1)
+        corpus = collect(tmp_path / name, dest=tmp_path / "room" / "corpus", n_jobs=1)
         assert {p.name for p in tmp_path.iterdir()} == {name, "room"} and {
             p.name for p in (tmp_path / "room").iterdir()
         } == {"corpus"}
@@ -120,14 +120,14 @@ def test_many_members_of_the_same_bytes_are_a_bomb(tmp_path):
         overlapping(make_zip([("Bach/b.mid", bytes(16 << 20))]), 600)
     )  # 16 KiB that unpack to 9 GiB
     with pytest.raises(CollectionError, match="zip bomb"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
 
 
 def test_many_small_archives_of_the_same_bytes_are_a_bomb(tmp_path):
     inner = overlapping(make_zip([("b.mid", bytes(16 << 20))]), 60)
     (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.zip", inner) for i in range(10)]))
     with pytest.raises(CollectionError, match="zip bomb"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
 
 
 @pytest.mark.slow
@@ -156,8 +156,8 @@ def test_archives_in_archives_are_opened_three_deep(gather):
 )
 def test_what_is_no_archive_gets_one_sentence(tmp_path, archive):
     (tmp_path / "a.zip").write_bytes(archive)
-    with pytest.raises(CollectionError, match="neither a folder nor a zip archive"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+    with pytest.raises(CollectionError, match="neither a folder nor a zip or tar archive"):
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
 
 
@@ -203,8 +203,8 @@ def test_compression_that_is_unknown_is_said(gather, method):
 
 def test_an_archive_with_a_name_that_is_no_utf8_gets_one_sentence(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([("Bach/é.mid", piece())]).replace("é".encode(), b"\xff\xfe"))
-    with pytest.raises(CollectionError, match="damaged zip archive"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+    with pytest.raises(CollectionError, match="damaged archive"):
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
 
 
 def test_an_inner_archive_with_a_name_that_is_no_utf8_costs_no_other_member(gather):
@@ -214,8 +214,8 @@ def test_an_inner_archive_with_a_name_that_is_no_utf8_costs_no_other_member(gath
 
 def test_a_source_without_midi_is_no_corpus(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([("Bach/cover.jpg", b"\xff\xd8")]))
-    with pytest.raises(CollectionError, match="holds no MIDI files"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    with pytest.raises(CollectionError, match="holds no music files"):
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     assert not (tmp_path / "corpus/manifest.parquet").exists()
 
 
@@ -437,8 +437,12 @@ def test_a_folder_gives_what_its_zip_gives(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip(members))
     write_folder(tmp_path / "folder", members)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")}
-    one, other = (collect(tmp_path / source, tmp_path / f"from {source}", n_jobs=2) for source in ("a.zip", "folder"))
-    one.manifest.attrs, other.manifest.attrs = {}, {}  # what they were made from
+    one, other = (
+        collect(tmp_path / source, dest=tmp_path / f"from {source}", n_jobs=2) for source in ("a.zip", "folder")
+    )
+    for corpus in (one, other):  # what they were made from
+        corpus.manifest.attrs = {}
+        corpus.manifest["collection"] = "mine"
     assert_same_corpus(one, other)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")} == before  # the source is never changed
 
@@ -454,7 +458,11 @@ def run(code: str, *args, timeout: float, **env) -> subprocess.CompletedProcess:
     )
 
 
-COLLECT = "import sys; from composer_classify.collection import *; print(len(collect(*sys.argv[1:], n_jobs=1).files))"
+COLLECT = """
+import sys
+from composer_classify.collection import collect
+print(len(collect(sys.argv[1], dest=sys.argv[2], n_jobs=1).files))
+"""
 
 
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
@@ -467,7 +475,7 @@ def test_links_in_a_folder_lead_to_no_endless_walk(tmp_path):
     folder = write_folder(tmp_path / "folder", [("Bach/a.mid", piece())])
     (folder / "Bach/up").symlink_to(folder)
     (folder / "Bach/nowhere.mid").symlink_to(folder / "nothing")
-    assert collect(folder, tmp_path / "corpus").files["path"].tolist() == ["Bach/a.mid"]
+    assert collect(folder, dest=tmp_path / "corpus").files["path"].tolist() == ["Bach/a.mid"]
 
 
 def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
@@ -476,7 +484,7 @@ def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
         Path(os.fsdecode(os.fsencode(folder) + b"/Bach/caf\xe9.mid")).write_bytes(piece(50))
     except OSError:
         pytest.skip("this file system takes no such names")
-    assert len(collect(folder, tmp_path / "corpus").files) == 2
+    assert len(collect(folder, dest=tmp_path / "corpus").files) == 2
 
 
 # ---------------------------------------------------------------- destinations
@@ -499,29 +507,29 @@ def test_destinations_that_would_do_harm_are_refused(tmp_path, dest, reason):
     pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "foreign/manifest.parquet")
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     with pytest.raises(CollectionError, match=reason):
-        collect(tmp_path / "folder", tmp_path / dest)
+        collect(tmp_path / "folder", dest=tmp_path / dest)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
 def test_another_source_does_not_overwrite_a_corpus(tmp_path):
     for i in (1, 2):
         (tmp_path / f"{i}.zip").write_bytes(make_zip([("Bach/a.mid", piece(50 + i))]))
-    collect(tmp_path / "1.zip", tmp_path / "corpus")
+    collect(tmp_path / "1.zip", dest=tmp_path / "corpus")
     with pytest.raises(CollectionError, match="made from something else"):
-        collect(tmp_path / "2.zip", tmp_path / "corpus")
+        collect(tmp_path / "2.zip", dest=tmp_path / "corpus")
 
 
 def test_a_source_that_was_replaced_is_read_anew(tmp_path):
     for i in (1, 2):  # archives are kept open for a while
         (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i))]))
-        assert collect(tmp_path / "a.zip", tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [
+        assert collect(tmp_path / "a.zip", dest=tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [
             f"Bach/{i}.mid"
         ]
 
 
 def test_missing_and_changed_pieces_are_told_apart(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i)) for i in range(3)]))
-    corpus = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    corpus = collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     (corpus.path / "Bach/0.mid").unlink()
     (corpus.path / "Bach/1.mid").write_bytes(piece(70))
     assert validate(corpus) == (["Bach/0.mid"], ["Bach/1.mid"])
@@ -565,7 +573,7 @@ def many(tmp_path_factory) -> tuple[Path, Corpus, float]:
     folder = tmp_path_factory.mktemp("many")
     (folder / "many.zip").write_bytes(make_zip(MANY))
     start = time.perf_counter()
-    corpus = collect(folder / "many.zip", folder / "corpus", n_jobs=1)
+    corpus = collect(folder / "many.zip", dest=folder / "corpus", n_jobs=1)
     assert len(corpus.files) == len(MANY)
     return folder / "many.zip", corpus, time.perf_counter() - start
 
@@ -573,13 +581,13 @@ def many(tmp_path_factory) -> tuple[Path, Corpus, float]:
 def test_a_second_run_touches_nothing(many):
     source, corpus, _ = many
     before = {p: p.stat().st_mtime_ns for p in [corpus.path, *corpus.path.rglob("*")]}
-    assert_same_corpus(collect(source, corpus.path), corpus)
+    assert_same_corpus(collect(source, dest=corpus.path), corpus)
     assert {p: p.stat().st_mtime_ns for p in [corpus.path, *corpus.path.rglob("*")]} == before
 
 
 def test_more_processes_make_the_same_corpus(many, tmp_path):
     source, corpus, _ = many
-    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=2), corpus)
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=2), corpus)
 
 
 # Dies of `kill -9` when it is about to move the named file into place, or right after.
@@ -596,7 +604,7 @@ def dying(part, whole):
     if moment == "before":
         replace(part, whole)
 os.replace = dying
-collect(source, dest, n_jobs=1)
+collect(source, dest=dest, n_jobs=1)
 """
 
 
@@ -616,7 +624,7 @@ def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
     source, corpus, _ = many
     run_ = run(DIE_AT, source, tmp_path / "corpus", name, moment, timeout=60)
     assert run_.returncode == -signal.SIGKILL, run_.stderr
-    again = collect(source, tmp_path / "corpus", n_jobs=1)
+    again = collect(source, dest=tmp_path / "corpus", n_jobs=1)
     assert_same_corpus(again, corpus)  # and nothing half written is left lying about
     assert {p.name for p in again.path.iterdir()} == {p.name for p in corpus.path.iterdir()}
 
@@ -625,7 +633,7 @@ SAY_WHEN = """
 import sys
 from composer_classify.collection import collect
 print('now', flush=True)
-collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))
+collect(sys.argv[1], dest=sys.argv[2], n_jobs=int(sys.argv[3]))
 """
 
 
@@ -644,7 +652,7 @@ def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_j
             process.stdout.readline()
             time.sleep(share * seconds)
             process.kill()  # its workers may live a little longer and write
-    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=1), corpus)
 
 
 DAMAGE = [
@@ -661,9 +669,9 @@ QUICK_DAMAGE = [("notes.npy", "cut"), ("manifest.parquet", "cut"), ("Bach/1.mid"
 )
 def test_collecting_again_mends_a_damaged_corpus(many, tmp_path, name, damage):
     source, corpus, _ = many
-    damaged = collect(source, tmp_path / "corpus", n_jobs=1).path / name
+    damaged = collect(source, dest=tmp_path / "corpus", n_jobs=1).path / name
     damaged.unlink() if damage == "gone" else damaged.write_bytes(damaged.read_bytes()[:100])
-    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=1), corpus)
 
 
 def test_dask_makes_the_same_corpus_though_it_loses_a_worker(many, tmp_path):
@@ -685,7 +693,7 @@ def test_dask_makes_the_same_corpus_though_it_loses_a_worker(many, tmp_path):
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()
         with parallel_config(backend="dask"):
-            assert_same_corpus(collect(source, tmp_path / "corpus"), corpus)
+            assert_same_corpus(collect(source, dest=tmp_path / "corpus"), corpus)
         killer.join(timeout=1)
         assert not killer.is_alive() and set(client.run(os.getpid).values()) != set(first.values())
 
@@ -696,7 +704,7 @@ KAGGLE = """
 import sys
 from composer_classify.collection import CollectionError, collect
 try:
-    collect("kaggle", sys.argv[1])
+    collect("kaggle", dest=sys.argv[1])
 except CollectionError as error:
     print(error)
 """

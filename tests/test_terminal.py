@@ -184,7 +184,7 @@ def test_a_corpus_is_the_same_in_a_locale_without_unicode(tmp_path):
     before = Corpus.open(tmp_path / "other")
     assert before.files["path"].tolist() == ["Dvořák/é.mid"]
     assert (tmp_path / "other" / "Dvořák" / "é.mid").is_file()
-    assert collect(tmp_path / "all", tmp_path / "other").files["path"].tolist() == ["Dvořák/é.mid"]
+    assert collect(tmp_path / "all", dest=tmp_path / "other").files["path"].tolist() == ["Dvořák/é.mid"]
 
 
 def test_odd_names_can_be_mapped_back(tmp_path):
@@ -462,7 +462,7 @@ def test_links_are_followed_once_by_collect_and_its_hash(linked):
     (linked / "else/Satie/b.mid").write_bytes(piece(63))  # behind a link, and part of what is collected
     assert hash_source(linked / "all") != before
     with pytest.raises(CollectionError, match="made from something else"):
-        collect(linked / "all", linked / "corpus")
+        collect(linked / "all", dest=linked / "corpus")
     (linked / "else/Satie/b.mid").unlink()
     (linked / "all/Bach/broken.mid").unlink()  # its line goes with it
     assert hash_source(linked / "all") != before
@@ -566,7 +566,7 @@ def test_collect_is_ended_and_goes_on(tmp_path, moment, number):
         if path.name != "pieces.json"
     }
     assert there or moment == "workers start"
-    assert len(collect(tmp_path / "folder", tmp_path / "corpus", n_jobs=1).files) == 300
+    assert len(collect(tmp_path / "folder", dest=tmp_path / "corpus", n_jobs=1).files) == 300
 
 
 # ---------------------------------------------------------------- files that fail alone
