@@ -141,9 +141,8 @@ def _explain(content: bytes) -> str:
             return sentence
     if content[:2] == b"PK":
         names = _members(content)
-        if _CONTAINER in names:  # MuseScore calls the MusicXML in an `.mxl` file score.xml, too
-            names = [name for name in names if name != "score.xml"]
-        return next((say for end, say in _OTHER_MEMBERS.items() if any(name.endswith(end) for name in names)), "")
+        sentence = next((say for end, say in _OTHER_MEMBERS.items() if any(name.endswith(end) for name in names)), "")
+        return "" if sentence == _CAPELLA and _CONTAINER in names else sentence
     text = _text(content[:_HEAD])
     if root := _root(text):
         return _OTHER_ROOTS.get(root, "")
@@ -160,7 +159,7 @@ def format_of(content: bytes) -> str | None:
     if content[:2] == b"PK":
         names = _members(content)
         return "mxl" if _CONTAINER in names and not _explain(content) else None
-    return None if b"\0" in content[:4] and content[:1] not in b"<\0" else _text_format(_text(content[:_HEAD]))
+    return _text_format(_text(content[:_HEAD]))
 
 # %% ../nbs/00h_scores.ipynb #00h-031
 _DRAFT_DTYPE = np.dtype(
@@ -845,7 +844,8 @@ def _definition(mei: _Mei, definition: ET.Element, staves: list[_Staff], is_firs
     here = mei.bar + 1, Fraction(0)
     if is_first and fifths is not None:
         sounding = _moved_key(fifths, staves[0].shift if staves else 0, None)
-        mei.draft.keys.append((*here, sounding, minor))
+        told = next((key for key in mei.draft.keys if key[:3] == (*here, sounding)), None)
+        mei.draft.keys += [] if told else [(*here, sounding, minor)]  # a `staffDef` repeats it without the mode
     meter = definition.find("meterSig")
     name = ("meter.count", "meter.unit") if meter is None else ("count", "unit")
     count, unit = map((definition if meter is None else meter).get, name)
