@@ -804,12 +804,11 @@ def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dic
 @contextmanager
 def _nothing_left(dest: Path) -> Iterator[None]:
     "Remove what was begun in a folder if the sources turn out to be unusable."
-    made = not dest.exists()
     try:
         yield
     except CollectionError:
         _remove(dest / STAGING)
-        if made:
+        if not any(dest.iterdir()):
             dest.rmdir()
         raise
 
