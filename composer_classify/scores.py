@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import codecs
 import io
+import itertools
 import math
 import os
 import re
+import warnings
 import xml.etree.ElementTree as ET
 import zipfile
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import music21
 
 from composer_classify.midi import (
     KEY_SIGNATURE_DTYPE,
@@ -32,8 +39,8 @@ from composer_classify.midi import (
 )
 
 # %% auto #0
-__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'ScoreLoadError', 'format_of',
-           'load_score', 'load']
+__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'MAX_ABC', 'ScoreLoadError',
+           'format_of', 'load_score', 'load']
 
 # %% ../nbs/00h_scores.ipynb #00h-011
 class ScoreLoadError(MusicLoadError):
@@ -134,7 +141,8 @@ def _explain(content: bytes) -> str:
             return sentence
     if content[:2] == b"PK":
         names = _members(content)
-        return next((say for end, say in _OTHER_MEMBERS.items() if any(name.endswith(end) for name in names)), "")
+        sentence = next((say for end, say in _OTHER_MEMBERS.items() if any(name.endswith(end) for name in names)), "")
+        return "" if sentence == _CAPELLA and _CONTAINER in names else sentence
     text = _text(content[:_HEAD])
     if root := _root(text):
         return _OTHER_ROOTS.get(root, "")
@@ -151,7 +159,7 @@ def format_of(content: bytes) -> str | None:
     if content[:2] == b"PK":
         names = _members(content)
         return "mxl" if _CONTAINER in names and not _explain(content) else None
-    return None if b"\0" in content[:4] and content[:1] not in b"<\0" else _text_format(_text(content[:_HEAD]))
+    return _text_format(_text(content[:_HEAD]))
 
 # %% ../nbs/00h_scores.ipynb #00h-031
 _DRAFT_DTYPE = np.dtype(
@@ -308,7 +316,7 @@ def _note_array(draft: _Draft, limits: Limits) -> NoteArray:
 
 # %% ../nbs/00h_scores.ipynb #00h-061
 MAX_TEXT = 64 * 2**20  # characters of a score, unpacked
-MAX_TAGS = 6_000_000  # opening and closing tags
+MAX_TAGS = 3_000_000  # opening and closing tags
 MAX_DEPTH = 100  # elements inside elements; MusicXML needs 9, MEI about 20
 
 
@@ -352,9 +360,14 @@ class _Instrument:
     key: int | None = None  # of the drum kit
 
 
+def _decimal(text: str | None, default: float) -> float:
+    "A number, or the default where there is none."
+    return float(text) if text and re.fullmatch(r"-?\d{1,9}(?:\.\d{1,9})?", text.strip()) else default
+
+
 def _number(text: str | None, default: int = 0) -> int:
     "A whole number, or the default where there is none."
-    return int(text) if text and text.strip().lstrip("-").isdecimal() and len(text) < 12 else default
+    return int(_decimal(text, default))
 
 # %% ../nbs/00h_scores.ipynb #00h-072
 def _instruments(part: ET.Element) -> dict[str, _Instrument]:
@@ -623,8 +636,481 @@ def _unpack(content: bytes) -> bytes:
     except _ZIP_ERRORS as error:
         raise _Problem("is a compressed MusicXML file that is damaged") from error
 
+# %% ../nbs/00h_scores.ipynb #00h-106
+def _in_ticks(draft: _Draft) -> _Draft:
+    "The draft of a reader that counts in fractions of a quarter note, in ticks. Raises `_Problem`."
+    notes = [row[1:3] for row in draft.notes]
+    draft.unit = unit = _common(Fraction(place).denominator for row in notes for place in row)
+    draft.notes = [(bar, int(at * unit), int(long * unit), *rest) for bar, at, long, *rest in draft.notes]
+    draft.lengths = [math.ceil(length * unit) for length in draft.lengths]
+    for name in ("tempos", "times", "keys"):
+        setattr(draft, name, [(bar, round(at * unit), *rest) for bar, at, *rest in getattr(draft, name)])
+    return draft
+
+
+def _length(denominator: int, dots: int = 0) -> Fraction:
+    "A note value in quarter notes: 4 is a quarter note, 8 an eighth."
+    return Fraction(4, denominator) * (2 - Fraction(1, 2 ** min(dots, 8)))
+
+# %% ../nbs/00h_scores.ipynb #00h-111
+@dataclass
+class _Spine:
+    "A column of a Humdrum file."
+
+    part: int  # -1 if it holds no notes
+    voice: int
+    end: Fraction = Fraction(0)  # of its last note, in quarter notes
+    graces: int = 0  # how many stand in front of the next note
+
+
+_VALUE = re.compile(r"(0+|[1-9]\d{0,4})(?:%([1-9]\d{0,4}))?(\.*)")
+_LETTERS = re.compile(r"([a-g])\1*|([A-G])\2*")
+
+
+def _kern_length(token: str) -> Fraction | None:
+    "The length of a token in quarter notes; `None` if it gives none."
+    if not (found := _VALUE.search(token)):
+        return None
+    value, parts, dots = found.groups()
+    length = _length(1, len(dots)) * 2 ** len(value) if value[0] == "0" else _length(int(value), len(dots))
+    return length * int(parts or 1)
+
+
+def _kern_pitch(token: str) -> int:
+    "The MIDI key of a token; -1 for a rest."
+    found = _LETTERS.search(token)
+    if not found or "r" in token:
+        return -1
+    octave = 3 + len(found[0]) if found[1] else 4 - len(found[0])
+    return 12 * (octave + 1) + _STEPS[found[0][0].upper()] + token.count("#") - token.count("-")
+
+# %% ../nbs/00h_scores.ipynb #00h-114
+def _rearranged(spines: list[_Spine], tokens: list[str], voices: Iterator[int]) -> list[_Spine]:
+    "The spines after a row of interpretations."
+    after, row = [], list(zip(spines, tokens))
+    for place, (spine, token) in enumerate(row):
+        if token == "*^":
+            after += [spine, replace(spine, voice=next(voices))]
+        elif token == "*v" and place and tokens[place - 1] == "*v" and after[-1].part == spine.part:
+            after[-1].end = max(after[-1].end, spine.end)
+        elif (
+            token == "*x" and place and tokens[place - 1 : place + 1] == ["*x", "*x"] and after[-1] is row[place - 1][0]
+        ):
+            after[-1:] = [spine, after[-1]]
+        elif token == "*+":
+            after += [spine, _Spine(-1, next(voices), spine.end)]
+        elif token != "*-":
+            after.append(spine)
+    return after
+
+
+def _begin(spines: list[_Spine], tokens: list[str], parts: Iterator[int]) -> None:
+    "Tell spines with notes from others, by a row of exclusive interpretations."
+    for spine, token in zip(spines, tokens):
+        if token.startswith("**"):
+            spine.part = next(parts) if token == "**kern" else -1
+
+# %% ../nbs/00h_scores.ipynb #00h-115
+_MODES = re.compile(r"\*([a-gA-G])[#-]*:")
+
+
+def _interpret(draft: _Draft, token: str, at: Fraction) -> None:
+    "Note the tempo, the time signature or the key signature that a token gives."
+    if found := re.fullmatch(r"\*MM(\d+(?:\.\d+)?)", token):
+        draft.tempos.append((0, at, float(found[1])))
+    elif found := re.fullmatch(r"\*M(\d{1,3})/(\d{1,3})", token):
+        if 0 < int(found[1]) < 256 and 0 < int(found[2]) < 256:
+            draft.times.append((0, at, int(found[1]), int(found[2])))
+    elif found := re.fullmatch(r"\*k\[([a-g#n-]*)\]", token):
+        draft.keys.append((0, at, max(min(found[1].count("#") - found[1].count("-"), 7), -7), False))
+    elif (found := _MODES.fullmatch(token)) and draft.keys and draft.keys[-1][1] == at:
+        draft.keys[-1] = (*draft.keys[-1][:3], found[1].islower())
+
+# %% ../nbs/00h_scores.ipynb #00h-116
+def _kern_row(draft: _Draft, spines: list[_Spine], tokens: list[str]) -> None:
+    "Add the notes of a row."
+    live = [(spine, token.split()) for spine, token in zip(spines, tokens) if spine.part >= 0 and token != "."]
+    now = max((spine.end for spine, _ in live), default=Fraction(0))  # they agree, unless a value is wrong
+    for spine, chord in live:
+        is_grace = any("q" in token for token in chord)
+        length = None if is_grace else next(filter(None, map(_kern_length, chord)), None)
+        if length is None and not is_grace:
+            continue
+        spine.graces = spine.graces + 1 if is_grace else 0
+        for token in chord:
+            if (pitch := _kern_pitch(token)) >= 0:
+                own = Fraction(0) if is_grace else _kern_length(token) or length
+                ties = "[" in token or "_" in token, "]" in token or "_" in token
+                row = 0, now, own, pitch, spine.part, spine.voice, 0, False, *ties, spine.graces
+                draft.notes.append(row)
+        spine.end = now + (length or 0)
+
+# %% ../nbs/00h_scores.ipynb #00h-117
+def _read_kern(text: str, limits: Limits) -> _Draft:
+    "The draft of a score in Humdrum. Raises `_Problem`."
+    draft, spines, voices, parts = _Draft(1), [], itertools.count(), itertools.count()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line or line.startswith("!"):
+            continue
+        tokens = line.split("\t")
+        if not spines and line.startswith("**"):
+            spines = [_Spine(-1, next(voices)) for _ in tokens]
+        if len(tokens) != len(spines):
+            raise _Problem(f"is damaged: line {number:,} has {len(tokens):,} columns, where {len(spines):,} are open")
+        if line.startswith("="):
+            for spine in spines:
+                spine.end = max(each.end for each in spines)
+        elif line.startswith("*"):
+            _begin(spines, tokens, parts)
+            for spine, token in zip(spines, tokens):
+                if spine.part == 0:
+                    _interpret(draft, token, spine.end)
+            spines = _rearranged(spines, tokens, voices)
+        else:
+            _kern_row(draft, spines, tokens)
+        if len(draft.notes) > limits.max_notes or len(spines) > MAX_PARTS:
+            raise _Problem(f"holds more than {limits.max_notes:,} notes or {MAX_PARTS:,} voices, the limits")
+    if spines:
+        raise _Problem("is cut off: its spines do not end with '*-'")
+    draft.lengths = [max((row[1] + row[2] for row in draft.notes), default=Fraction(0))]
+    return _in_ticks(draft)
+
+# %% ../nbs/00h_scores.ipynb #00h-121
+@dataclass
+class _Staff:
+    "What holds on a staff of MEI."
+
+    part: int
+    shift: int = 0  # semitones from written to sounding pitch
+    fifths: int = 0
+    program: int = 0
+    is_drum: bool = False
+    ppq: int = 0  # pulses of a quarter note, if lengths are given in them too
+
+
+_XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
+_MEI_NAMESPACE = re.compile(r"""xmlns(?::mei)?\s*=\s*["']http://www\.music-encoding\.org/ns/mei["']""")
+_ALTERNATIVES = {"app": ("lem", "rdg"), "choice": ("corr", "reg", "orig", "sic"), "subst": ("add",)}
+_SKIPPED = {"del", "expansion", "facsimile"}
+
+
+def _children(element: ET.Element) -> list[ET.Element]:
+    "The children of an element, of alternatives the first reading."
+    found = []
+    for child in element:
+        if names := _ALTERNATIVES.get(child.tag):
+            reading = next((each for name in names for each in child.iterfind(name)), None)
+            found += [] if reading is None else _children(reading)
+        elif child.tag in ("supplied", "corr", "reg", "add", "unclear", "lem", "rdg"):
+            found += _children(child)
+        elif child.tag not in _SKIPPED:
+            found.append(child)
+    return found
+
+# %% ../nbs/00h_scores.ipynb #00h-122
+class _Mei:
+    "The state of reading MEI into a draft that counts in quarter notes."
+
+    def __init__(self, root: ET.Element, text: str):
+        self.draft = _Draft(1)
+        self.staves: dict[str, _Staff] = {}
+        self.bar, self.at, self.staff = -1, Fraction(0), _Staff(0)
+        self.voice = self.graces = 0
+        self.factor = Fraction(1)  # of tuplets around
+        self.spans: dict[str, Fraction] = {}  # of tuplets that end with the event of a name
+        self.full, self.unit = Fraction(4), 4  # length of a bar by the time signature, and its beat type
+        self.is_explicit = "accid.ges" in text  # sounding accidentals are written out
+        self.accidentals: dict[tuple, int] = {}  # of this bar, by staff, step and octave
+        spans = list(root.iter("tie"))
+        self.tie_starts = {tie.get("startid", "")[1:] for tie in spans}
+        self.tie_ends = {tie.get("endid", "")[1:] for tie in spans}
+        self.tuplets = {span.get("startid", "")[1:]: span for span in root.iter("tupletSpan")}
+
+
+def _fifths(sig: str | None) -> int | None:
+    "A key signature of MEI, such as `2f` or `3s`, in sharps."
+    found = re.fullmatch(r"(\d{1,2})([sf]?)", sig or "")
+    return int(found[1]) * (-1 if found[2] == "f" else 1) if found and int(found[1]) <= 7 else None
+
+# %% ../nbs/00h_scores.ipynb #00h-125
+def _definition(mei: _Mei, definition: ET.Element, staves: list[_Staff], is_first: bool) -> None:
+    "Read key, metre and tempo from a `scoreDef` or `staffDef`. Signatures of the piece are those of its first staff."
+    key = definition.find("keySig")
+    sig = definition.get("key.sig", definition.get("keysig")) if key is None else key.get("sig")
+    fifths, minor = _fifths(sig), (definition if key is None else key).get("key.mode", "") == "minor"
+    minor |= key is not None and key.get("mode") == "minor"
+    for staff in staves if fifths is not None else ():
+        staff.fifths = fifths
+    here = mei.bar + 1, Fraction(0)
+    if is_first and fifths is not None:
+        sounding = _moved_key(fifths, staves[0].shift if staves else 0, None)
+        told = next((key for key in mei.draft.keys if key[:3] == (*here, sounding)), None)
+        mei.draft.keys += [] if told else [(*here, sounding, minor)]  # a `staffDef` repeats it without the mode
+    meter = definition.find("meterSig")
+    name = ("meter.count", "meter.unit") if meter is None else ("count", "unit")
+    count, unit = map((definition if meter is None else meter).get, name)
+    beats = sum(map(_number, (count or "").split("+")))
+    if is_first and 0 < beats < 256 and 0 < _number(unit) < 256:
+        mei.draft.times.append((*here, beats, _number(unit)))
+        mei.full, mei.unit = Fraction(4 * beats, _number(unit)), _number(unit)
+    _mei_tempo(mei, definition, *here)
+
+# %% ../nbs/00h_scores.ipynb #00h-126
+def _mei_tempo(mei: _Mei, element: ET.Element, bar: int, at: Fraction) -> None:
+    "Note the tempo that an element gives in quarter notes a minute, or as a metronome mark."
+    try:
+        if bpm := element.get("midi.bpm"):
+            mei.draft.tempos.append((bar, at, float(bpm)))
+        elif mark := element.get("mm"):
+            length = _length(_number(element.get("mm.unit"), 4) or 4, _number(element.get("mm.dots")))
+            mei.draft.tempos.append((bar, at, float(mark) * float(length)))
+    except ValueError:
+        return  # "ca. 80"
+
+# %% ../nbs/00h_scores.ipynb #00h-127
+def _staff_definition(mei: _Mei, definition: ET.Element) -> None:
+    "Read a `staffDef`."
+    staff = mei.staves.setdefault(definition.get("n", ""), _Staff(len(mei.staves)))
+    staff.shift = _number(definition.get("trans.semi"), staff.shift)
+    staff.ppq = max(_number(definition.get("ppq"), staff.ppq), 0)
+    for instrument in definition.iter("instrDef"):
+        staff.program = min(max(_number(instrument.get("midi.instrnum"), staff.program), 0), 127)
+        staff.is_drum = instrument.get("midi.channel") == "9"
+    _definition(mei, definition, [staff], staff.part == 0)
+
+
+def _score_definition(mei: _Mei, definition: ET.Element) -> None:
+    "Read a `scoreDef` and the `staffDef`s in it."
+    _definition(mei, definition, list(mei.staves.values()), True)
+    fifths = mei.draft.keys[-1][2] if mei.draft.keys else 0
+    for each in definition.iter("staffDef"):
+        mei.staves.setdefault(each.get("n", ""), _Staff(len(mei.staves), fifths=fifths))
+        _staff_definition(mei, each)
+
+# %% ../nbs/00h_scores.ipynb #00h-129
+_ACCIDENTALS = {
+    "s": 1,
+    "ss": 2,
+    "x": 2,
+    "f": -1,
+    "ff": -2,
+    "n": 0,
+    "ns": 1,
+    "nf": -1,
+    "xs": 3,
+    "sx": 3,
+    "ts": 3,
+    "tf": -3,
+}
+_CIRCLE = "FCGDAEB"
+
+
+def _alteration(mei: _Mei, note: ET.Element, step: str, octave: str) -> int:
+    "By how many semitones a note is raised, a negative number if it is lowered."
+    accidental = note.find(".//accid")
+    sources = [note] if accidental is None else [note, accidental]
+    for name in ("accid.ges", "accid"):
+        for source in sources:
+            if source.get(name) in _ACCIDENTALS:
+                alteration = _ACCIDENTALS[source.get(name)]
+                mei.accidentals[mei.staff.part, step, octave] = alteration
+                return alteration
+    if mei.is_explicit:
+        return 0
+    fifths = mei.staff.fifths
+    signed = _CIRCLE[:fifths] if fifths > 0 else _CIRCLE[fifths:] if fifths < 0 else ""
+    return mei.accidentals.get((mei.staff.part, step, octave), (step in signed) * (1 if fifths > 0 else -1))
+
+
+def _mei_pitch(mei: _Mei, note: ET.Element) -> int:
+    "The MIDI key of a note; -1 if it has none."
+    step, octave = note.get("pname", "").upper(), note.get("oct", "")
+    if step not in _STEPS or not octave:
+        return _number(note.get("pnum"), -1)
+    key = _pitch(step, None, note.get("oct.ges", octave))
+    return key + _alteration(mei, note, step, octave) + mei.staff.shift * (not mei.staff.is_drum)
+
+# %% ../nbs/00h_scores.ipynb #00h-130
+_MEI_VALUES = {
+    "maxima": Fraction(32),
+    "long": Fraction(16),
+    "longa": Fraction(16),
+    "breve": Fraction(8),
+    "brevis": Fraction(8),
+}
+
+
+def _mei_length(mei: _Mei, event: ET.Element) -> Fraction:
+    "The length of an event in quarter notes: the sounding one if it is told, else the written one."
+    if mei.staff.ppq and event.get("dur.ppq"):
+        return Fraction(max(_number(event.get("dur.ppq")), 0), mei.staff.ppq)
+    value, dots = event.get("dur", ""), _number(event.get("dots")) or len(event.findall("dot"))
+    if value in _MEI_VALUES:
+        length = _MEI_VALUES[value] * (2 - Fraction(1, 2 ** min(dots, 8)))
+    else:
+        length = _length(_number(value), dots) if _number(value) > 0 else Fraction(0)
+    return length * mei.factor * math.prod(mei.spans.values())
+
+
+def _ratio(tuplet: ET.Element) -> Fraction:
+    "By how much a tuplet shortens its notes."
+    return Fraction(_number(tuplet.get("numbase"), 2) or 1, _number(tuplet.get("num"), 3) or 1)
+
+# %% ../nbs/00h_scores.ipynb #00h-131
+def _mei_note(mei: _Mei, note: ET.Element, length: Fraction, tie: str) -> None:
+    "Add a note of a length, with the ties of its chord."
+    name, own = note.get(_XML_ID, ""), note.get("tie", "") + tie
+    starts = "i" in own or "m" in own or name in mei.tie_starts
+    ends = "t" in own or "m" in own or name in mei.tie_ends
+    staff, pitch = mei.staff, _mei_pitch(mei, note)
+    row = mei.bar, mei.at, length, pitch, staff.part, mei.voice, staff.program, staff.is_drum, starts, ends, mei.graces
+    mei.draft.notes.append(row)
+
+
+def _mei_event(mei: _Mei, event: ET.Element, is_grace: bool) -> None:
+    "Add the notes of a note or a chord, or move on by a rest."
+    is_grace |= event.get("grace") is not None
+    notes = {"note": [event], "chord": [each for each in _children(event) if each.tag == "note"]}.get(event.tag, [])
+    length = Fraction(0) if is_grace else _mei_length(mei, event)
+    if notes:
+        mei.graces = mei.graces + 1 if is_grace else 0
+    for note in notes:
+        if "true" not in (event.get("cue"), note.get("cue")):
+            _mei_note(mei, note, length, event.get("tie", "") if event.tag == "chord" else "")
+    mei.at += length
+
+# %% ../nbs/00h_scores.ipynb #00h-132
+_EVENTS = {"note", "chord", "rest", "space"}
+_WRAPPERS = {"beam", "tuplet", "graceGrp", "fTrem", "bTrem", "ligature"}
+
+
+def _mei_layer(mei: _Mei, layer: ET.Element, is_grace: bool = False) -> None:
+    "Read a layer, or a beam or tuplet in it."
+    for element in _children(layer):
+        name, before = element.get(_XML_ID, ""), mei.factor
+        if (span := mei.tuplets.get(name)) is not None:
+            mei.spans[span.get("endid", "")[1:]] = _ratio(span)
+        if element.tag in _EVENTS:
+            _mei_event(mei, element, is_grace)
+        elif element.tag in _WRAPPERS:
+            if element.tag in ("tuplet", "fTrem"):  # two notes of a tremolo share the length that both are written with
+                mei.factor *= _ratio(element) if element.tag == "tuplet" else Fraction(1, 2)
+            _mei_layer(mei, element, is_grace or element.tag == "graceGrp")
+            mei.factor = before
+        mei.spans.pop(name, None)
+
+# %% ../nbs/00h_scores.ipynb #00h-133
+def _mei_measure(mei: _Mei, measure: ET.Element) -> None:
+    "Read a measure, and the tempo that is marked in it."
+    mei.bar += 1
+    mei.accidentals.clear()
+    longest = Fraction(0)
+    staves = [each for each in _children(measure) if each.tag == "staff"]
+    for element in staves:
+        mei.staff = mei.staves.setdefault(element.get("n", ""), _Staff(len(mei.staves)))
+        for mei.voice, layer in enumerate(each for each in _children(element) if each.tag == "layer"):
+            mei.at, mei.graces, mei.factor = Fraction(0), 0, Fraction(1)
+            mei.spans.clear()
+            _mei_layer(mei, layer)
+            longest = max(longest, mei.at)
+    mei.draft.lengthen(mei.bar, longest or mei.full)
+    for tempo in measure.iterfind("tempo"):
+        beat = max(_decimal(tempo.get("tstamp"), 1) - 1, 0) * 4 / mei.unit
+        _mei_tempo(mei, tempo, mei.bar, Fraction(beat).limit_denominator(960))
+
+# %% ../nbs/00h_scores.ipynb #00h-134
+def _mei_section(mei: _Mei, section: ET.Element) -> None:
+    "Read a score, or a section or ending of it, as written."
+    for element in _children(section):
+        if element.tag == "measure":
+            _mei_measure(mei, element)
+        elif element.tag == "scoreDef":
+            _score_definition(mei, element)
+        elif element.tag == "staffDef":
+            _staff_definition(mei, element)
+        elif element.tag in ("section", "ending", "part"):
+            _mei_section(mei, element)
+
+
+def _read_mei(text: str, limits: Limits) -> _Draft:
+    "The draft of a score in MEI, its movements one after another. Raises `_Problem`."
+    if (n := text.count("<note") + text.count("<mei:note")) > limits.max_notes:
+        raise _Problem(f"holds {n:,} notes, more than the limit of {limits.max_notes:,}")
+    root = _parse(_MEI_NAMESPACE.sub("", text.replace("<mei:", "<").replace("</mei:", "</")))
+    mei = _Mei(root, text)
+    for score in root.iter("score"):
+        _mei_section(mei, score)
+    if mei.bar < 0:
+        raise _Problem("holds no measures, as MEI of lute tablature, neumes or single parts does")
+    if len(mei.staves) > MAX_PARTS:
+        raise _Problem(f"holds {len(mei.staves):,} staves, more than the limit of {MAX_PARTS:,}")
+    return _in_ticks(mei.draft)
+
+# %% ../nbs/00h_scores.ipynb #00h-137
+MAX_ABC = 2**19  # characters; music21 reads about 15,000 a second
+
+
+def _parse_abc(text: str) -> list[music21.stream.Score]:
+    "The tunes of an ABC file. Raises `_Problem` if music21 is missing or fails."
+    if len(text) > MAX_ABC:
+        raise _Problem(f"is larger than the limit of {MAX_ABC:,} characters for ABC: split the book of tunes")
+    try:
+        import music21
+    except ModuleNotFoundError as error:
+        install = "pip install 'composer_classify[scores]'"
+        raise _Problem(f"is a score (ABC): reading it needs music21; {install}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = music21.converter.parseData(text, format="abc")
+    except Exception as error:  # music21 raises whatever its parser trips over
+        raise _Problem("is damaged: music21 cannot read this ABC") from error
+    return list(found.scores) if isinstance(found, music21.stream.Opus) else [found]
+
+# %% ../nbs/00h_scores.ipynb #00h-138
+def _abc_note(draft: _Draft, bar: int, part: int, at: Fraction, note: music21.note.NotRest, grace: int) -> None:
+    "Add a note or chord of music21 to a draft that counts in quarter notes."
+    length = Fraction(0) if grace else _fraction(note.quarterLength)
+    for each in getattr(note, "notes", None) or [note]:
+        tie = each.tie.type if each.tie is not None else ""
+        ties = tie in ("start", "continue"), tie in ("stop", "continue")
+        draft.notes.append((bar, at, length, each.pitch.midi, part, 0, 0, False, *ties, grace))
+
+
+def _fraction(place: float) -> Fraction:
+    "A place of music21, a float or a fraction, as a fraction."
+    return Fraction(place).limit_denominator(960)
+
+# %% ../nbs/00h_scores.ipynb #00h-139
+def _abc_part(draft: _Draft, bar: int, part: int, stream: music21.stream.Stream) -> None:
+    "Add the notes and signatures of a part of a tune."
+    grace = 0
+    for element in stream.flatten():
+        at, kinds = _fraction(element.offset), element.classSet
+        if "NotRest" in kinds and "Harmony" not in kinds:
+            grace = grace + 1 if element.duration.isGrace else 0
+            _abc_note(draft, bar, part, at, element, grace)
+        elif "MetronomeMark" in kinds and element.number and not element.numberImplicit:
+            draft.tempos.append((bar, at, element.getQuarterBPM()))
+        elif part == 0 and "TimeSignature" in kinds:
+            draft.times.append((bar, at, element.numerator, element.denominator))
+        elif part == 0 and "KeySignature" in kinds and abs(element.sharps) <= 7:
+            draft.keys.append((bar, at, element.sharps, getattr(element, "mode", "") == "minor"))
+    draft.lengthen(bar, _fraction(stream.highestTime))
+
+
+def _read_abc(text: str, limits: Limits) -> _Draft:
+    "The draft of the tunes in an ABC file, each of them one bar of it. Raises `_Problem`."
+    draft = _Draft(1)
+    for bar, tune in enumerate(_parse_abc(text)):
+        for part, stream in enumerate(tune.parts or [tune]):
+            _abc_part(draft, bar, part, stream)
+        if len(draft.notes) > limits.max_notes:
+            raise _Problem(f"holds more than {limits.max_notes:,} notes, the limit")
+    return _in_ticks(draft)
+
 # %% ../nbs/00h_scores.ipynb #00h-141
-_READERS = dict(musicxml=_read_musicxml)
+_READERS = dict(musicxml=_read_musicxml, kern=_read_kern, mei=_read_mei, abc=_read_abc)
 
 
 def _draft(content: bytes, limits: Limits) -> _Draft:
