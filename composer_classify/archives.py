@@ -167,6 +167,9 @@ class _Tar:
                 raise tarfile.ReadError("leads backwards")
             last = info.offset
             yield _Entry(info.name, (info.offset_data, info.size), info.size, info.isdir(), _tar_refused(info))
+        self.file.seek(archive.offset)
+        if self.file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # `tarfile` ends without a word at what is no header
+            raise tarfile.ReadError("does not end as a tar does")
 
     def read(self, place: tuple[int, int], limit: int) -> bytes:
         "The bytes of a file, at most `limit` and one more. Raises one of `ARCHIVE_ERRORS`."

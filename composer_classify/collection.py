@@ -487,11 +487,18 @@ def _stage_moved(old: Corpus, manifest: pd.DataFrame, staging: Path) -> None:
 
 
 def _write_pieces(manifest: pd.DataFrame, staging: Path, dest: Path) -> None:
-    "Write the files of the corpus that have been staged, unless they are there."
-    for row in _usable(manifest).itertuples():
-        staged, piece = staging / "files" / row.sha256, dest / path_on_disk(row.path)
-        if staged.exists() and not (piece.is_file() and piece.read_bytes() == staged.read_bytes()):
+    "Put the pieces that have been staged into their places. Those that are not staged are there already."
+    pieces = _usable(manifest)
+    once = ~pieces["sha256"].duplicated(keep=False)
+    for path, name, alone in zip(pieces["path"], pieces["sha256"], once):
+        staged, piece = staging / "files" / name, dest / path_on_disk(path)
+        if not staged.exists():
+            continue
+        if not alone:  # under several composers
             atomic_write(piece, lambda file: file.write(staged.read_bytes()))
+            continue
+        piece.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staged, piece)
 
 # %% ../nbs/01_collection.ipynb #01-039i
 def _open_store(path: Path) -> np.ndarray:
@@ -804,12 +811,11 @@ def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dic
 @contextmanager
 def _nothing_left(dest: Path) -> Iterator[None]:
     "Remove what was begun in a folder if the sources turn out to be unusable."
-    made = not dest.exists()
     try:
         yield
     except CollectionError:
         _remove(dest / STAGING)
-        if made:
+        if not any(dest.iterdir()):
             dest.rmdir()
         raise
 

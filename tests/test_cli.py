@@ -245,6 +245,32 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
     assert done.returncode == 1 and "did you mean Bach?" in done.stderr
 
 
+def test_sources_are_added_and_info_tells_what_there_is(tmp_path):
+    for source, name in (("mine", "Piece.mid"), ("openscore", "Other.mid")):
+        (tmp_path / source / "Bach").mkdir(parents=True)
+        (tmp_path / source / "Bach" / name).write_bytes((ROOT / SAMPLE).read_bytes() + bytes(len(source) % 2))
+    corpus = tmp_path / "corpus"
+    assert run("collect", tmp_path / "mine", corpus, "--jobs", 1).returncode == 0
+    refused = run("collect", tmp_path / "openscore", corpus)
+    assert refused.returncode == 1 and "made from something else (mine); add to it with --update" in refused.stderr
+    done = run("collect", tmp_path / "openscore", corpus, "--update", "--json", "--jobs", 1)
+    assert done.returncode == 0 and json.loads(done.stdout)["by_collection"] == {"mine": 1, "openscore": 1}, done.stderr
+    found = json.loads(run("info", corpus, "--json").stdout)
+    assert (found["pieces"], found["works"], found["repeated_works"]) == (2, 1, 1)
+    assert found["formats"] == {"midi": 2} and found["manifest"] == str(corpus / "manifest.parquet")
+    assert found["collections"]["mine"] == {"files": 1, "pieces": 1, "works": 1, "licences": {"not stated": 1}}
+    assert found["collections"]["openscore"]["licences"] == {"CC0 1.0": 1}
+    lines = run("info", corpus).stdout.splitlines()
+    assert lines[0].startswith("2 pieces of 1 works by 1 composers, ") and lines[-1] == "    1 CC0 1.0"
+    nothing = run("info", tmp_path / "mine")
+    assert nothing.returncode == 1 and "is not a corpus" in nothing.stderr
+
+
+def test_a_source_without_a_corpus_to_make_is_wrong_usage():
+    done = run("collect", "music.zip")
+    assert done.returncode == 2 and "DEST" in done.stderr
+
+
 def test_what_is_missing_is_named():
     "Without an extra, the command that needs it says which one to install."
     hide = "import sys; sys.modules['gradio'] = None; from composer_classify.cli import main; sys.exit(main(['app']))"

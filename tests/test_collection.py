@@ -1,11 +1,14 @@
 """Collecting from hostile and damaged sources, interrupted collecting, and the whole real collection."""
 
+import gzip
+import io
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import unicodedata
@@ -16,7 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
+from builders import END, encrypted, lying, make_zip, meta, off, on, overlapping, piece, scale, smf, without_utf8_flag
+from composer_classify import collection
 from composer_classify.archives import list_members
 from composer_classify.collection import _forget_pieces, collect, counts, summary
 from composer_classify.corpus import Corpus, validate
@@ -485,6 +489,354 @@ def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
     except OSError:
         pytest.skip("this file system takes no such names")
     assert len(collect(folder, dest=tmp_path / "corpus").files) == 2
+
+
+# ---------------------------------------------------------------- tar archives
+
+
+def make_tar(members: list[tuple[str, bytes] | tarfile.TarInfo], compression: str = "xz") -> bytes:
+    "A tar archive; names go in as they are. A `TarInfo` becomes a header with nothing behind it."
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=f"w:{compression}") as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            archive.addfile(info, io.BytesIO(member[1]))
+    return out.getvalue()
+
+
+def special(name: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+def test_a_tar_gives_what_its_zip_gives(gather, tmp_path, compression):
+    members = [("Bach/a.mid", piece()), ("Bach/in.zip", make_zip([("b.mid", piece(70))])), ("Chopin/é.mid", piece(50))]
+    corpus = gather(make_tar(members, compression), "source.tar")
+    assert corpus.files["path"].tolist() == ["Bach/a.mid", "Bach/in.mid", "Chopin/é.mid"]
+    assert corpus.manifest["nested"].tolist() == [False, True, False]
+    assert set(corpus.manifest["collection"]) == {"source"}
+
+
+@pytest.mark.parametrize("name", ["../evil.mid", "Bach/../../evil.mid", "/evil.mid", "C:\\evil.mid"])
+def test_names_in_a_tar_that_lead_out_are_refused(gather, name):
+    corpus = gather(make_tar([("Bach/a.mid", piece()), (name, piece(70))]), "source.tar.xz")
+    assert corpus.files["path"].tolist() == ["Bach/a.mid"]
+    assert "leads out of the archive" in " ".join(said(corpus).values())
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_a_tar_are_refused(gather, kind):
+    corpus = gather(make_tar([("Bach/a.mid", piece()), special("Bach/b.mid", kind)]), "source.tar.gz")
+    reason = "it is a link" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else "it is no file but a device or the like"
+    assert said(corpus) == {"Bach/a.mid": "ok", "Bach/b.mid": f"was refused: {reason}"}
+
+
+def test_a_large_member_of_a_tar_is_refused_unread(gather):
+    corpus = gather(make_tar([("Bach/a.mid", piece()), ("Bach/bomb.mid", bytes(17 << 20))]), "source.tar.bz2")
+    assert "more than the limit" in said(corpus)["Bach/bomb.mid"] and len(corpus.files) == 1
+
+
+@pytest.mark.parametrize("compression", ["", "xz"])
+def test_a_tar_that_unpacks_to_too_much_is_a_bomb(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr("composer_classify.archives.MAX_UNPACKED", 1 << 20)
+    (tmp_path / "a.tar").write_bytes(make_tar([("b.bin", bytes(2 << 20))], compression))
+    with pytest.raises(CollectionError, match="zip bomb"):
+        collect(tmp_path / "a.tar", dest=tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def damaged_tars() -> dict[str, bytes]:
+    "Tar archives that no honest program writes."
+    sound = make_tar([("Bach/a.mid", piece()), ("Bach/b.mid", piece(70))], "")
+    huge = tarfile.TarInfo("name")
+    huge.type, huge.size = tarfile.XHDTYPE, 2**33
+    negative = tarfile.TarInfo("Bach/c.mid")
+    negative.pax_headers = {"size": "-1024"}
+    backwards = negative.tobuf(tarfile.PAX_FORMAT)
+    return {
+        "cut off": sound[:1200],
+        "cut off when compressed": make_tar([("Bach/a.mid", os.urandom(5000))])[:2000],
+        "a header of eight gigabytes": huge.tobuf(tarfile.GNU_FORMAT) + sound,
+        "a file of negative size": backwards + sound,
+    }
+
+
+@pytest.mark.parametrize("name", damaged_tars())
+def test_a_damaged_tar_gets_one_sentence(tmp_path, name):
+    (tmp_path / "a.tar").write_bytes(damaged_tars()[name])
+    with pytest.raises(CollectionError, match="a.tar: is a damaged archive"):
+        collect(tmp_path / "a.tar", dest=tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_compressed_file_that_is_no_tar_gets_one_sentence(tmp_path):
+    (tmp_path / "a.mid.gz").write_bytes(gzip.compress(piece()))
+    with pytest.raises(CollectionError, match="neither a folder nor a zip or tar archive"):
+        collect(tmp_path / "a.mid.gz", dest=tmp_path / "corpus")
+
+
+# ---------------------------------------------------------------- scores
+
+
+NOTE = "<note><pitch><step>{}</step><octave>{}</octave></pitch><duration>1</duration><voice>1</voice></note>"
+
+
+def score(pitches: list[int]) -> bytes:
+    "A melody of quarter notes as MusicXML, in measures of four."
+    steps = [("C", "D", "E", "F", "G", "A", "B")[(0, 2, 4, 5, 7, 9, 11).index(pitch % 12)] for pitch in pitches]
+    notes = [NOTE.format(step, pitch // 12 - 1) for step, pitch in zip(steps, pitches)]
+    measures = ["".join(notes[i : i + 4]) for i in range(0, len(notes), 4)]
+    facts = "<attributes><divisions>1</divisions><time><beats>4</beats><beat-type>4</beat-type></time></attributes>"
+    inside = "".join(
+        f'<measure number="{n + 1}">{"" if n else facts}{measure}</measure>' for n, measure in enumerate(measures)
+    )
+    parts = '<part-list><score-part id="P1"><part-name>P</part-name></score-part></part-list>'
+    return f'<score-partwise version="4.0">{parts}<part id="P1">{inside}</part></score-partwise>'.encode()
+
+
+def compressed(content: bytes) -> bytes:
+    "A score as MusicXML programs compress it."
+    container = (
+        '<container><rootfiles><rootfile full-path="score.xml" media-type="application/vnd.recordare.musicxml+xml"/>'
+        "</rootfiles></container>"
+    )
+    return make_zip([("META-INF/container.xml", container.encode()), ("score.xml", content)])
+
+
+MELODY = [60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60, 65, 69, 72, 71, 67]
+
+
+def melody() -> bytes:
+    "The same melody as MIDI."
+    return smf([b"".join(on(key) + off(key, 480) for key in MELODY) + END])
+
+
+def test_a_piece_in_three_formats_is_one_work(gather):
+    members = [
+        ("Bach/Air.mid", melody()),
+        ("Bach/Air.musicxml", score(MELODY)),
+        ("Bach/Song.MXL", compressed(score(MELODY))),
+        ("Chopin/x.mid", piece(50)),
+        ("Bach/index.xml", b"<html><body>no music</body></html>"),
+    ]
+    corpus = gather(members)
+    assert dict(zip(corpus.files["path"], corpus.files["format"])) == {
+        "Bach/Air.mid": "midi",
+        "Bach/Air.musicxml": "musicxml",
+        "Bach/Song.mxl": "mxl",
+        "Chopin/x.mid": "midi",
+    }
+    assert corpus.files["work_id"].tolist() == ["Bach/Air.mid"] * 3 + ["Chopin/x.mid"]
+    assert (corpus.path / "Bach/Song.mxl").read_bytes() == members[2][1]
+
+
+def test_a_score_that_cannot_be_read_costs_no_other(gather):
+    corpus = gather([("Bach/a.mid", piece()), ("Bach/b.musicxml", score(MELODY)[:-50]), ("Bach/c.mxl", b"PK")])
+    assert corpus.files["path"].tolist() == ["Bach/a.mid"]
+    assert set(corpus.manifest["status"]) == {"ok", "unreadable"} and len(corpus.manifest) == 3
+
+
+def test_a_compressed_score_is_no_collection(tmp_path):
+    (tmp_path / "a.mxl").write_bytes(compressed(score(MELODY)))
+    with pytest.raises(CollectionError, match="is a score, not a collection"):
+        collect(tmp_path / "a.mxl", dest=tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+SLOW = """
+import sys
+from composer_classify import collection
+collection.SLOWEST = 1
+load = collection.load
+def slow(content, name, incomplete):
+    while "slow" in name:
+        pass
+    return load(content, name=name, incomplete=incomplete)
+collection.load = slow
+corpus = collection.collect(sys.argv[1], dest=sys.argv[2], n_jobs=1)
+print(corpus.manifest["error"].tolist())
+"""
+
+
+def test_a_file_that_takes_too_long_costs_no_other(tmp_path):
+    write_folder(tmp_path / "folder", [("Bach/a.mid", piece()), ("Bach/slow.mid", piece(50))])
+    done = run(SLOW, tmp_path / "folder", tmp_path / "corpus", timeout=60)
+    assert done.stdout == "['', 'was refused: it takes longer than 1 seconds']\n"
+
+
+# ---------------------------------------------------------------- several sources
+
+
+@pytest.fixture
+def three(tmp_path) -> list[Path]:
+    "Three sources that share a composer, a file, a name and a work."
+    first = write_folder(
+        tmp_path / "first", [("Bach/a.mid", piece()), ("Bach/b.mid", piece(50)), ("Chopin/c.mid", piece(40, 9))]
+    )
+    (tmp_path / "second.zip").write_bytes(make_zip([("Bach/b.mid", piece(51, 7)), ("Bach/copy.mid", piece())]))
+    licences = b"file,licence\nmusic/Bach/d.mid,Public  Domain\nmusic/Bach/e.mid,\n"
+    third = [("Bach/d.mid", piece(52, 7)), ("Bach/e.mid", piece(30, 12))]
+    (tmp_path / "third.tar.gz").write_bytes(
+        make_tar([("licences.csv", licences), *((f"music/{name}", content) for name, content in third)], "gz")
+    )
+    return [first, tmp_path / "second.zip", tmp_path / "third.tar.gz"]
+
+
+def test_several_sources_make_one_corpus(three, tmp_path):
+    corpus = collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    found = corpus.manifest.set_index("source")
+    assert found["collection"].tolist() == ["first"] * 3 + ["second"] * 2 + ["third"] * 2
+    assert corpus.files["path"].tolist() == [
+        "Bach/a.mid",
+        "Bach/b.mid",
+        "Chopin/c.mid",
+        "Bach/b (2).mid",
+        "Bach/d.mid",
+        "Bach/e.mid",
+    ]
+    assert found.loc["Bach/copy.mid", ["path", "status"]].tolist() == ["Bach/a.mid", "duplicate"]
+    assert found.loc["music/Bach/d.mid", ["work_id", "licence"]].tolist() == ["Bach/b (2).mid", "Public Domain"]
+    assert found["licence"].value_counts().to_dict() == {"not stated": 6, "Public Domain": 1}
+    listed = pd.read_csv(corpus.path / "duplicates.csv")
+    assert listed.groupby("work_id")["collection"].agg(set).tolist() == [{"first", "second"}, {"second", "third"}]
+    assert counts(corpus)["by_collection"] == {"first": 3, "second": 2, "third": 2}
+    assert validate(corpus) == ([], [])
+
+
+def test_sources_of_one_name_get_names_of_their_own(tmp_path):
+    for i in (1, 2):
+        write_folder(tmp_path / f"{i}/music", [("Bach/a.mid", piece(50 + i))])
+    corpus = collect(tmp_path / "1/music", tmp_path / "2/music", tmp_path / "1/music", dest=tmp_path / "c", n_jobs=1)
+    assert corpus.manifest["collection"].tolist() == ["music", "music (2)"]
+
+
+def test_a_source_without_music_is_named_and_nothing_is_left(three, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CollectionError, match="empty: holds no music files"):
+        collect(*three, tmp_path / "empty", dest=tmp_path / "corpus", n_jobs=1)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_folder_of_music_as_the_last_name_gets_a_sentence(three, tmp_path):
+    write_folder(tmp_path / "fourth", [("Bach/a.mid", piece())])
+    with pytest.raises(CollectionError, match="fourth: holds other files; the last name is the corpus to make"):
+        collect(*three, dest=tmp_path / "fourth", n_jobs=1)
+
+
+# ---------------------------------------------------------------- updates
+
+
+def reads(monkeypatch) -> list[str]:
+    "The names of the files that are parsed from now on."
+    names, load = [], collection.load
+    monkeypatch.setattr(
+        collection, "load", lambda content, name, **how: names.append(name) or load(content, name, **how)
+    )
+    return names
+
+
+@pytest.mark.parametrize("incomplete", [False, True])
+def test_an_updated_corpus_is_as_if_collected_at_once(three, tmp_path, monkeypatch, incomplete):
+    write_folder(three[0], [("Bach/cut.mid", piece(60, 30)[:-20])])
+    at_once = collect(*three, dest=tmp_path / "at once", n_jobs=1, incomplete=incomplete)
+    collect(three[0], dest=tmp_path / "corpus", n_jobs=1, incomplete=incomplete)
+    parsed = reads(monkeypatch)
+    updated = collect(*three[1:], dest=tmp_path / "corpus", n_jobs=1, incomplete=incomplete, update=True)
+    assert len(parsed) == 4
+    assert_same_corpus(updated, at_once)
+    assert updated.manifest.attrs == at_once.manifest.attrs and validate(updated) == ([], [])
+
+
+def test_a_source_that_has_not_changed_is_skipped(three, tmp_path, monkeypatch):
+    corpus = collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    before = {p: p.stat().st_mtime_ns for p in corpus.path.rglob("*")}
+    parsed = reads(monkeypatch)
+    collect(three[1], three[0], dest=tmp_path / "corpus", n_jobs=1, update=True)
+    assert {p: p.stat().st_mtime_ns for p in corpus.path.rglob("*")} == before and parsed == []
+
+
+def test_a_source_that_has_changed_is_brought_up_to_date(three, tmp_path, monkeypatch):
+    collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    (three[0] / "Bach/a.mid").unlink()  # the copy in the second source becomes the piece
+    (three[0] / "Bach/b.mid").write_bytes(piece(55, 11))
+    write_folder(three[0], [("Bach/new.mid", piece(33, 8))])
+    parsed = reads(monkeypatch)
+    updated = collect(three[0], dest=tmp_path / "corpus", n_jobs=1, update=True)
+    assert sorted(parsed) == ["Bach/b.mid", "Bach/new.mid"]
+    assert_same_corpus(updated, collect(*three, dest=tmp_path / "at once", n_jobs=1))
+    assert validate(updated) == ([], [])
+
+
+def test_updating_makes_a_corpus_where_there_is_none(three, tmp_path):
+    updated = collect(*three, dest=tmp_path / "corpus", n_jobs=1, update=True)
+    assert_same_corpus(updated, collect(*three, dest=tmp_path / "at once", n_jobs=1))
+
+
+def test_without_update_other_sources_are_refused(three, tmp_path):
+    collect(three[0], dest=tmp_path / "corpus", n_jobs=1)
+    with pytest.raises(CollectionError, match=r"made from something else \(first\); add to it with --update"):
+        collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+
+
+def test_a_damaged_corpus_is_not_updated(three, tmp_path):
+    corpus = collect(three[0], dest=tmp_path / "corpus", n_jobs=1)
+    (corpus.path / "Bach/a.mid").unlink()
+    with pytest.raises(CollectionError, match="cannot be updated"):
+        collect(three[1], dest=corpus.path, n_jobs=1, update=True)
+    with pytest.raises(CollectionError, match="cannot be updated"):
+        collect(three[1], dest=corpus.path, n_jobs=1, incomplete=True, update=True)
+
+
+DIE_IN_UPDATE = """
+import os, signal, sys
+from composer_classify.collection import collect
+source, dest, name, moment = sys.argv[1:]
+replace = os.replace
+def dying(part, whole):
+    if moment == "after":
+        replace(part, whole)
+    if str(whole).endswith(name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "before":
+        replace(part, whole)
+os.replace = dying
+collect(source, dest=dest, n_jobs=1, update=True)
+"""
+UPDATE_STEPS = [
+    (name, moment)
+    for name in (
+        "00000.json",
+        "ready/notes.npy",
+        "ready/manifest.parquet",
+        "b (2).mid",
+        "up/notes.npy",
+        "up/manifest.parquet",
+    )
+    for moment in ("before", "after")
+]
+QUICK_UPDATE = [("ready/manifest.parquet", "after"), ("up/notes.npy", "after")]
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [pytest.param(*step, marks=[] if step in QUICK_UPDATE else pytest.mark.slow) for step in UPDATE_STEPS],
+)
+def test_an_update_killed_at_each_step_ends_the_same(three, tmp_path, name, moment):
+    old = collect(three[0], dest=tmp_path / "up", n_jobs=1)
+    at_once = collect(*three[:2], dest=tmp_path / "at once", n_jobs=1)
+    killed = run(DIE_IN_UPDATE, three[1], tmp_path / "up", name, moment, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if not name.startswith("up/"):  # until then the old corpus can be read
+        pd.testing.assert_frame_equal(Corpus.open(tmp_path / "up").manifest, old.manifest)
+    again = collect(three[1], dest=tmp_path / "up", n_jobs=1, update=True)
+    assert_same_corpus(again, at_once)
+    assert validate(again) == ([], []) and not (again.path / ".collecting").exists()
 
 
 # ---------------------------------------------------------------- destinations
