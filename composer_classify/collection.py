@@ -6,17 +6,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import re
 import shutil
+import signal
+import threading
 import time
 import unicodedata
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -25,20 +31,30 @@ from tqdm import tqdm
 from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_members, why_unreadable
 from .composers import SPELLINGS, WELL_KNOWN, composer_name, fold_name
 from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
-from .files import MIDI_SUFFIXES, CollectionError, atomic_write, cache_folder, lock_folder, sha256
-from .midi import AUGMENTED, NOTE_DTYPE, MidiLoadError, load_midi
+from composer_classify.files import (
+    MUSIC_SUFFIXES,
+    SCORE_SUFFIXES,
+    CollectionError,
+    atomic_write,
+    cache_folder,
+    lock_folder,
+    sha256,
+)
+from .midi import AUGMENTED, NOTE_DTYPE, MusicLoadError
 from .processes import DIED, in_processes
+from .scores import format_of, load
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'CORRECTIONS', 'STAGING', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'categorise', 'read_corrections', 'collect',
-           'open_corpus', 'summary', 'counts']
+__all__ = ['WRAPPERS', 'SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
+           'KAGGLE_SET', 'NAMED', 'categorise', 'read_corrections', 'collect', 'open_corpus', 'summary', 'counts',
+           'overview']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
-    "A file name without its ending, if that is one of MIDI's."
+    "A file name without its ending, if that is one of music."
     stem, suffix = os.path.splitext(file_name)
-    return (stem if suffix.lower() in MIDI_SUFFIXES else file_name).lstrip(".").strip()
+    return (stem if suffix.lower() in MUSIC_SUFFIXES else file_name).lstrip(".").strip()
 
 # %% ../nbs/01_collection.ipynb #01-007a
 def _first_words(title: str, names: Iterable[str]) -> str | None:
@@ -70,7 +86,7 @@ def categorise(
     return composer_name(found), title[len(found) :].strip(" -_,.") or title
 
 # %% ../nbs/01_collection.ipynb #01-030
-def _work_key(notes: np.ndarray) -> str:
+def _notes_hash(notes: np.ndarray) -> str:
     """A hash that files share when they hold the same notes, also transposed or at another tempo.
 
     It joins the obvious cases; `_name_works` joins many more."""
@@ -100,108 +116,190 @@ def _facts(notes: np.ndarray) -> dict:
     )
 
 # %% ../nbs/01_collection.ipynb #01-030g
-def _status(content: bytes, composer: str | None, notes: np.ndarray) -> dict:
+def _status(content: bytes, composer: str | None, row: dict) -> dict:
     "Status of a file that holds notes, and the reason where it is not used: columns of the manifest."
     if AUGMENTED in content:
         return dict(status="augmented", error="is an augmented copy, not a piece of its own")
     if composer is None:
         reason = "no folder and no first word tells the composer: put it into a folder named for one"
         return dict(status="uncategorised", error=reason)
-    if notes.lost:
-        return dict(status="incomplete", error=f"is incomplete: {notes.lost}")
-    return dict(status="recovered" if notes.repairs else "ok")
+    if row["lost"]:
+        return dict(status="incomplete", error=f"is incomplete: {row['lost']}")
+    return dict(status="recovered" if row["repairs"] else "ok")
 
 # %% ../nbs/01_collection.ipynb #01-030j
-_UNREAD = dict(sha256="", n_notes=0, duration_sec=0.0, work_id="", status="unreadable", error="", repairs="", lost="")
-_NO_FACTS = dict(ticks_per_beat=0, n_tracks=0, tempo_bpm=0.0, n_tempo_changes=0, time_signatures="", key_signatures="")
+_NOTHING = dict(
+    notes_hash="",
+    n_notes=0,
+    duration_sec=0.0,
+    repairs="",
+    lost="",
+    ticks_per_beat=0,
+    n_tracks=0,
+    tempo_bpm=0.0,
+    n_tempo_changes=0,
+    time_signatures="",
+    key_signatures="",
+)
+_UNREAD = dict(format="", sha256="", status="unreadable", error="", **_NOTHING)
+
+# %% ../nbs/01_collection.ipynb #01-030n
+_Read = Callable[[bytes, str], tuple[dict, np.ndarray]]  # from content and name to columns of the manifest and notes
+
+
+def _read_notes(content: bytes, name: str) -> tuple[dict, np.ndarray]:
+    "What a file holds: columns of the manifest, and its notes. Raises `MusicLoadError`."
+    notes = load(content, name=name, incomplete=True)
+    row = dict(n_notes=len(notes), duration_sec=notes.duration, repairs="; ".join(notes.repairs), lost=notes.lost)
+    return row | dict(notes_hash=_notes_hash(notes), **_facts(notes)), np.asarray(notes)
+
+# %% ../nbs/01_collection.ipynb #01-030o
+def _reader(known: Path | None) -> _Read:
+    "`_read_notes`, but what a corpus holds is not parsed again."
+    if known is None:
+        return _read_notes
+    corpus = Corpus.open(known)
+    held = corpus.manifest[corpus.manifest["n_notes"] > 0].drop_duplicates("sha256")
+    rows = dict(zip(held["sha256"], held.index))
+    facts = held[list(_NOTHING)]
+
+    def read(content: bytes, name: str) -> tuple[dict, np.ndarray]:
+        row = rows.get(sha256(content))
+        return _read_notes(content, name) if row is None else (_plain_row(facts.loc[row]), corpus.notes(row))
+
+    return read
+
+# %% ../nbs/01_collection.ipynb #01-030q
+def _plain_row(row: pd.Series) -> dict:
+    "A row of a manifest with Python's own values, `None` in place of what is missing."
+    return row.astype(object).where(row.notna(), None).to_dict()
+
+# %% ../nbs/01_collection.ipynb #01-030s
+def _is_music(name: str, content: bytes) -> bool:
+    "Whether a file is meant to be music: by its ending, or by its content where that says nothing."
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix == ".xml":  # many programs write it
+        return format_of(content) is not None
+    return suffix in MUSIC_SUFFIXES or format_of(content) == "midi"
 
 # %% ../nbs/01_collection.ipynb #01-030l
 def _read_member(
-    member: Member, composer: str | None, title: str, opened: dict
+    member: Member, composer: str | None, title: str, opened: dict, read: _Read
 ) -> tuple[dict, np.ndarray, bytes] | None:
-    "Manifest row, notes and content of a member; `None` if it is not meant to be MIDI."
-    row = dict(composer=composer, title=title, source=member.name, nested=member.nested, **_UNREAD, **_NO_FACTS)
-    named = os.path.splitext(member.name)[1].lower() in MIDI_SUFFIXES
+    "Manifest row, notes and content of a member; `None` if it is not meant to be music."
+    row = dict(composer=composer, title=title, source=member.name, nested=member.nested, **_UNREAD)
     nothing = np.empty(0, NOTE_DTYPE)
     if member.refused:
         return {**row, "composer": None, "error": f"was refused: {member.refused}"}, nothing, b""
     try:
         content = member.read(opened)
-        if not named and content[:4] not in (b"MThd", b"RIFF"):
+        if not _is_music(member.name, content):
             return None
-        notes = load_midi(content, name=member.name, incomplete=True)
-    except MidiLoadError as error:
-        return ({**row, "error": error.reason}, nothing, b"") if named else None
+        row["format"] = format_of(content) or ""
+        found, notes = read(content, member.name)
+    except MusicLoadError as error:
+        return {**row, "error": error.reason}, nothing, b""
     except ARCHIVE_ERRORS as error:
         return {**row, "error": f"cannot be read ({why_unreadable(error)})"}, nothing, b""
-    repairs, key = "; ".join(notes.repairs), _work_key(notes)
-    row |= dict(sha256=sha256(content), n_notes=len(notes), duration_sec=notes.duration, repairs=repairs)
-    row |= dict(lost=notes.lost, work_id=key, **_facts(notes))
+    row |= dict(sha256=sha256(content), **found)
     if not len(notes):
         return {**row, "error": "holds no notes"}, nothing, b""
-    return row | _status(content, composer, notes), np.asarray(notes), content
+    return row | _status(content, composer, row), notes, content
+
+# %% ../nbs/01_collection.ipynb #01-030u
+SLOWEST = 120  # seconds that reading one file may take
+
+
+class _TooSlow(BaseException):
+    "A file takes longer than `SLOWEST`. No reader takes it for a flaw of the file."
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    "Raises `_TooSlow` in what takes too long. Does nothing outside the main thread, which alone receives signals."
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 # %% ../nbs/01_collection.ipynb #01-031
 def _read_alone(
-    member: Member,
-    composer: str | None,
-    title: str,
-    opened: dict,
+    member: Member, composer: str | None, title: str, opened: dict, read: _Read
 ) -> tuple[dict, np.ndarray, bytes] | None:
-    "As `_read_member`; an error that was not foreseen costs this file and no other."
+    "As `_read_member`; an error that was not foreseen, or too much time, costs this file and no other."
     try:
-        return _read_member(member, composer, title, opened)
+        with _time_limit():
+            return _read_member(member, composer, title, opened, read)
+    except _TooSlow:
+        reason = f"it takes longer than {SLOWEST} seconds"
     except MemoryError:
         reason = "it needs more memory than there is"
     except Exception as error:
         reason = f"the program failed over it ({type(error).__name__}); please report this"
-    return _read_member(replace(member, refused=reason), composer, title, opened)
+    return _read_member(replace(member, refused=reason), composer, title, opened, read)
 
 # %% ../nbs/01_collection.ipynb #01-031c
-def _collect_shard(members: list[Member], labels: list[tuple[str | None, str]], staging: Path, number: int) -> None:
+@dataclass(frozen=True)
+class _Shard:
+    "Some members of a source, and where to write what is read of them."
+
+    name: str
+    members: list[Member]
+    labels: list[tuple[str | None, str]]
+    staging: Path
+    known: Path | None = None  # a corpus that may hold some of them
+
+# %% ../nbs/01_collection.ipynb #01-031k
+def _collect_shard(shard: _Shard) -> None:
     "Read a shard and write it into the staging folder: contents, notes, and rows last."
-    done, rows, opened = staging / f"{number:05d}.json", [], {}
-    os.stat(staging)  # a worker of a killed run must not bring back what has been removed since: it ends here
+    done, rows, opened = shard.staging / f"{shard.name}.json", [], {}
+    os.stat(shard.staging)  # a worker of a killed run must not bring back what has been removed since: it ends here
     if done.exists():
         return
+    read = _reader(shard.known)
 
     def read_all(store):
-        for member, (composer, title) in zip(members, labels):
-            if (found := _read_alone(member, composer, title, opened)) is None:
+        for member, (composer, title) in zip(shard.members, shard.labels):
+            if (found := _read_alone(member, composer, title, opened, read)) is None:
                 continue
             row, notes, content = found
             if content:
-                os.stat(staging)
-                atomic_write(staging / "files" / row["sha256"], lambda file: file.write(content))
+                os.stat(shard.staging)
+                atomic_write(shard.staging / "files" / row["sha256"], lambda file: file.write(content))
             store.write(notes.tobytes())
             rows.append({**row, "length": len(notes)})
 
-    atomic_write(staging / f"{number:05d}.notes", read_all)
+    atomic_write(shard.staging / f"{shard.name}.notes", read_all)
     atomic_write(done, lambda file: file.write(json.dumps(rows).encode()))
 
 # %% ../nbs/01_collection.ipynb #01-031e
 def _outlives(member: Member, composer: str | None, title: str) -> bool:
     "True, unless reading the file ends the process."
-    _read_alone(member, composer, title, {})
+    _read_alone(member, composer, title, {}, _read_notes)
     return True
 
 # %% ../nbs/01_collection.ipynb #01-031i
-def _collect_without(
-    members: list[Member],
-    labels: list[tuple[str | None, str]],
-    staging: Path,
-    number: int,
-    n_jobs: int,
-) -> None:
+def _collect_without(shard: _Shard, n_jobs: int) -> None:
     "Collect a shard over which processes ended: the files that did it are refused."
-    survived = dict(in_processes(_outlives, [(member, *label) for member, label in zip(members, labels)], n_jobs))
+    files = [(member, *label) for member, label in zip(shard.members, shard.labels)]
+    survived = dict(in_processes(_outlives, files, n_jobs))
     refused = "the program that read it came to an end"
-    members = [replace(member, refused=refused) if survived[i] is DIED else member for i, member in enumerate(members)]
-    if dict(in_processes(_collect_shard, [(members, labels, staging, number)], n_jobs))[0] is DIED:
-        source = members[0].source
-        raise CollectionError(
-            f"{source}: the programs that read it come to an end again and again; is there enough memory?"
-        )
+    members = [
+        replace(member, refused=refused) if survived[i] is DIED else member for i, member in enumerate(shard.members)
+    ]
+    if dict(in_processes(_collect_shard, [(replace(shard, members=members),)], n_jobs))[0] is DIED:
+        why = "the programs that read it come to an end again and again; is there enough memory?"
+        raise CollectionError(f"{members[0].source}: {why}")
 
 # %% ../nbs/01_collection.ipynb #01-031g
 def _remove_partial(folder: Path) -> None:
@@ -211,48 +309,58 @@ def _remove_partial(folder: Path) -> None:
             left_over.unlink(missing_ok=True)
 
 # %% ../nbs/01_collection.ipynb #01-031h
-def _collect_shards(shards: list[tuple], n_jobs: int) -> None:
-    "Collect the shards, each the arguments of `_collect_shard`. However it ends, nothing half written is left."
+def _collect_shards(shards: list[_Shard], n_jobs: int) -> None:
+    "Collect the shards. However it ends, nothing half written is left."
     try:
-        done = in_processes(_collect_shard, shards, n_jobs)
+        done = in_processes(_collect_shard, [(shard,) for shard in shards], n_jobs if len(shards) > 1 else 1)
         for number, result in tqdm(done, total=len(shards), desc="collecting", disable=None):
             if result is DIED:
-                _collect_without(*shards[number], n_jobs)
+                _collect_without(shards[number], n_jobs)
     except BaseException:  # Ctrl-C too: the workers have been ended, in the middle of something
-        _remove_partial(shards[0][2])
+        _remove_partial(shards[0].staging)
         raise
 
 # %% ../nbs/01_collection.ipynb #01-033
 def _safe_path(composer: str, title: str) -> str:
-    """A relative path for a piece that every file system accepts.
+    """A relative path for a piece, without its ending, that every file system accepts.
 
     This concerns characters, length, and a folder that could be a file of ours."""
     clean = lambda part: (
         re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
     )
     *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
-    ours = lambda folder: re.sub(r"\.(mid|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE)
-    return "/".join([*(ours(folder) for folder in folders), f"{name}.mid"])
+    endings = "|".join(sorted(suffix[1:] for suffix in MUSIC_SUFFIXES))
+    ours = lambda folder: re.sub(rf"\.({endings}|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE)
+    return "/".join([*map(ours, folders), name])
 
 # %% ../nbs/01_collection.ipynb #01-033a
-def _free_path(path: str, taken: set[str]) -> str:
-    "The path, numbered if another piece has it (also where capitals do not count)."
-    n, free = 1, path
+def _free_name(stem: str, ending: str, taken: set[str]) -> str:
+    "A name, numbered if something else has it (also where capitals do not count), which is then taken."
+    n, free = 1, stem + ending
     while free.casefold() in taken:
         n += 1
-        free = f"{path[:-4]} ({n}).mid"
+        free = f"{stem} ({n}){ending}"
     taken.add(free.casefold())
     return free
 
+# %% ../nbs/01_collection.ipynb #01-033e
+_ENDINGS = dict(midi=".mid", musicxml=".musicxml", mxl=".mxl", mei=".mei", kern=".krn", abc=".abc")
+
+
+def _ending(name: str, format: str) -> str:
+    "How the name of a piece ends: as it was found, if that is an ending of scores, else by its format."
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if format != "midi" and suffix in SCORE_SUFFIXES else _ENDINGS[format]
+
 # %% ../nbs/01_collection.ipynb #01-033d
 _COLUMNS = (
-    "composer title sha256 n_notes duration_sec source nested work_id status error repairs lost "
-    "ticks_per_beat n_tracks tempo_bpm n_tempo_changes time_signatures key_signatures"
+    "composer title sha256 n_notes duration_sec source collection format licence nested notes_hash work_id status "
+    "error repairs lost ticks_per_beat n_tracks tempo_bpm n_tempo_changes time_signatures key_signatures"
 ).split()
 
 
 def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bool) -> pd.DataFrame:
-    """The manifest of all shards' rows.
+    """The manifest of all rows.
 
     Labels are corrected, duplicates marked, paths given, and incomplete files used if wanted."""
     manifest = _correct(pd.DataFrame(rows, columns=_COLUMNS), corrections)
@@ -266,7 +374,7 @@ def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bo
     for row in manifest[usable].itertuples():
         key = (row.composer, row.sha256)
         if key not in paths:
-            paths[key] = _free_path(_safe_path(row.composer, row.title), taken)
+            paths[key] = _free_name(_safe_path(row.composer, row.title), _ending(row.source, row.format), taken)
         own[row.Index] = paths[key]
     return manifest.assign(path=own)
 
@@ -312,7 +420,7 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     It says which file it is most like (of another composer, if there is one), how much of the music they share, and
     why they were joined."""
     table = manifest[(manifest["work_id"] != "") & manifest["work_id"].duplicated(keep=False)]
-    table = table[["work_id", "composer", "path", "source", "status", "review"]].join(
+    table = table[["work_id", "composer", "path", "collection", "source", "status", "review"]].join(
         _closest(links, usable)[["like", "overlap", "because"]], on="path"
     )
     # nothing but its own bytes shares the work with such a file
@@ -326,9 +434,8 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     table = table.join(sizes, on="work_id").sort_values(
         ["composers", "files", "work_id", "path"], ascending=[False, False, True, True], kind="stable"
     )
-    return table[
-        ["composers", "files", "work_id", "composer", "path", "source", "like", "overlap", "because", "review"]
-    ]
+    columns = "composers files work_id composer path collection source like overlap because review"
+    return table[columns.split()]
 
 # %% ../nbs/01_collection.ipynb #01-038
 def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -336,7 +443,7 @@ def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> t
     usable = manifest[manifest["status"].isin(["ok", "recovered"])]
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(
-        dict(first=position.groupby(pd.factorize(usable["work_id"])[0]).transform("first"), second=position)
+        dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)
     )
     copies = find_copies([outer_lines(notes(row)) for row in usable.index])
     named = find_named(usable["composer"], usable["title"])
@@ -350,6 +457,89 @@ def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> t
         ]
     )
     return manifest, _list_duplicates(manifest, links, usable)
+
+# %% ../nbs/01_collection.ipynb #01-039c
+def _find_notes(manifest: pd.DataFrame, lengths: list[int]) -> np.ndarray:
+    "Where the notes of each file begin and end in the store, int64 of shape `(files, 2)`."
+    repeated = manifest["status"] == "duplicate"
+    ends = np.cumsum(np.where(repeated, 0, lengths), dtype=np.int64)
+    offsets = np.stack([np.append(0, ends)[:-1], ends], axis=1)
+    first = manifest.reset_index().drop_duplicates(["composer", "sha256"])
+    originals = first.set_index(["composer", "sha256"])["index"]
+    for row in manifest[repeated].itertuples():
+        offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
+    return offsets
+
+# %% ../nbs/01_collection.ipynb #01-039f
+def _usable(manifest: pd.DataFrame) -> pd.DataFrame:
+    "The rows of the pieces of a corpus."
+    return manifest[manifest["status"].isin(["ok", "recovered"])]
+
+
+def _stage_moved(old: Corpus, manifest: pd.DataFrame, staging: Path) -> None:
+    "Put the pieces of a corpus that will get another path into the staging folder."
+    before, paths = set(zip(old.files["path"], old.files["sha256"])), dict(zip(old.files["sha256"], old.files["path"]))
+    for row in _usable(manifest).itertuples():
+        staged = staging / "files" / row.sha256
+        if (row.path, row.sha256) not in before and not staged.exists():
+            content = (old.path / path_on_disk(paths[row.sha256])).read_bytes()
+            atomic_write(staged, lambda file: file.write(content))
+
+
+def _write_pieces(manifest: pd.DataFrame, staging: Path, dest: Path) -> None:
+    "Put the pieces that have been staged into their places. Those that are not staged are there already."
+    pieces = _usable(manifest)
+    once = ~pieces["sha256"].duplicated(keep=False)
+    for path, name, alone in zip(pieces["path"], pieces["sha256"], once):
+        staged, piece = staging / "files" / name, dest / path_on_disk(path)
+        if not staged.exists():
+            continue
+        if not alone:  # under several composers
+            atomic_write(piece, lambda file: file.write(staged.read_bytes()))
+            continue
+        piece.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staged, piece)
+
+# %% ../nbs/01_collection.ipynb #01-039i
+def _open_store(path: Path) -> np.ndarray:
+    "The notes of a shard or of a corpus, memory-mapped."
+    return np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.memmap(path, NOTE_DTYPE, "r")
+
+
+def _write_notes(path: Path, rows: list[dict]) -> None:
+    "Write the notes of these rows as one NumPy file."
+
+    def write_notes(file):
+        shape = (sum(row["length"] for row in rows),)
+        header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=shape)
+        np.lib.format.write_array_header_1_0(file, header)
+        for place, held in groupby((row for row in rows if row["length"]), key=lambda row: row["store"]):
+            store = _open_store(place)
+            for row in held:
+                file.write(store[row["begin"] : row["begin"] + row["length"]].tobytes())
+
+    atomic_write(path, write_notes)
+
+# %% ../nbs/01_collection.ipynb #01-039h
+PARTS = ("notes.npy", "offsets.npy", "duplicates.csv", "manifest.parquet")  # the manifest comes last
+
+
+def _prepare(
+    rows: list[dict], old: Corpus | None, staging: Path, corrections: pd.DataFrame, incomplete: bool, attrs: dict
+) -> None:
+    "Make all files of the corpus but the pieces, in the staging folder. Can be interrupted and done again."
+    ready = staging / "ready"
+    manifest = _finish_manifest(rows, corrections, incomplete)
+    offsets = _find_notes(manifest, [row["length"] for row in rows])
+    _write_notes(ready / "notes.npy", [row for row, s in zip(rows, manifest["status"]) if s != "duplicate"])
+    atomic_write(ready / "offsets.npy", lambda file: np.save(file, offsets))
+    store = np.load(ready / "notes.npy", mmap_mode="r")
+    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
+    atomic_write(ready / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
+    if old is not None:
+        _stage_moved(old, manifest, staging)
+    manifest.attrs = attrs
+    atomic_write(ready / "manifest.parquet", manifest.to_parquet)
 
 # %% ../nbs/01_collection.ipynb #01-039
 def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
@@ -365,56 +555,25 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
         if (piece := dest / path_on_disk(path)).resolve().is_relative_to(dest.resolve()):
             piece.unlink(missing_ok=True)
 
-# %% ../nbs/01_collection.ipynb #01-039c
-def _find_notes(rows: list[dict], manifest: pd.DataFrame) -> np.ndarray:
-    "Where the notes of each file begin and end in the store, int64 of shape `(files, 2)`."
-    ends = np.cumsum([row["length"] for row in rows], dtype=np.int64)
-    offsets = np.stack([np.r_[0, ends[:-1]], ends], axis=1) if len(rows) else np.empty((0, 2), np.int64)
-    first = manifest.reset_index().drop_duplicates(["composer", "sha256"])
-    originals = first.set_index(["composer", "sha256"])["index"]
-    for row in manifest[manifest["status"] == "duplicate"].itertuples():
-        offsets[row.Index] = offsets[originals[row.composer, row.sha256]]
-    return offsets
-
-# %% ../nbs/01_collection.ipynb #01-039f
-def _write_pieces(manifest: pd.DataFrame, staging: Path, dest: Path) -> None:
-    "Write the files of the corpus, unless they are there."
-    for row in manifest[manifest["status"].isin(["ok", "recovered"])].itertuples():
-        content = (staging / "files" / row.sha256).read_bytes()
-        piece = dest / path_on_disk(row.path)
-        if not piece.is_file() or piece.read_bytes() != content:
-            atomic_write(piece, lambda file: file.write(content))
-
-# %% ../nbs/01_collection.ipynb #01-039i
-def _write_notes(staging: Path, dest: Path, n_shards: int, n_notes: int) -> None:
-    "Write the notes of all shards as one NumPy file."
-
-    def write_notes(file):
-        header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(n_notes,))
-        np.lib.format.write_array_header_1_0(file, header)
-        for i in range(n_shards):
-            with open(staging / f"{i:05d}.notes", "rb") as shard:
-                shutil.copyfileobj(shard, file, 1 << 20)
-
-    atomic_write(dest / "notes.npy", write_notes)
-
-# %% ../nbs/01_collection.ipynb #01-039h
-def _commit(staging: Path, dest: Path, n_shards: int, corrections: pd.DataFrame, incomplete: bool, attrs: dict) -> None:
-    "Put the corpus together from the shards. Can be interrupted and done again; the manifest comes last."
+# %% ../nbs/01_collection.ipynb #01-039m
+def _publish(staging: Path, dest: Path) -> None:
+    "Put the corpus in place that lies ready. The old manifest goes first, and the new one comes last."
+    ready = staging / "ready"
+    manifest = read_manifest(ready)
     _remove_partial(dest)
-    rows = [row for i in range(n_shards) for row in json.loads((staging / f"{i:05d}.json").read_text())]
-    manifest = _finish_manifest(rows, corrections, incomplete)
     _forget_pieces(staging, dest, set(manifest["path"]))
-    (dest / "manifest.parquet").unlink(missing_ok=True)
-    offsets = _find_notes(rows, manifest)
     _write_pieces(manifest, staging, dest)
-    _write_notes(staging, dest, n_shards, sum(row["length"] for row in rows))
-    atomic_write(dest / "offsets.npy", lambda file: np.save(file, offsets))
-    store = np.load(dest / "notes.npy", mmap_mode="r")
-    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
-    atomic_write(dest / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
-    manifest.attrs = attrs
-    atomic_write(dest / "manifest.parquet", manifest.to_parquet)
+    (dest / PARTS[-1]).unlink(missing_ok=True)
+    for name in PARTS:
+        if (ready / name).exists():  # else it was moved before an interruption
+            os.replace(ready / name, dest / name)
+    _remove(dest / STAGING)
+
+
+def _publish_what_is_ready(dest: Path) -> None:
+    "Finish what an interrupted call has left to be published."
+    for ready in (dest / STAGING).glob(f"*-{LAYOUT}/ready/manifest.parquet"):
+        _publish(ready.parent.parent, dest)
 
 # %% ../nbs/01_collection.ipynb #01-043
 def _flat_names(members: list[Member]) -> list[str]:
@@ -426,7 +585,7 @@ def _flat_names(members: list[Member]) -> list[str]:
     for member in members:
         folder, _, file = member.name.rpartition("/")
         alone = member.nested and folder.lower().endswith(".zip") and siblings.get(folder, 0) <= 1
-        name = folder[:-4] + ".mid" if alone else member.name
+        name = folder[:-4] + os.path.splitext(file)[1] if alone else member.name
         names.append(re.sub(r"\.zip/", "/", name, flags=re.IGNORECASE))
     return names
 
@@ -434,7 +593,7 @@ def _flat_names(members: list[Member]) -> list[str]:
 def _without_common_root(names: list[str]) -> list[str]:
     "Names without the one folder that holds all composers' folders. The folder of one composer stays."
     roots = {name.split("/")[0] for name in names if "/" in name}
-    loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MIDI_SUFFIXES for name in names)
+    loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MUSIC_SUFFIXES for name in names)
     if (
         len(roots) == 1
         and not loose
@@ -469,11 +628,12 @@ def _refuse_destination(source: Path, dest: Path) -> None:
         and not (dest / STAGING).is_dir()
         and not (dest / "manifest.parquet").is_file()
     ):
-        raise CollectionError(f"{dest}: holds other files; choose a new or empty folder")
+        advice = "the last name is the corpus to make, so choose a new or empty folder for it"
+        raise CollectionError(f"{dest}: holds other files; {advice}")
 
 # %% ../nbs/01_collection.ipynb #01-044d
 def _recipe(corrections: bool, incomplete: bool) -> str:
-    "How a source is made into a corpus: a corpus by another recipe is made again."
+    "How sources are made into a corpus: a corpus by another recipe is made again."
     labels = sha256(CORRECTIONS.read_bytes())[:16] if corrections else "as found"
     return f"{LAYOUT}/{labels}" + ("/incomplete" if incomplete else "")
 
@@ -486,9 +646,8 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
         return False
     if made_from.get("data_hash") != attrs["data_hash"]:
         found = made_from.get("source", "not by us")
-        raise CollectionError(
-            f"{dest}: holds a corpus made from something else ({found}); choose another folder or delete it"
-        )
+        advice = "add to it with --update, choose another folder or delete it"
+        raise CollectionError(f"{dest}: holds a corpus made from something else ({found}); {advice}")
     if made_from.get("recipe") != attrs["recipe"]:
         return False
     try:
@@ -506,58 +665,225 @@ def _remove(folder: Path) -> None:
         time.sleep(0.1)
     shutil.rmtree(folder)  # says why it cannot
 
-# %% ../nbs/01_collection.ipynb #01-044h
+# %% ../nbs/01_collection.ipynb #01-044m
+@dataclass(frozen=True)
+class _Source:
+    "A source of a corpus. The manifest remembers all but its path."
+
+    collection: str  # its short name, which no other source of the corpus has
+    file: str  # the name of the archive or folder
+    data_hash: str
+    place: str  # a hash of its path
+    path: Path | None = None
+
+    def to_dict(self) -> dict:
+        "What the manifest remembers."
+        return {name: value for name, value in asdict(self).items() if name != "path"}
+
+# %% ../nbs/01_collection.ipynb #01-044n
+_ARCHIVE = re.compile(r"\.(zip|tar|tgz|txz|tbz2?|tar\.(gz|xz|bz2))$", re.IGNORECASE)
+
+
+def _describe_source(source: str | os.PathLike, n_jobs: int) -> _Source:
+    "A source that was given by a user. Raises `CollectionError` if there is nothing of that name."
+    path = Path(_fetch(source, n_jobs))
+    place, found = os.path.abspath(path), hash_source(path)
+    file = clean_name(os.path.basename(place))
+    if source in NAMED:
+        return _Source(source, file, found, sha256(source.encode()), path)
+    short = file if path.is_dir() else _ARCHIVE.sub("", file)
+    return _Source(short or "music", file, found, sha256(os.fsencode(place)), path)
+
+# %% ../nbs/01_collection.ipynb #01-044p
+def _merge(old: list[_Source], given: list[_Source]) -> list[_Source]:
+    "The sources of an updated corpus: those it has, changed ones in their place, and new ones after them."
+    merged, taken = list(old), {source.collection.casefold() for source in old}
+    for source in given:
+        if source.data_hash in {other.data_hash for other in merged}:
+            continue
+        place = next((i for i, other in enumerate(merged) if other.place == source.place), None)
+        if place is not None:
+            merged[place] = replace(source, collection=merged[place].collection)
+        else:
+            merged.append(replace(source, collection=_free_name(source.collection, "", taken)))
+    return merged
+
+# %% ../nbs/01_collection.ipynb #01-044s
+def _attributes(sources: list[_Source], recipe: str) -> dict:
+    "What the manifest says about the whole corpus."
+    hashes = [source.data_hash for source in sources]
+    return dict(
+        data_hash=hashes[0] if len(hashes) == 1 else sha256(" ".join(hashes).encode()),
+        source=", ".join(source.file for source in sources),
+        recipe=recipe,
+        sources=[source.to_dict() for source in sources],
+    )
+
+# %% ../nbs/01_collection.ipynb #01-044sa
+def _sources(corpus: Corpus) -> list[_Source]:
+    "The sources that a corpus was made from."
+    return [_Source(**source) for source in corpus.manifest.attrs["sources"]]
+
+# %% ../nbs/01_collection.ipynb #01-044u
+COLLECTIONS = CORRECTIONS.with_name("collections.csv")
+NOT_STATED = "not stated"
+
+
+def _listed_licences(member: Member) -> dict[str, str]:
+    "The licence of each file that a list in its source names; nothing if the list cannot be read."
+    try:
+        table = pd.read_csv(io.BytesIO(member.read({})), dtype=str, keep_default_na=False)
+        files = member.name.removesuffix(member.name.split("/")[-1]) + table["file"]
+        return dict(zip(files, table["licence"].str.split().str.join(" ").str[:100]))
+    except (KeyError, *ARCHIVE_ERRORS):  # those of pandas are `ValueError`
+        return {}
+
+
+def _licences(members: list[Member], collection: str) -> dict[str, str]:
+    "The licence of each member of a source."
+    known = dict(pd.read_csv(COLLECTIONS).to_numpy())
+    listed = {}
+    for member in members:
+        if member.name.split("/")[-1].lower() == "licences.csv" and not member.refused:
+            listed |= _listed_licences(member)
+    return {m.name: listed.get(m.name) or known.get(collection, NOT_STATED) for m in members}
+
+# %% ../nbs/01_collection.ipynb #01-044w
 SHARD = 64  # files
 
 
-def _collect(source: Path, dest: Path, n_jobs: int, corrections: bool, incomplete: bool, attrs: dict) -> Corpus:
+def _shards(source: _Source, staging: Path, known: Path | None) -> tuple[list[_Shard], dict]:
+    "The shards of a source, and columns of the manifest for each of its members."
+    folder = source.data_hash[:16]
+    (staging / folder).mkdir(parents=True, exist_ok=True)
+    members = list_members(source.path, staging / folder / "plain.tar")
+    names = _flat_names(members)
+    labels = _labels(names if source.path.is_dir() else _without_common_root(names))
+    parts = [slice(i, i + SHARD) for i in range(0, len(members), SHARD)]
+    shards = [_Shard(f"{folder}/{n:05d}", members[part], labels[part], staging, known) for n, part in enumerate(parts)]
+    licences = _licences(members, source.collection)
+    return shards, {name: dict(collection=source.collection, licence=licences[name]) for name in licences}
+
+# %% ../nbs/01_collection.ipynb #01-044y
+def _staged_rows(shards: list[_Shard], more: dict) -> Iterator[dict]:
+    "The rows of shards, each with the place of its notes."
+    for shard in shards:
+        begin = 0
+        for row in json.loads((shard.staging / f"{shard.name}.json").read_text()):
+            yield {**row, **more[row["source"]], "store": shard.staging / f"{shard.name}.notes", "begin": begin}
+            begin += row["length"]
+
+
+def _kept_rows(old: Corpus, source: _Source) -> Iterator[dict]:
+    "The rows of a source of a corpus as they were read, each with the place of its notes."
+    for number, found in old.manifest[old.manifest["collection"] == source.collection].iterrows():
+        row, (begin, end) = _plain_row(found), old.offsets[number].tolist()
+        if row["status"] in ("ok", "recovered", "duplicate"):
+            row["status"] = "incomplete" if row["lost"] else "recovered" if row["repairs"] else "ok"
+        yield {**row, "store": old.path / "notes.npy", "begin": begin, "length": end - begin}
+
+# %% ../nbs/01_collection.ipynb #01-044z
+_New = dict[str, tuple[list[_Shard], dict]]  # what `_shards` gives for each source that must be read, by its hash
+
+
+def _list_new(sources: list[_Source], old: Corpus | None, staging: Path) -> _New:
+    "What must be read: the sources that a corpus does not hold as they are. Raises `CollectionError`."
+    before = [] if old is None else _sources(old)
+    held, changed = {source.data_hash for source in before}, {source.place for source in before}
+    return {
+        source.data_hash: _shards(source, staging, old.path if source.place in changed else None)
+        for source in sources
+        if source.data_hash not in held
+    }
+
+
+def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dict]:
+    "The rows of all sources in their order. Raises `CollectionError` if one holds no music."
+    rows = []
+    for source in sources:
+        own = list(_staged_rows(*new[source.data_hash]) if source.data_hash in new else _kept_rows(old, source))
+        if not own:
+            raise CollectionError(f"{source.path or source.file}: holds no music files (MIDI or scores)")
+        rows += own
+    return rows
+
+# %% ../nbs/01_collection.ipynb #01-044zy
+@contextmanager
+def _nothing_left(dest: Path) -> Iterator[None]:
+    "Remove what was begun in a folder if the sources turn out to be unusable."
+    try:
+        yield
+    except CollectionError:
+        _remove(dest / STAGING)
+        if not any(dest.iterdir()):
+            dest.rmdir()
+        raise
+
+# %% ../nbs/01_collection.ipynb #01-0443
+def _to_update(dest: Path, recipe: str) -> Corpus | None:
+    "The corpus that is to be updated, if there is one. Raises `CollectionError` if it cannot be."
+    if not (dest / "manifest.parquet").is_file():
+        return None
+    try:
+        corpus = Corpus.open(dest)
+        if _is_whole(dest, {**corpus.manifest.attrs, "recipe": recipe}):
+            return corpus
+    except CollectionError:
+        pass
+    why = "it is damaged, or was made by another version or with other options"
+    raise CollectionError(f"{dest}: cannot be updated, since {why}; collect all its sources again")
+
+# %% ../nbs/01_collection.ipynb #01-044h
+def _collect(
+    given: list[_Source], dest: Path, n_jobs: int, corrections: bool, incomplete: bool, update: bool
+) -> Corpus:
     "Make the corpus, unless it is there."
-    _refuse_destination(source, dest)
+    for source in given:
+        _refuse_destination(source.path, dest)
+    _publish_what_is_ready(dest)
+    recipe = _recipe(corrections, incomplete)
+    old = _to_update(dest, recipe) if update else None
+    sources = _merge([] if old is None else _sources(old), given)
+    attrs = _attributes(sources, recipe)
     staging = dest / STAGING / f"{attrs['data_hash'][:16]}-{LAYOUT}"
-    if (dest / "manifest.parquet").is_file() and _is_whole(dest, attrs):
+    same = old is None or old.data_hash == attrs["data_hash"]
+    if same and (dest / "manifest.parquet").is_file() and _is_whole(dest, attrs):
         shutil.rmtree(staging.parent, ignore_errors=True)
         return Corpus.open(dest)
     if staging.parent.is_dir() and not staging.is_dir():
-        raise CollectionError(
-            f"{dest}: holds an interrupted collection of another source or version; choose another folder or delete it"
-        )
-    members = list_members(source)
-    names = _flat_names(members)
-    labels = _labels(names if source.is_dir() else _without_common_root(names))
-
-    (staging / "files").mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(members), SHARD)
-    shards = [(members[i : i + SHARD], labels[i : i + SHARD], staging, n) for n, i in enumerate(starts)]
-    _collect_shards(shards, n_jobs if len(shards) > 1 else 1)
-    if not any(json.loads((staging / f"{i:05d}.json").read_text()) for i in range(len(starts))):
-        shutil.rmtree(staging.parent)
-        raise CollectionError(f"{source}: holds no MIDI files")
+        begun = "an interrupted collection of other sources or by another version"
+        advice = f"repeat that call, choose another folder or delete {staging.parent}"
+        raise CollectionError(f"{dest}: holds {begun}; {advice}")
+    with _nothing_left(dest):
+        (staging / "files").mkdir(parents=True, exist_ok=True)
+        new = _list_new(sources, old, staging)
+    _collect_shards([shard for shards, _ in new.values() for shard in shards], n_jobs)
+    with _nothing_left(dest):
+        rows = _all_rows(sources, new, old)
     reviewed = read_corrections()
-    _commit(staging, dest, len(starts), reviewed if corrections else reviewed[:0], incomplete, attrs)
-    _remove(dest / STAGING)
+    _prepare(rows, old, staging, reviewed if corrections else reviewed[:0], incomplete, attrs)
+    _publish(staging, dest)
     return Corpus.open(dest)
 
 # %% ../nbs/01_collection.ipynb #01-044j
 def collect(
-    source: str | os.PathLike,  # A zip, a folder of composer folders, 'embedded' or 'kaggle'
+    *sources: str | os.PathLike,  # Archives, folders of composer folders, 'embedded' or 'kaggle'
     dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
     n_jobs: int = -1,  # Processes; all cores by default
     corrections: bool = True,  # Put right the labels that are known to be wrong (`read_corrections`)
     incomplete: bool = False,  # Use files, too, of which only a part can be read
+    update: bool = False,  # Add the sources to the corpus in `dest`
 ) -> Corpus:
-    """Make a corpus from a source and open it.
+    """Make a corpus from one or more sources and open it.
 
     A second call changes nothing. After an interruption, the next call goes on where the first one stopped. Raises
-    `CollectionError` if the source holds no MIDI files or cannot be read, or if `dest` cannot be used."""
-    source, dest = _fetch(source, n_jobs), None if dest is None else Path(dest)
-    attrs = dict(
-        data_hash=hash_source(source), source=clean_name(Path(source).name), recipe=_recipe(corrections, incomplete)
-    )
-    dest = dest or cache_folder() / "corpora" / (
-        attrs["data_hash"][:16] + ("" if corrections else "-as-found") + ("-incomplete" if incomplete else "")
-    )
-    with lock_folder(dest):
-        return _collect(Path(source), dest, n_jobs, corrections, incomplete, attrs)
+    `CollectionError` if a source holds no music files or cannot be read, or if `dest` cannot be used."""
+    given = [_describe_source(source, n_jobs) for source in sources]
+    if dest is None:
+        kind = ("" if corrections else "-as-found") + ("-incomplete" if incomplete else "")
+        dest = cache_folder() / "corpora" / (_attributes(_merge([], given), "")["data_hash"][:16] + kind)
+    with lock_folder(Path(dest)):
+        return _collect(given, Path(dest), n_jobs, corrections, incomplete, update)
 
 # %% ../nbs/01_collection.ipynb #01-046
 EMBEDDED = {
@@ -661,6 +987,9 @@ def _fetch_kaggle() -> Path:
         ) from error
 
 # %% ../nbs/01_collection.ipynb #01-049c
+NAMED = ("embedded", "kaggle")
+
+
 def _fetch(source: str | os.PathLike, n_jobs: int) -> str | os.PathLike:
     "A path for a source that has a name."
     if source == "embedded":
@@ -676,7 +1005,7 @@ def open_corpus(
     """Open a corpus; a source that is none yet is collected into the cache first.
 
     Raises `CollectionError` as `collect` does."""
-    if source not in ("embedded", "kaggle") and (Path(source) / "manifest.parquet").is_file():
+    if source not in NAMED and (Path(source) / "manifest.parquet").is_file():
         return Corpus.open(source)
     return collect(source)
 
@@ -706,13 +1035,15 @@ def summary(corpus: Corpus) -> pd.DataFrame:
 
 # %% ../nbs/01_collection.ipynb #01-055c
 def counts(corpus: Corpus) -> dict:
-    """Counts of files by status, of composers, and of files by composer.
+    """Counts of files by status, of composers, and of files by composer and by collection.
 
     They are those of `composer-classify collect --json`, all but the seconds."""
     status, manifest = corpus.manifest["status"], corpus.manifest
     incomplete = manifest["lost"] != ""
     readable = (status != "unreadable") & ~incomplete
-    by_composer = manifest[readable & (status != "augmented")].groupby("composer").size()
+    read = manifest[readable & (status != "augmented")]
+    by = lambda column: read.groupby(column).size().sort_values(ascending=False, kind="stable")
+    by_composer = by("composer")
     return dict(
         files=len(manifest),
         readable=int(readable.sum()),
@@ -722,7 +1053,40 @@ def counts(corpus: Corpus) -> dict:
         nested=int(manifest["nested"].sum()),
         composers=len(by_composer),
         duplicates=int((status == "duplicate").sum()),
-        by_composer={
-            composer: int(n) for composer, n in by_composer.sort_values(ascending=False, kind="stable").items()
-        },
+        by_composer={composer: int(n) for composer, n in by_composer.items()},
+        by_collection={collection: int(n) for collection, n in by("collection").items()},
+    )
+
+# %% ../nbs/01_collection.ipynb #01-055f
+def _tally(values: pd.Series) -> dict[str, int]:
+    "How often each value occurs, the most frequent first."
+    return {value: int(n) for value, n in values.value_counts().items()}
+
+
+def overview(corpus: Corpus) -> dict:
+    """What a corpus holds: counts, hours, statuses of the files found, formats of the pieces, and collections.
+
+    Each collection has its files, its pieces, their works, and their licences. This is what `composer-classify info
+    --json` prints."""
+    manifest, pieces = corpus.manifest, corpus.files
+    described = {
+        name: dict(
+            files=len(found),
+            pieces=len(own := _usable(found)),
+            works=own["work_id"].nunique(),
+            licences=_tally(own["licence"]),
+        )
+        for name, found in manifest.groupby("collection", sort=False)
+    }
+    return dict(
+        manifest=str(corpus.path / "manifest.parquet"),
+        files=len(manifest),
+        pieces=len(pieces),
+        works=pieces["work_id"].nunique(),
+        repeated_works=int((pieces["work_id"].value_counts() > 1).sum()),
+        composers=len(corpus.composers),
+        hours=round(float(pieces["duration_sec"].sum()) / 3600, 2),
+        statuses=_tally(manifest["status"]),
+        formats=_tally(pieces["format"]),
+        collections=described,
     )

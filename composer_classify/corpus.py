@@ -20,7 +20,7 @@ from .midi import NOTE_DTYPE
 __all__ = ['LAYOUT', 'read_manifest', 'path_on_disk', 'Corpus', 'validate']
 
 # %% ../nbs/00f_corpus.ipynb #00f-006
-LAYOUT = 4  # raised whenever the same source makes another corpus than before
+LAYOUT = 5  # raised whenever the same source makes another corpus than before
 
 
 def read_manifest(
@@ -103,7 +103,7 @@ class Corpus:
 
     @property
     def source(self) -> str:
-        "The name of the zip or folder that the corpus was made from."
+        "The names of the archives and folders that the corpus was made from."
         return self.manifest.attrs["source"]
 
     @property

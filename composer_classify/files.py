@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 # %% auto #0
-__all__ = ['MIDI_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'walk_files', 'atomic_write', 'check_writable', 'CollectionError',
-           'ModelError', 'sha256', 'cache_folder', 'lock_folder', 'checksum', 'save_sealed', 'load_sealed']
+__all__ = ['MIDI_SUFFIXES', 'SCORE_SUFFIXES', 'MUSIC_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'walk_files', 'atomic_write',
+           'check_writable', 'CollectionError', 'ModelError', 'sha256', 'cache_folder', 'lock_folder', 'checksum',
+           'save_sealed', 'load_sealed']
 
 # %% ../nbs/00a_files.ipynb #00a-005a
 MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
+SCORE_SUFFIXES = {".xml", ".musicxml", ".mxl", ".mei", ".krn", ".abc"}
+MUSIC_SUFFIXES = MIDI_SUFFIXES | SCORE_SUFFIXES
 
 # %% ../nbs/00a_files.ipynb #00a-006
 def decoded(name: str) -> str:
@@ -167,11 +170,13 @@ def save_sealed(
     path: str | os.PathLike,  # File to write, `.npz`
     about: dict,  # Its description, of values that JSON can hold
     arrays: dict[str, np.ndarray],  # The arrays, by name
+    compressed: bool = False,  # Smaller, and slower to read
 ) -> None:
     "Write arrays, a description of them and a checksum of both. Raises `OSError` that names the file."
     text = json.dumps(about, ensure_ascii=False)
     sealed = dict(arrays, about=np.array(text), checksum=np.array(checksum(text, arrays)))
-    atomic_write(Path(path), lambda file: np.savez(file, **sealed))
+    write = np.savez_compressed if compressed else np.savez
+    atomic_write(Path(path), lambda file: write(file, **sealed))
 
 # %% ../nbs/00a_files.ipynb #00a-023
 LARGEST = 256 * 2**20  # bytes that such a file may have, also unpacked

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,8 @@ from .files import ModelError, load_sealed, save_sealed
 from .processes import map_pieces
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from composer_classify.corpus import Corpus
 
 # %% auto #0
@@ -158,7 +162,9 @@ def _index_parts(path: str | os.PathLike) -> tuple[list[dict], np.ndarray, np.nd
     "The fields of an `Index` from a file, not checked but for the version. Raises `ModelError`, or any other error."
     about, arrays = load_sealed(path, "index")
     if (about["run"], about["kinds"]) != (N_NOTES, KINDS):
-        raise ModelError(f"{path}: was made by another version of composer_classify; make it again")
+        raise ModelError(
+            f"{path}: was made by another version of composer_classify; make it again with `composer-classify index`"
+        )
     first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
     pieces = [
         dict(composer=str(piece["composer"]), title=str(piece["title"]), work=int(piece["work"]))
@@ -206,6 +212,11 @@ class Index:
         "The piece it is: `composer`, `title`, `score`, `offset_sec` (second of it at second 0). `None` if unknown."
         return _identify(self, notes, without)
 
+    def size(self) -> dict:
+        "How many `pieces` it holds, of how many `works`, and `hours` of music."
+        works, seconds = {piece["work"] for piece in self.pieces}, self.begin[-1] - GAP * len(self.pieces)
+        return dict(pieces=len(self.pieces), works=len(works), hours=round(float(seconds) / 3600, 2))
+
     def save(
         self,
         path: str | os.PathLike,  # File to write, `.npz`
@@ -213,7 +224,7 @@ class Index:
         "Write the index. Raises `OSError`."
         about = dict(pieces=self.pieces, run=N_NOTES, kinds=KINDS)
         counts = np.diff(self.first).astype(np.uint16)
-        save_sealed(path, about, dict(begin=self.begin, counts=counts, places=self.places))
+        save_sealed(path, about, dict(begin=self.begin, counts=counts, places=self.places), compressed=True)
 
     @classmethod
     def load(
@@ -227,7 +238,8 @@ class Index:
                 raise ValueError("shapes")
             return index
         except FileNotFoundError:
-            raise ModelError(f"{path}: does not exist") from None
+            advice = f"make one with `composer-classify index CORPUS --out {Path(path).name}`"
+            raise ModelError(f"{path}: does not exist; {advice}") from None
         except ModelError:
             raise
         except Exception as error:  # many kinds, from zipfile and NumPy for damaged files, or for files of another kind
@@ -262,13 +274,45 @@ def _readable(title: str) -> str:
     return f"{name} ({', '.join(folders)})" if folders else name
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013m
-def _piece_names(corpus: Corpus) -> list[dict]:
+def _piece_names(files: pd.DataFrame, work: np.ndarray) -> list[dict]:
     "`composer`, `title` and `work` of each file, for `Index.pieces`."
-    _, work = np.unique(corpus.files["work_id"], return_inverse=True)
     return [
         dict(composer=composer, title=_readable(title), work=int(number))
-        for composer, title, number in zip(corpus.files["composer"], corpus.files["title"], work)
+        for composer, title, number in zip(files["composer"], files["title"], work)
     ]
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0132
+def _without_repeats(corpora: Sequence[Corpus]) -> list[Corpus]:
+    "The corpora, each without the files that one before it holds."
+    seen, kept = set(), []
+    for corpus in corpora:
+        again = corpus.files["sha256"].isin(seen)
+        seen |= set(corpus.files["sha256"])
+        kept.append(replace(corpus, manifest=corpus.manifest.drop(index=again.index[again])))
+    return kept
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0135
+def _all_files(corpora: Sequence[Corpus]) -> pd.DataFrame:
+    "The files of all corpora, a row each, with the number of the corpus in the column `corpus`."
+    import pandas as pd  # not needed for an answer
+
+    return pd.concat([corpus.files.assign(corpus=k) for k, corpus in enumerate(corpora)], ignore_index=True)
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0134
+def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus]) -> np.ndarray:
+    "The work of each of the files of all corpora, a number, int64 of shape `(files,)`."
+    import pandas as pd
+
+    from composer_classify.works import find_copies, find_named, join_works, outer_lines  # not needed for an answer
+
+    position = pd.Series(files.index)
+    known = pd.DataFrame(
+        dict(first=position.groupby([files["corpus"], files["work_id"]]).transform("first"), second=position)
+    )
+    if len(corpora) == 1:
+        return join_works(len(files), known)
+    copies = find_copies([outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index])
+    return join_works(len(files), known, copies, find_named(files["composer"], files["title"]))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013o
 def _of_pieces(pieces: list[np.ndarray]) -> list[tuple[Fingerprints, float]]:
@@ -277,30 +321,37 @@ def _of_pieces(pieces: list[np.ndarray]) -> list[tuple[Fingerprints, float]]:
     return [(fingerprints(notes), end) for notes, end in zip(pieces, ends)]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013p
-def _on_clock(ends: list[float], path: str) -> np.ndarray:
-    "Second at which each piece begins, and the end. Raises `ValueError` if the music in `path` is too long."
+def _on_clock(ends: list[float], paths: str) -> np.ndarray:
+    "Second at which each piece begins, and the end. Raises `ValueError` if the music in `paths` is none, or too long."
+    if not ends:
+        raise ValueError(f"{paths}: holds no music to make an index of")
     begin = np.r_[0, np.cumsum([np.ceil(end) + GAP for end in ends])]
     if begin[-1] / TICK >= _MOST_TICKS:
         hours, most = begin[-1] / 3600, _MOST_TICKS * TICK / 3600
         raise ValueError(
-            f"{path}: holds {hours:.0f} hours of music, and an index at most {most:.0f}; make one of a part of it"
+            f"{paths}: holds {hours:.0f} hours of music, and an index at most {most:.0f}; make one of a part of it"
         )
     return begin
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-013q
 def make_index(
-    corpus: Corpus,  # Whose files can then be found
+    *corpora: Corpus,  # Whose files can then be found
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> Index:
-    "The index of all files of a corpus. Raises `ValueError` for more than seven hundred hours of music."
-    found = [piece for part in map_pieces(_of_pieces, corpus, n_jobs) for piece in part]
-    begin = _on_clock([end for _, end in found], corpus.path)
+    """The index of all files of some corpora.
+
+    Raises `ValueError` for more than seven hundred hours of music, and for none."""
+    corpora = _without_repeats(corpora)
+    files, paths = _all_files(corpora), ", ".join(str(corpus.path) for corpus in corpora)
+    found = [piece for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs) for piece in part]
+    begin = _on_clock([end for _, end in found], paths)
     kind = np.concatenate([each.kind for each, _ in found])
     second = np.concatenate([each.second + start for (each, _), start in zip(found, begin)])
     pitch = np.concatenate([each.pitch for each, _ in found])
     kept = _kept(kind, second)
     first = np.r_[0, np.cumsum(np.bincount(kind[kept], minlength=KINDS))]
-    return Index(_piece_names(corpus), begin, first, _packed(second[kept], pitch[kept]))
+    names = _piece_names(files, _number_works(files, corpora))
+    return Index(names, begin, first, _packed(second[kept], pitch[kept]))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
 CERTAINTY = (-12.64, 3.34, 8.09, 0.56, 2.89)  # found below

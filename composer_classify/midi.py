@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'TEMPO_DTYPE', 'TIME_SIGNATURE_DTYPE', 'KEY_SIGNATURE_DTYPE', 'PEDAL_DTYPE', 'AUGMENTED', 'GHOST',
-           'CHANNELS', 'ROUNDING', 'sounds_within', 'NoteArray', 'MidiLoadError', 'Limits', 'clock', 'load_midi',
-           'read_mido', 'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi', 'synthesize', 'audio']
+           'CHANNELS', 'ROUNDING', 'sounds_within', 'NoteArray', 'MusicLoadError', 'MidiLoadError', 'Limits', 'clock',
+           'read_file', 'load_midi', 'read_mido', 'frames_of', 'cells_of', 'piano_roll', 'plot_roll', 'to_pretty_midi',
+           'synthesize', 'audio']
 
 # %% ../nbs/00_midi.ipynb #00-006
 NOTE_DTYPE = np.dtype(
@@ -166,8 +167,8 @@ class NoteArray(np.ndarray):
         return float(tempo["onset_beat"] + (second - tempo["onset_sec"]) * tempo["bpm"] / 60)
 
 # %% ../nbs/00_midi.ipynb #00-010
-class MidiLoadError(ValueError):
-    "The MIDI could not be read. The message is one sentence that names the file and the reason."
+class MusicLoadError(ValueError):
+    "A file of music could not be read. The message is one sentence that names the file and the reason."
 
     def __init__(self, name: str, reason: str):
         super().__init__(name, reason)
@@ -175,6 +176,10 @@ class MidiLoadError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
+
+
+class MidiLoadError(MusicLoadError):
+    "The MIDI could not be read. The message is one sentence that names the file and the reason."
 
 # %% ../nbs/00_midi.ipynb #00-012
 @dataclass(frozen=True)
@@ -946,22 +951,26 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
     return NoteArray(notes, repairs=tuple(stream.repairs), lost=lost, **piece)
 
 # %% ../nbs/00_midi.ipynb #00-026
-def _read(path: Path, limits: Limits) -> bytes:
-    "The bytes of a file, at most one more than the limit. Raises `MidiLoadError` with the reason."
+def read_file(
+    path: Path,
+    limits: Limits,  # Only `max_bytes` counts here
+    error: type[MusicLoadError] = MidiLoadError,  # What is raised
+) -> bytes:
+    "The bytes of a file, at most one more than the limit. Raises `error` with the reason."
     try:
         if path.is_dir():
-            raise MidiLoadError(str(path), "is a folder, not a MIDI file")
+            raise error(str(path), "is a folder, not a MIDI file" if error is MidiLoadError else "is a folder")
         if not path.is_file():
-            raise MidiLoadError(str(path), "is not a regular file" if path.exists() else "does not exist")
+            raise error(str(path), "is not a regular file" if path.exists() else "does not exist")
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
-    except OSError as error:
-        reason = error.strerror or "the system does not say why"
-        raise MidiLoadError(str(path), f"cannot be opened ({reason})") from error
-    except ValueError as error:
-        if isinstance(error, MidiLoadError):
+    except OSError as failure:
+        reason = failure.strerror or "the system does not say why"
+        raise error(str(path), f"cannot be opened ({reason})") from failure
+    except ValueError as failure:
+        if isinstance(failure, MusicLoadError):
             raise
-        raise MidiLoadError(str(path), "has a name that no file can have") from error
+        raise error(str(path), "has a name that no file can have") from failure
 
 # %% ../nbs/00_midi.ipynb #00-026a
 def _explain(data: bytes) -> str:
@@ -979,7 +988,7 @@ def _open(source: str | os.PathLike | bytes, name: str | None, limits: Limits) -
     "The stream of a file and its name in messages. Raises `MidiLoadError`."
     if not isinstance(source, (bytes, bytearray)):
         name = str(source) if name is None else name
-        source = _read(Path(source), limits)
+        source = read_file(Path(source), limits)
     name, data, repairs = name or "MIDI data", bytes(source), []
     if len(data) > limits.max_bytes:
         raise MidiLoadError(name, f"is larger than the limit of {limits.max_bytes:,} bytes")

@@ -210,3 +210,31 @@ CONTRACT = [  # of `evaluate --json`
     "baselines",
     "ci95",
 ]
+
+
+STEPS_AND_ALTERS = ["C0", "C1", "D0", "D1", "E0", "F0", "F1", "G0", "G1", "A0", "A1", "B0"]
+
+
+def musicxml(notes: np.ndarray) -> bytes:
+    "A score of these notes: one part, one long bar, and as many voices as needed."
+    parts = []
+    for onset, length, pitch in zip(notes["onset_beat"], notes["duration_beat"], notes["pitch"].tolist()):
+        begin, ticks, (step, alter) = round(onset * 480), max(round(length * 480), 1), STEPS_AND_ALTERS[pitch % 12]
+        key = f"<step>{step}</step><alter>{alter}</alter><octave>{pitch // 12 - 1}</octave>"
+        parts.append(
+            f"<forward><duration>{begin}</duration></forward>"
+            f"<note><pitch>{key}</pitch><duration>{ticks}</duration></note>"
+            f"<backup><duration>{begin + ticks}</duration></backup>"
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><score-partwise version="4.0">'
+        '<part-list><score-part id="P1"><part-name>Piano</part-name></score-part></part-list>'
+        '<part id="P1"><measure number="1"><attributes><divisions>480</divisions></attributes>'
+        f"{''.join(parts)}</measure></part></score-partwise>"
+    ).encode()
+
+
+def mxl(score: bytes) -> bytes:
+    "The same score as a compressed MusicXML file."
+    container = b'<container><rootfiles><rootfile full-path="score.xml"/></rootfiles></container>'
+    return make_zip([("META-INF/container.xml", container), ("score.xml", score)])

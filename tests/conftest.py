@@ -74,7 +74,7 @@ MEASURED = """
 import json, sys, time
 start = time.perf_counter()
 from composer_classify.collection import collect, counts
-corpus = collect(*sys.argv[1:], n_jobs=2)
+corpus = collect(sys.argv[1], dest=sys.argv[2], n_jobs=2)
 print(json.dumps(dict(counts(corpus), seconds=time.perf_counter() - start)))
 """
 
@@ -140,4 +140,4 @@ def prelude() -> bytes:
 def small(tmp_path_factory) -> Corpus:
     "A corpus of two composers with six works each. Nobody writes to it."
     folder = tmp_path_factory.mktemp("small")
-    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), folder / "corpus", n_jobs=1)
+    return collect(write_tunes(folder / "tunes", Ada=6, Bob=6), dest=folder / "corpus", n_jobs=1)

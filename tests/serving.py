@@ -12,17 +12,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def served(temporary: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
+def served(temporary: Path, root: Path = ROOT, arguments: list[str] = ()) -> Iterator[tuple[str, int]]:
     "Address and process number of a server, of the package in a root, that has a folder for all it may want to write."
     import os
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = f"import sys; from composer_classify.cli import main; sys.exit(main(['app', '--port', '{port}']))"
+    code = "import sys; from composer_classify.cli import main; sys.exit(main(['app', *sys.argv[1:]]))"
+    command = [sys.executable, "-c", code, "--port", str(port), *arguments]
     log = open(temporary / "log", "w")
     folders = {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": str(temporary / "gradio"), "HOME": str(temporary)}
-    server = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=log, stderr=log, env=os.environ | folders)
+    server = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, env=os.environ | folders)
     try:
         for _ in range(240):
             with socket.socket() as probe:

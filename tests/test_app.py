@@ -26,8 +26,12 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from builders import musicxml, mxl, write_tunes
 from composer_classify import app
-from composer_classify.app import FAILED, LIMITS, LONGEST_NAME, VISITOR, WAITING
+from composer_classify.app import FAILED, LIMITS, LONGEST_NAME, NAMELESS, VISITOR, WAITING
+from composer_classify.collection import collect
+from composer_classify.fingerprints import make_index
+from composer_classify.midi import NOTE_DTYPE, load_midi
 from serving import ROOT, served
 
 SAMPLES = ROOT / "composer_classify" / "samples"
@@ -80,6 +84,12 @@ BAD = {
     "zeros.mid": (bytes(500), "is all zero bytes"),
     "cut.mid": (b"MThd\0\0", ""),
     "silent.mid": (b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk\0\0\0\x04\0\xff\x2f\0", "holds no notes"),
+    "print.pdf": (b"%PDF-1.7", "is a PDF, a picture of a score: "),
+    "page.xml": (b"<?xml version='1.0'?><html/>", "is not MIDI"),
+    "half.musicxml": (b"<?xml version='1.0'?><score-partwise><part", "damaged: its XML makes no sense"),
+    "entities.musicxml": (b"<!DOCTYPE score-partwise [<!ENTITY a 'aa'>]><score-partwise/>", "declares entities"),
+    "bomb.mxl": (mxl(b"<score-partwise>" + bytes(70 << 20)), "unpacks to more than the limit"),
+    "rest.musicxml": (musicxml(np.zeros(0, NOTE_DTYPE)), "holds no notes"),
     "<script>alert(1)</script>.mid": (b"no", "is not MIDI"),
     "../../etc/passwd": (b"no", "is not MIDI"),
 }
@@ -97,6 +107,83 @@ def test_a_bad_file_gets_a_sentence(client, name):
         and "/tmp" not in reply.text
         and "Traceback" not in reply.text
     )
+
+
+@pytest.fixture(scope="module")
+def score() -> bytes:
+    "The invention as MusicXML."
+    return musicxml(load_midi(SAMPLES / "bach_bwv772.mid"))
+
+
+@pytest.mark.parametrize("name", ["tune.musicxml", "tune.mxl", "tune", "tune.mid"])
+def test_a_score_is_answered_whatever_its_name(client, score, name):
+    reply = ask(client, mxl(score) if name == "tune.mxl" else score, name=name)
+    answer = reply.json()
+    assert reply.status_code == 200 and list(answer) == FIELDS
+    assert (answer["file"], answer["composer"], answer["piece"]["composer"]) == (name, "Bach", "Bach")
+    assert "invent" in answer["piece"]["title"] and answer["timeline"] and answer["repairs"] == []
+
+
+def test_the_page_answers_a_score_and_a_stretch_of_it(client, score):
+    event = dict(name="tune.musicxml", content=base64.b64encode(score).decode())
+    assert "invent" in page_asks(client, "score", event=event | dict(random=False))
+    assert "sounds like" in page_asks(client, "stretch", event=event | dict(random=True))
+
+
+def test_the_limits_hold_for_scores_too(client, score):
+    many = score.replace(b"</measure>", b"<note/>" * LIMITS.max_notes + b"</measure>")
+    assert "notes, more than the limit of 60,000" in ask(client, many).json()["error"]
+    large = score.replace(b"</measure>", b" " * LIMITS.max_bytes + b"</measure>")
+    assert ask(client, large).status_code == 413
+
+
+SLOW = b"<sound tempo='120'/><forward><duration>1</duration></forward>" * 500_000
+
+
+@pytest.mark.slow
+def test_a_score_that_takes_too_long_is_a_sentence(monkeypatch, score):
+    "Half a million changes of tempo. The next score is answered by new workers."
+    monkeypatch.setattr(app, "LONGEST", 6.0)
+    hostile = mxl(score.replace(b"</measure>", SLOW + b"</measure>"))
+    event = lambda name, content: dict(name=name, content=base64.b64encode(content).decode())
+
+    async def ask_both():
+        workers = app.Workers(1)
+        try:
+            return [
+                await app._reply(workers, event("slow.mxl", hostile)),
+                await app._reply(workers, event("tune.mxl", mxl(score))),
+            ]
+        finally:
+            workers.stop()
+
+    refused, answered = asyncio.run(ask_both())
+    assert f"slow.mxl</bdi>: {FAILED}." in refused and "invent" in answered
+
+
+@pytest.mark.slow
+def test_an_index_of_ones_own(tmp_path):
+    "The page and its API name the pieces of the index that `app --index` is given."
+    corpus = collect(write_tunes(tmp_path / "tunes", Ada=3), dest=tmp_path / "corpus", n_jobs=1)
+    make_index(corpus, n_jobs=1).save(tmp_path / "mine.npz")
+    tune = (tmp_path / "tunes" / "Ada" / "Tune b.mid").read_bytes()
+    (tmp_path / "t").mkdir()
+    arguments = ["--index", str(tmp_path / "mine.npz")]
+    with served(tmp_path / "t", arguments=arguments) as (address, _), httpx.Client(base_url=address, timeout=60) as it:
+        assert "3 files by name" in it.get("/").text
+        assert ask(it, tune).json()["piece"]["title"] == "Tune b"
+        assert ask(it, (SAMPLES / "bach_bwv772.mid").read_bytes()).json()["piece"] is None
+        event = dict(name="tune.mid", content=base64.b64encode(tune).decode())
+        assert "Ada: Tune b" in page_asks(it, "own", event=event)
+
+
+def test_an_index_that_is_none_is_one_sentence(tmp_path):
+    (tmp_path / "diary.npz").write_text("Dear diary")
+    code = "import sys; from composer_classify.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "app", "--port", "7999", "--index", tmp_path / "diary.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "diary.npz: is not an index of composer_classify" in done.stderr
 
 
 def test_too_large_is_refused_before_it_has_all_arrived(client):
@@ -644,7 +731,7 @@ def test_any_name_is_given_back(client, name, content):
 
 
 def test_names_that_cannot_be_given_back(client):
-    assert ask(client, b"no", name="").json()["file"] == "MIDI data"
+    assert ask(client, b"no", name="").json()["file"] == NAMELESS
     long = ask(client, b"no", name="x" * 10_000)
     assert long.status_code == 422 and long.json()["file"] == "x" * LONGEST_NAME
     surrogate = client.post("/api/predict?name=%ED%A0%80.mid", content=b"no")

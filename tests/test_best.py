@@ -207,7 +207,7 @@ def folds(small) -> best.CrossValidation:
 def doubtful_folds(tmp_path_factory) -> best.CrossValidation:
     "A corpus of two composers who are hard to tell apart, in folds of whole works."
     folder = tmp_path_factory.mktemp("doubtful")
-    return best.cross_validate(collect(write_tunes(folder / "tunes", Ada=12, Eve=12), folder / "corpus", n_jobs=1))
+    return best.cross_validate(collect(write_tunes(folder / "tunes", Ada=12, Eve=12), dest=folder / "corpus", n_jobs=1))
 
 
 def test_answers_are_calibrated_by_other_folds(doubtful_folds):

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs the extra `app`")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`")
+from builders import musicxml
+from composer_classify.midi import load_midi
 from serving import ROOT, served
 
 SAMPLES = ROOT / "composer_classify" / "samples"
@@ -164,6 +166,16 @@ def test_a_file_is_dropped(page):
     assert "dropped.mid" in headline(page, "K545")
 
 
+def test_a_score_is_dropped(page):
+    "The page says which formats it takes, and answers a score as it answers MIDI."
+    assert "MusicXML" in page.locator(".drop").inner_text()
+    drop(page, "dropped.musicxml", musicxml(load_midi(SAMPLES / "bach_bwv772.mid")))
+    assert "dropped.musicxml" in headline(page, "invent")
+    assert page.locator(".score img").evaluate("image => image.naturalWidth") > 100
+    assert page.locator(".answer audio").evaluate("player => player.src.length") > 10_000
+    assert fits(page)
+
+
 NAMES = [
     "$&$1$$`.mid",
     "${7*7}{{7*7}}%s.mid",
@@ -182,7 +194,7 @@ def test_any_name_is_shown_as_it_is(page):
     for name, (content, title) in itertools.product(NAMES, ((good, "K545"), (b"Dear diary", "did not work"))):
         drop(page, name, content)
         headline(page, title)
-        assert page.locator(".answer bdi").evaluate("element => element.textContent") == (name[:200] or "MIDI data")
+        assert page.locator(".answer bdi").evaluate("element => element.textContent") == (name[:200] or "music")
         assert page.locator(".chosen bdi").evaluate("element => element.textContent") == name
         assert page.locator(".answer b[onclick]").count() == 0
         assert fits(page)

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from builders import musicxml, mxl, write_tunes
+from composer_classify.midi import load_midi
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = "composer_classify/samples/bach_bwv772.mid"
@@ -83,9 +87,8 @@ def test_standard_input_is_read(tmp_path):
         and (tmp_path / "p.png").stat().st_size > 10_000
     )
     bad = ask(b"Dear diary", "-")
-    assert (
-        bad.returncode == 1
-        and bad.stderr.decode() == "composer-classify: -: is not MIDI (it does not begin with 'MThd')\n"
+    assert bad.returncode == 1 and bad.stderr.decode().startswith(
+        "composer-classify: -: is not MIDI (it does not begin with 'MThd')"
     )
 
 
@@ -108,6 +111,48 @@ def test_one_bad_file_never_stops_the_rest(tmp_path):
     assert len(done.stderr.splitlines()) == 6 and "Traceback" not in done.stderr
     for name, line in zip(bad, done.stderr.splitlines()):
         assert name in line
+
+
+def test_scores_and_midi_lie_in_one_folder(tmp_path):
+    "Each is read by its content; what is named .xml and is no music is passed over in a folder."
+    midi = (ROOT / SAMPLE).read_bytes()
+    score = musicxml(load_midi(ROOT / SAMPLE))
+    files = {"a.mid": midi, "b.musicxml": score, "c.XML": score, "d.mxl": mxl(score), "e.mei": midi}
+    others = {"settings.xml": b"<settings/>", "notes.txt": b"Dear diary", "cover.pdf": b"%PDF-1.7"}
+    bad = {"f.mxl": mxl(score)[:500], "g.musicxml": b"<?xml version='1.0'?><score-partwise>"}
+    for name, content in (files | others | bad).items():
+        (tmp_path / name).write_bytes(content)
+    done = run("predict", tmp_path, tmp_path / "cover.pdf", "--json")
+    answers = {Path(answer["file"]).name: answer for answer in json.loads(done.stdout)}
+    assert done.returncode == 1 and list(answers) == [*sorted([*files, *bad]), "cover.pdf"]
+    titles = {answers[name]["piece"]["title"] for name in files}
+    assert len(titles) == 1 and "invent" in titles.pop()
+    assert len(done.stderr.splitlines()) == 3 and "Traceback" not in done.stderr
+    assert all(name in line for name, line in zip([*bad, "cover.pdf"], done.stderr.splitlines()))
+
+
+def test_midi_loads_nothing_heavy(tmp_path):
+    "Scores do not, either, except those in ABC."
+    heavy = ("tensorflow", "pandas", "sklearn", "scipy", "matplotlib", "partitura", "music21", "verovio", "joblib")
+    code = (
+        "import sys; from composer_classify.cli import main; status = main(sys.argv[1:]); "
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr); sys.exit(status)"
+    )
+    (tmp_path / "tune.musicxml").write_bytes(musicxml(load_midi(ROOT / SAMPLE)))
+    command = [sys.executable, "-c", code, "predict", SAMPLE, tmp_path / "tune.musicxml", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_abc_without_music21_is_a_sentence(tmp_path):
+    "And the other files are answered."
+    (tmp_path / "tune.abc").write_text("X:1\nT:Scale\nM:4/4\nL:1/4\nK:C\nCDEF|GABc|\n")
+    hide = "import sys; sys.modules['music21'] = None; "
+    main = "from composer_classify.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", hide + main, "predict", tmp_path / "tune.abc", SAMPLE]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1 and done.stdout.startswith(f"{SAMPLE}: Bach")
+    assert len(done.stderr.splitlines()) == 1 and "composer_classify[scores]" in done.stderr
 
 
 def test_a_file_that_is_cut_off_is_answered_and_told(tmp_path):
@@ -150,6 +195,8 @@ def test_collect_sets_aside_what_is_cut_off(tmp_path):
         ("dance",),
         ("train", "corpus"),
         ("evaluate", "corpus", "--folds", "1"),
+        ("index", "corpus"),
+        ("index", "corpus", "--out", ""),
         ("app", "--port", "x"),
     ],
 )
@@ -183,6 +230,7 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
         "composers",
         "duplicates",
         "by_composer",
+        "by_collection",
         "seconds",
     }
     assert found["by_composer"] == {"Bach": 1, "Ünknown, A": 1}
@@ -195,6 +243,32 @@ def test_a_folder_of_ones_own_from_collection_to_complaint(tmp_path):
     )
     done = run("evaluate", tmp_path / "corpus", "--composers", "Bahc,Bach")
     assert done.returncode == 1 and "did you mean Bach?" in done.stderr
+
+
+def test_sources_are_added_and_info_tells_what_there_is(tmp_path):
+    for source, name in (("mine", "Piece.mid"), ("openscore", "Other.mid")):
+        (tmp_path / source / "Bach").mkdir(parents=True)
+        (tmp_path / source / "Bach" / name).write_bytes((ROOT / SAMPLE).read_bytes() + bytes(len(source) % 2))
+    corpus = tmp_path / "corpus"
+    assert run("collect", tmp_path / "mine", corpus, "--jobs", 1).returncode == 0
+    refused = run("collect", tmp_path / "openscore", corpus)
+    assert refused.returncode == 1 and "made from something else (mine); add to it with --update" in refused.stderr
+    done = run("collect", tmp_path / "openscore", corpus, "--update", "--json", "--jobs", 1)
+    assert done.returncode == 0 and json.loads(done.stdout)["by_collection"] == {"mine": 1, "openscore": 1}, done.stderr
+    found = json.loads(run("info", corpus, "--json").stdout)
+    assert (found["pieces"], found["works"], found["repeated_works"]) == (2, 1, 1)
+    assert found["formats"] == {"midi": 2} and found["manifest"] == str(corpus / "manifest.parquet")
+    assert found["collections"]["mine"] == {"files": 1, "pieces": 1, "works": 1, "licences": {"not stated": 1}}
+    assert found["collections"]["openscore"]["licences"] == {"CC0 1.0": 1}
+    lines = run("info", corpus).stdout.splitlines()
+    assert lines[0].startswith("2 pieces of 1 works by 1 composers, ") and lines[-1] == "    1 CC0 1.0"
+    nothing = run("info", tmp_path / "mine")
+    assert nothing.returncode == 1 and "is not a corpus" in nothing.stderr
+
+
+def test_a_source_without_a_corpus_to_make_is_wrong_usage():
+    done = run("collect", "music.zip")
+    assert done.returncode == 2 and "DEST" in done.stderr
 
 
 def test_what_is_missing_is_named():
@@ -219,3 +293,57 @@ def test_a_reader_that_leaves(tmp_path):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert done.stdout.strip() == "[" and "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory) -> Path:
+    "A folder with two collections, `ada` and `bob`, a corpus of each, and an index of both."
+    folder = tmp_path_factory.mktemp("indexed")
+    for name in ("ada", "bob"):
+        write_tunes(folder / name, **{name.title(): 3})
+        assert run("collect", folder / name, folder / f"{name}_corpus", "--jobs", 1).returncode == 0
+    done = run("index", folder / "ada_corpus", "--add", folder / "bob_corpus", "--out", folder / "both.npz")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r".*both.npz: 6 pieces of 6 works, 0.\d hours of music; 0.\d MB, .* s\n", done.stdout)
+    return folder
+
+
+def test_an_index_of_several_corpora_names_the_pieces_of_each(indexed):
+    tunes = [next((indexed / name).rglob("*.mid")) for name in ("ada", "bob")]
+    done = run("predict", *tunes, "--index", indexed / "both.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    pieces = [answer["piece"] for answer in json.loads(done.stdout)]
+    assert [piece["composer"] for piece in pieces] == ["Ada", "Bob"]
+    assert all(piece["title"] == tune.stem for piece, tune in zip(pieces, tunes))
+    shipped = json.loads(run("predict", *tunes, "--json").stdout)
+    assert [answer["piece"] for answer in shipped] == [None, None]
+
+
+def test_the_counts_of_an_index_for_a_program(indexed):
+    out = indexed / "ada.npz"
+    done = run("index", indexed / "ada_corpus", "--out", out, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, list(found)) == (0, ["pieces", "works", "hours", "bytes", "seconds"])
+    assert (found["pieces"], found["works"], found["bytes"]) == (3, 3, out.stat().st_size)
+
+
+def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path):
+    "And an index that was there stays as it was."
+    (tmp_path / "old.npz").write_bytes(b"kept")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "diary.txt").write_text("Dear diary")
+    corpus = indexed / "ada_corpus"
+    refused = {
+        "is a folder; name a file to write": ["index", corpus, "--out", tmp_path],
+        "nowhere: does not exist": ["index", corpus, "--add", "nowhere", "--out", tmp_path / "old.npz"],
+        "empty: holds no": ["index", tmp_path / "empty", "--out", tmp_path / "old.npz"],
+        "diary.txt: is neither": ["index", tmp_path / "diary.txt", "--out", tmp_path / "old.npz"],
+        "none.npz: does not exist; make one with `composer-classify index": ["--index", tmp_path / "none.npz"],
+        "old.npz: is not an index of composer_classify": ["--index", tmp_path / "old.npz"],
+    }
+    for sentence, arguments in refused.items():
+        done = run(*arguments) if arguments[0] == "index" else run("predict", SAMPLE, *arguments)
+        assert (done.returncode, done.stdout) == (1, "") and len(done.stderr.splitlines()) == 1
+        assert sentence in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.txt", "empty", "old.npz"]
+    assert (tmp_path / "old.npz").read_bytes() == b"kept"

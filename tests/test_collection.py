@@ -1,11 +1,14 @@
 """Collecting from hostile and damaged sources, interrupted collecting, and the whole real collection."""
 
+import gzip
+import io
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import unicodedata
@@ -16,7 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from builders import END, encrypted, lying, make_zip, meta, overlapping, piece, scale, smf, without_utf8_flag
+from builders import END, encrypted, lying, make_zip, meta, off, on, overlapping, piece, scale, smf, without_utf8_flag
+from composer_classify import collection
 from composer_classify.archives import list_members
 from composer_classify.collection import _forget_pieces, collect, counts, summary
 from composer_classify.corpus import Corpus, validate
@@ -31,7 +35,7 @@ def gather(tmp_path):
 
     def gather(archive, name: str = "source.zip") -> Corpus:
         (tmp_path / name).write_bytes(archive if isinstance(archive, bytes) else make_zip(archive))
-        corpus = collect(tmp_path / name, tmp_path / "room" / "corpus", n_jobs=1)
+        corpus = collect(tmp_path / name, dest=tmp_path / "room" / "corpus", n_jobs=1)
         assert {p.name for p in tmp_path.iterdir()} == {name, "room"} and {
             p.name for p in (tmp_path / "room").iterdir()
         } == {"corpus"}
@@ -120,14 +124,14 @@ def test_many_members_of_the_same_bytes_are_a_bomb(tmp_path):
         overlapping(make_zip([("Bach/b.mid", bytes(16 << 20))]), 600)
     )  # 16 KiB that unpack to 9 GiB
     with pytest.raises(CollectionError, match="zip bomb"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
 
 
 def test_many_small_archives_of_the_same_bytes_are_a_bomb(tmp_path):
     inner = overlapping(make_zip([("b.mid", bytes(16 << 20))]), 60)
     (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.zip", inner) for i in range(10)]))
     with pytest.raises(CollectionError, match="zip bomb"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
 
 
 @pytest.mark.slow
@@ -156,8 +160,8 @@ def test_archives_in_archives_are_opened_three_deep(gather):
 )
 def test_what_is_no_archive_gets_one_sentence(tmp_path, archive):
     (tmp_path / "a.zip").write_bytes(archive)
-    with pytest.raises(CollectionError, match="neither a folder nor a zip archive"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+    with pytest.raises(CollectionError, match="neither a folder nor a zip or tar archive"):
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
 
 
@@ -203,8 +207,8 @@ def test_compression_that_is_unknown_is_said(gather, method):
 
 def test_an_archive_with_a_name_that_is_no_utf8_gets_one_sentence(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([("Bach/é.mid", piece())]).replace("é".encode(), b"\xff\xfe"))
-    with pytest.raises(CollectionError, match="damaged zip archive"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus")
+    with pytest.raises(CollectionError, match="damaged archive"):
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus")
 
 
 def test_an_inner_archive_with_a_name_that_is_no_utf8_costs_no_other_member(gather):
@@ -214,8 +218,8 @@ def test_an_inner_archive_with_a_name_that_is_no_utf8_costs_no_other_member(gath
 
 def test_a_source_without_midi_is_no_corpus(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([("Bach/cover.jpg", b"\xff\xd8")]))
-    with pytest.raises(CollectionError, match="holds no MIDI files"):
-        collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    with pytest.raises(CollectionError, match="holds no music files"):
+        collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     assert not (tmp_path / "corpus/manifest.parquet").exists()
 
 
@@ -437,8 +441,12 @@ def test_a_folder_gives_what_its_zip_gives(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip(members))
     write_folder(tmp_path / "folder", members)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")}
-    one, other = (collect(tmp_path / source, tmp_path / f"from {source}", n_jobs=2) for source in ("a.zip", "folder"))
-    one.manifest.attrs, other.manifest.attrs = {}, {}  # what they were made from
+    one, other = (
+        collect(tmp_path / source, dest=tmp_path / f"from {source}", n_jobs=2) for source in ("a.zip", "folder")
+    )
+    for corpus in (one, other):  # what they were made from
+        corpus.manifest.attrs = {}
+        corpus.manifest["collection"] = "mine"
     assert_same_corpus(one, other)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "folder").rglob("*")} == before  # the source is never changed
 
@@ -454,7 +462,11 @@ def run(code: str, *args, timeout: float, **env) -> subprocess.CompletedProcess:
     )
 
 
-COLLECT = "import sys; from composer_classify.collection import *; print(len(collect(*sys.argv[1:], n_jobs=1).files))"
+COLLECT = """
+import sys
+from composer_classify.collection import collect
+print(len(collect(sys.argv[1], dest=sys.argv[2], n_jobs=1).files))
+"""
 
 
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
@@ -467,7 +479,7 @@ def test_links_in_a_folder_lead_to_no_endless_walk(tmp_path):
     folder = write_folder(tmp_path / "folder", [("Bach/a.mid", piece())])
     (folder / "Bach/up").symlink_to(folder)
     (folder / "Bach/nowhere.mid").symlink_to(folder / "nothing")
-    assert collect(folder, tmp_path / "corpus").files["path"].tolist() == ["Bach/a.mid"]
+    assert collect(folder, dest=tmp_path / "corpus").files["path"].tolist() == ["Bach/a.mid"]
 
 
 def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
@@ -476,7 +488,355 @@ def test_names_on_disk_that_are_no_utf8_are_collected(tmp_path):
         Path(os.fsdecode(os.fsencode(folder) + b"/Bach/caf\xe9.mid")).write_bytes(piece(50))
     except OSError:
         pytest.skip("this file system takes no such names")
-    assert len(collect(folder, tmp_path / "corpus").files) == 2
+    assert len(collect(folder, dest=tmp_path / "corpus").files) == 2
+
+
+# ---------------------------------------------------------------- tar archives
+
+
+def make_tar(members: list[tuple[str, bytes] | tarfile.TarInfo], compression: str = "xz") -> bytes:
+    "A tar archive; names go in as they are. A `TarInfo` becomes a header with nothing behind it."
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=f"w:{compression}") as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            archive.addfile(info, io.BytesIO(member[1]))
+    return out.getvalue()
+
+
+def special(name: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+def test_a_tar_gives_what_its_zip_gives(gather, tmp_path, compression):
+    members = [("Bach/a.mid", piece()), ("Bach/in.zip", make_zip([("b.mid", piece(70))])), ("Chopin/é.mid", piece(50))]
+    corpus = gather(make_tar(members, compression), "source.tar")
+    assert corpus.files["path"].tolist() == ["Bach/a.mid", "Bach/in.mid", "Chopin/é.mid"]
+    assert corpus.manifest["nested"].tolist() == [False, True, False]
+    assert set(corpus.manifest["collection"]) == {"source"}
+
+
+@pytest.mark.parametrize("name", ["../evil.mid", "Bach/../../evil.mid", "/evil.mid", "C:\\evil.mid"])
+def test_names_in_a_tar_that_lead_out_are_refused(gather, name):
+    corpus = gather(make_tar([("Bach/a.mid", piece()), (name, piece(70))]), "source.tar.xz")
+    assert corpus.files["path"].tolist() == ["Bach/a.mid"]
+    assert "leads out of the archive" in " ".join(said(corpus).values())
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_a_tar_are_refused(gather, kind):
+    corpus = gather(make_tar([("Bach/a.mid", piece()), special("Bach/b.mid", kind)]), "source.tar.gz")
+    reason = "it is a link" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else "it is no file but a device or the like"
+    assert said(corpus) == {"Bach/a.mid": "ok", "Bach/b.mid": f"was refused: {reason}"}
+
+
+def test_a_large_member_of_a_tar_is_refused_unread(gather):
+    corpus = gather(make_tar([("Bach/a.mid", piece()), ("Bach/bomb.mid", bytes(17 << 20))]), "source.tar.bz2")
+    assert "more than the limit" in said(corpus)["Bach/bomb.mid"] and len(corpus.files) == 1
+
+
+@pytest.mark.parametrize("compression", ["", "xz"])
+def test_a_tar_that_unpacks_to_too_much_is_a_bomb(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr("composer_classify.archives.MAX_UNPACKED", 1 << 20)
+    (tmp_path / "a.tar").write_bytes(make_tar([("b.bin", bytes(2 << 20))], compression))
+    with pytest.raises(CollectionError, match="zip bomb"):
+        collect(tmp_path / "a.tar", dest=tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def damaged_tars() -> dict[str, bytes]:
+    "Tar archives that no honest program writes."
+    sound = make_tar([("Bach/a.mid", piece()), ("Bach/b.mid", piece(70))], "")
+    huge = tarfile.TarInfo("name")
+    huge.type, huge.size = tarfile.XHDTYPE, 2**33
+    negative = tarfile.TarInfo("Bach/c.mid")
+    negative.pax_headers = {"size": "-1024"}
+    backwards = negative.tobuf(tarfile.PAX_FORMAT)
+    return {
+        "cut off": sound[:1200],
+        "cut off when compressed": make_tar([("Bach/a.mid", os.urandom(5000))])[:2000],
+        "a header of eight gigabytes": huge.tobuf(tarfile.GNU_FORMAT) + sound,
+        "a file of negative size": backwards + sound,
+    }
+
+
+@pytest.mark.parametrize("name", damaged_tars())
+def test_a_damaged_tar_gets_one_sentence(tmp_path, name):
+    (tmp_path / "a.tar").write_bytes(damaged_tars()[name])
+    with pytest.raises(CollectionError, match="a.tar: is a damaged archive"):
+        collect(tmp_path / "a.tar", dest=tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_compressed_file_that_is_no_tar_gets_one_sentence(tmp_path):
+    (tmp_path / "a.mid.gz").write_bytes(gzip.compress(piece()))
+    with pytest.raises(CollectionError, match="neither a folder nor a zip or tar archive"):
+        collect(tmp_path / "a.mid.gz", dest=tmp_path / "corpus")
+
+
+# ---------------------------------------------------------------- scores
+
+
+NOTE = "<note><pitch><step>{}</step><octave>{}</octave></pitch><duration>1</duration><voice>1</voice></note>"
+
+
+def score(pitches: list[int]) -> bytes:
+    "A melody of quarter notes as MusicXML, in measures of four."
+    steps = [("C", "D", "E", "F", "G", "A", "B")[(0, 2, 4, 5, 7, 9, 11).index(pitch % 12)] for pitch in pitches]
+    notes = [NOTE.format(step, pitch // 12 - 1) for step, pitch in zip(steps, pitches)]
+    measures = ["".join(notes[i : i + 4]) for i in range(0, len(notes), 4)]
+    facts = "<attributes><divisions>1</divisions><time><beats>4</beats><beat-type>4</beat-type></time></attributes>"
+    inside = "".join(
+        f'<measure number="{n + 1}">{"" if n else facts}{measure}</measure>' for n, measure in enumerate(measures)
+    )
+    parts = '<part-list><score-part id="P1"><part-name>P</part-name></score-part></part-list>'
+    return f'<score-partwise version="4.0">{parts}<part id="P1">{inside}</part></score-partwise>'.encode()
+
+
+def compressed(content: bytes) -> bytes:
+    "A score as MusicXML programs compress it."
+    container = (
+        '<container><rootfiles><rootfile full-path="score.xml" media-type="application/vnd.recordare.musicxml+xml"/>'
+        "</rootfiles></container>"
+    )
+    return make_zip([("META-INF/container.xml", container.encode()), ("score.xml", content)])
+
+
+MELODY = [60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60, 65, 69, 72, 71, 67]
+
+
+def melody() -> bytes:
+    "The same melody as MIDI."
+    return smf([b"".join(on(key) + off(key, 480) for key in MELODY) + END])
+
+
+def test_a_piece_in_three_formats_is_one_work(gather):
+    members = [
+        ("Bach/Air.mid", melody()),
+        ("Bach/Air.musicxml", score(MELODY)),
+        ("Bach/Song.MXL", compressed(score(MELODY))),
+        ("Chopin/x.mid", piece(50)),
+        ("Bach/index.xml", b"<html><body>no music</body></html>"),
+    ]
+    corpus = gather(members)
+    assert dict(zip(corpus.files["path"], corpus.files["format"])) == {
+        "Bach/Air.mid": "midi",
+        "Bach/Air.musicxml": "musicxml",
+        "Bach/Song.mxl": "mxl",
+        "Chopin/x.mid": "midi",
+    }
+    assert corpus.files["work_id"].tolist() == ["Bach/Air.mid"] * 3 + ["Chopin/x.mid"]
+    assert (corpus.path / "Bach/Song.mxl").read_bytes() == members[2][1]
+
+
+def test_a_score_that_cannot_be_read_costs_no_other(gather):
+    corpus = gather([("Bach/a.mid", piece()), ("Bach/b.musicxml", score(MELODY)[:-50]), ("Bach/c.mxl", b"PK")])
+    assert corpus.files["path"].tolist() == ["Bach/a.mid"]
+    assert set(corpus.manifest["status"]) == {"ok", "unreadable"} and len(corpus.manifest) == 3
+
+
+def test_a_compressed_score_is_no_collection(tmp_path):
+    (tmp_path / "a.mxl").write_bytes(compressed(score(MELODY)))
+    with pytest.raises(CollectionError, match="is a score, not a collection"):
+        collect(tmp_path / "a.mxl", dest=tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+SLOW = """
+import sys
+from composer_classify import collection
+collection.SLOWEST = 1
+load = collection.load
+def slow(content, name, incomplete):
+    while "slow" in name:
+        pass
+    return load(content, name=name, incomplete=incomplete)
+collection.load = slow
+corpus = collection.collect(sys.argv[1], dest=sys.argv[2], n_jobs=1)
+print(corpus.manifest["error"].tolist())
+"""
+
+
+def test_a_file_that_takes_too_long_costs_no_other(tmp_path):
+    write_folder(tmp_path / "folder", [("Bach/a.mid", piece()), ("Bach/slow.mid", piece(50))])
+    done = run(SLOW, tmp_path / "folder", tmp_path / "corpus", timeout=60)
+    assert done.stdout == "['', 'was refused: it takes longer than 1 seconds']\n"
+
+
+# ---------------------------------------------------------------- several sources
+
+
+@pytest.fixture
+def three(tmp_path) -> list[Path]:
+    "Three sources that share a composer, a file, a name and a work."
+    first = write_folder(
+        tmp_path / "first", [("Bach/a.mid", piece()), ("Bach/b.mid", piece(50)), ("Chopin/c.mid", piece(40, 9))]
+    )
+    (tmp_path / "second.zip").write_bytes(make_zip([("Bach/b.mid", piece(51, 7)), ("Bach/copy.mid", piece())]))
+    licences = b"file,licence\nmusic/Bach/d.mid,Public  Domain\nmusic/Bach/e.mid,\n"
+    third = [("Bach/d.mid", piece(52, 7)), ("Bach/e.mid", piece(30, 12))]
+    (tmp_path / "third.tar.gz").write_bytes(
+        make_tar([("licences.csv", licences), *((f"music/{name}", content) for name, content in third)], "gz")
+    )
+    return [first, tmp_path / "second.zip", tmp_path / "third.tar.gz"]
+
+
+def test_several_sources_make_one_corpus(three, tmp_path):
+    corpus = collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    found = corpus.manifest.set_index("source")
+    assert found["collection"].tolist() == ["first"] * 3 + ["second"] * 2 + ["third"] * 2
+    assert corpus.files["path"].tolist() == [
+        "Bach/a.mid",
+        "Bach/b.mid",
+        "Chopin/c.mid",
+        "Bach/b (2).mid",
+        "Bach/d.mid",
+        "Bach/e.mid",
+    ]
+    assert found.loc["Bach/copy.mid", ["path", "status"]].tolist() == ["Bach/a.mid", "duplicate"]
+    assert found.loc["music/Bach/d.mid", ["work_id", "licence"]].tolist() == ["Bach/b (2).mid", "Public Domain"]
+    assert found["licence"].value_counts().to_dict() == {"not stated": 6, "Public Domain": 1}
+    listed = pd.read_csv(corpus.path / "duplicates.csv")
+    assert listed.groupby("work_id")["collection"].agg(set).tolist() == [{"first", "second"}, {"second", "third"}]
+    assert counts(corpus)["by_collection"] == {"first": 3, "second": 2, "third": 2}
+    assert validate(corpus) == ([], [])
+
+
+def test_sources_of_one_name_get_names_of_their_own(tmp_path):
+    for i in (1, 2):
+        write_folder(tmp_path / f"{i}/music", [("Bach/a.mid", piece(50 + i))])
+    corpus = collect(tmp_path / "1/music", tmp_path / "2/music", tmp_path / "1/music", dest=tmp_path / "c", n_jobs=1)
+    assert corpus.manifest["collection"].tolist() == ["music", "music (2)"]
+
+
+def test_a_source_without_music_is_named_and_nothing_is_left(three, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CollectionError, match="empty: holds no music files"):
+        collect(*three, tmp_path / "empty", dest=tmp_path / "corpus", n_jobs=1)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_folder_of_music_as_the_last_name_gets_a_sentence(three, tmp_path):
+    write_folder(tmp_path / "fourth", [("Bach/a.mid", piece())])
+    with pytest.raises(CollectionError, match="fourth: holds other files; the last name is the corpus to make"):
+        collect(*three, dest=tmp_path / "fourth", n_jobs=1)
+
+
+# ---------------------------------------------------------------- updates
+
+
+def reads(monkeypatch) -> list[str]:
+    "The names of the files that are parsed from now on."
+    names, load = [], collection.load
+    monkeypatch.setattr(
+        collection, "load", lambda content, name, **how: names.append(name) or load(content, name, **how)
+    )
+    return names
+
+
+@pytest.mark.parametrize("incomplete", [False, True])
+def test_an_updated_corpus_is_as_if_collected_at_once(three, tmp_path, monkeypatch, incomplete):
+    write_folder(three[0], [("Bach/cut.mid", piece(60, 30)[:-20])])
+    at_once = collect(*three, dest=tmp_path / "at once", n_jobs=1, incomplete=incomplete)
+    collect(three[0], dest=tmp_path / "corpus", n_jobs=1, incomplete=incomplete)
+    parsed = reads(monkeypatch)
+    updated = collect(*three[1:], dest=tmp_path / "corpus", n_jobs=1, incomplete=incomplete, update=True)
+    assert len(parsed) == 4
+    assert_same_corpus(updated, at_once)
+    assert updated.manifest.attrs == at_once.manifest.attrs and validate(updated) == ([], [])
+
+
+def test_a_source_that_has_not_changed_is_skipped(three, tmp_path, monkeypatch):
+    corpus = collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    before = {p: p.stat().st_mtime_ns for p in corpus.path.rglob("*")}
+    parsed = reads(monkeypatch)
+    collect(three[1], three[0], dest=tmp_path / "corpus", n_jobs=1, update=True)
+    assert {p: p.stat().st_mtime_ns for p in corpus.path.rglob("*")} == before and parsed == []
+
+
+def test_a_source_that_has_changed_is_brought_up_to_date(three, tmp_path, monkeypatch):
+    collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    (three[0] / "Bach/a.mid").unlink()  # the copy in the second source becomes the piece
+    (three[0] / "Bach/b.mid").write_bytes(piece(55, 11))
+    write_folder(three[0], [("Bach/new.mid", piece(33, 8))])
+    parsed = reads(monkeypatch)
+    updated = collect(three[0], dest=tmp_path / "corpus", n_jobs=1, update=True)
+    assert sorted(parsed) == ["Bach/b.mid", "Bach/new.mid"]
+    assert_same_corpus(updated, collect(*three, dest=tmp_path / "at once", n_jobs=1))
+    assert validate(updated) == ([], [])
+
+
+def test_updating_makes_a_corpus_where_there_is_none(three, tmp_path):
+    updated = collect(*three, dest=tmp_path / "corpus", n_jobs=1, update=True)
+    assert_same_corpus(updated, collect(*three, dest=tmp_path / "at once", n_jobs=1))
+
+
+def test_without_update_other_sources_are_refused(three, tmp_path):
+    collect(three[0], dest=tmp_path / "corpus", n_jobs=1)
+    with pytest.raises(CollectionError, match=r"made from something else \(first\); add to it with --update"):
+        collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+
+
+def test_a_damaged_corpus_is_not_updated(three, tmp_path):
+    corpus = collect(three[0], dest=tmp_path / "corpus", n_jobs=1)
+    (corpus.path / "Bach/a.mid").unlink()
+    with pytest.raises(CollectionError, match="cannot be updated"):
+        collect(three[1], dest=corpus.path, n_jobs=1, update=True)
+    with pytest.raises(CollectionError, match="cannot be updated"):
+        collect(three[1], dest=corpus.path, n_jobs=1, incomplete=True, update=True)
+
+
+DIE_IN_UPDATE = """
+import os, signal, sys
+from composer_classify.collection import collect
+source, dest, name, moment = sys.argv[1:]
+replace = os.replace
+def dying(part, whole):
+    if moment == "after":
+        replace(part, whole)
+    if str(whole).endswith(name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "before":
+        replace(part, whole)
+os.replace = dying
+collect(source, dest=dest, n_jobs=1, update=True)
+"""
+UPDATE_STEPS = [
+    (name, moment)
+    for name in (
+        "00000.json",
+        "ready/notes.npy",
+        "ready/manifest.parquet",
+        "b (2).mid",
+        "up/notes.npy",
+        "up/manifest.parquet",
+    )
+    for moment in ("before", "after")
+]
+QUICK_UPDATE = [("ready/manifest.parquet", "after"), ("up/notes.npy", "after")]
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [pytest.param(*step, marks=[] if step in QUICK_UPDATE else pytest.mark.slow) for step in UPDATE_STEPS],
+)
+def test_an_update_killed_at_each_step_ends_the_same(three, tmp_path, name, moment):
+    old = collect(three[0], dest=tmp_path / "up", n_jobs=1)
+    at_once = collect(*three[:2], dest=tmp_path / "at once", n_jobs=1)
+    killed = run(DIE_IN_UPDATE, three[1], tmp_path / "up", name, moment, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if not name.startswith("up/"):  # until then the old corpus can be read
+        pd.testing.assert_frame_equal(Corpus.open(tmp_path / "up").manifest, old.manifest)
+    again = collect(three[1], dest=tmp_path / "up", n_jobs=1, update=True)
+    assert_same_corpus(again, at_once)
+    assert validate(again) == ([], []) and not (again.path / ".collecting").exists()
 
 
 # ---------------------------------------------------------------- destinations
@@ -499,29 +859,29 @@ def test_destinations_that_would_do_harm_are_refused(tmp_path, dest, reason):
     pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "foreign/manifest.parquet")
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     with pytest.raises(CollectionError, match=reason):
-        collect(tmp_path / "folder", tmp_path / dest)
+        collect(tmp_path / "folder", dest=tmp_path / dest)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
 def test_another_source_does_not_overwrite_a_corpus(tmp_path):
     for i in (1, 2):
         (tmp_path / f"{i}.zip").write_bytes(make_zip([("Bach/a.mid", piece(50 + i))]))
-    collect(tmp_path / "1.zip", tmp_path / "corpus")
+    collect(tmp_path / "1.zip", dest=tmp_path / "corpus")
     with pytest.raises(CollectionError, match="made from something else"):
-        collect(tmp_path / "2.zip", tmp_path / "corpus")
+        collect(tmp_path / "2.zip", dest=tmp_path / "corpus")
 
 
 def test_a_source_that_was_replaced_is_read_anew(tmp_path):
     for i in (1, 2):  # archives are kept open for a while
         (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i))]))
-        assert collect(tmp_path / "a.zip", tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [
+        assert collect(tmp_path / "a.zip", dest=tmp_path / f"corpus {i}", n_jobs=1).files["path"].tolist() == [
             f"Bach/{i}.mid"
         ]
 
 
 def test_missing_and_changed_pieces_are_told_apart(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([(f"Bach/{i}.mid", piece(50 + i)) for i in range(3)]))
-    corpus = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    corpus = collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     (corpus.path / "Bach/0.mid").unlink()
     (corpus.path / "Bach/1.mid").write_bytes(piece(70))
     assert validate(corpus) == (["Bach/0.mid"], ["Bach/1.mid"])
@@ -565,7 +925,7 @@ def many(tmp_path_factory) -> tuple[Path, Corpus, float]:
     folder = tmp_path_factory.mktemp("many")
     (folder / "many.zip").write_bytes(make_zip(MANY))
     start = time.perf_counter()
-    corpus = collect(folder / "many.zip", folder / "corpus", n_jobs=1)
+    corpus = collect(folder / "many.zip", dest=folder / "corpus", n_jobs=1)
     assert len(corpus.files) == len(MANY)
     return folder / "many.zip", corpus, time.perf_counter() - start
 
@@ -573,13 +933,13 @@ def many(tmp_path_factory) -> tuple[Path, Corpus, float]:
 def test_a_second_run_touches_nothing(many):
     source, corpus, _ = many
     before = {p: p.stat().st_mtime_ns for p in [corpus.path, *corpus.path.rglob("*")]}
-    assert_same_corpus(collect(source, corpus.path), corpus)
+    assert_same_corpus(collect(source, dest=corpus.path), corpus)
     assert {p: p.stat().st_mtime_ns for p in [corpus.path, *corpus.path.rglob("*")]} == before
 
 
 def test_more_processes_make_the_same_corpus(many, tmp_path):
     source, corpus, _ = many
-    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=2), corpus)
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=2), corpus)
 
 
 # Dies of `kill -9` when it is about to move the named file into place, or right after.
@@ -596,7 +956,7 @@ def dying(part, whole):
     if moment == "before":
         replace(part, whole)
 os.replace = dying
-collect(source, dest, n_jobs=1)
+collect(source, dest=dest, n_jobs=1)
 """
 
 
@@ -616,7 +976,7 @@ def test_killed_at_each_step_it_ends_the_same(many, tmp_path, name, moment):
     source, corpus, _ = many
     run_ = run(DIE_AT, source, tmp_path / "corpus", name, moment, timeout=60)
     assert run_.returncode == -signal.SIGKILL, run_.stderr
-    again = collect(source, tmp_path / "corpus", n_jobs=1)
+    again = collect(source, dest=tmp_path / "corpus", n_jobs=1)
     assert_same_corpus(again, corpus)  # and nothing half written is left lying about
     assert {p.name for p in again.path.iterdir()} == {p.name for p in corpus.path.iterdir()}
 
@@ -625,7 +985,7 @@ SAY_WHEN = """
 import sys
 from composer_classify.collection import collect
 print('now', flush=True)
-collect(*sys.argv[1:3], n_jobs=int(sys.argv[3]))
+collect(sys.argv[1], dest=sys.argv[2], n_jobs=int(sys.argv[3]))
 """
 
 
@@ -644,7 +1004,7 @@ def test_killed_again_and_again_at_any_time_it_ends_the_same(many, tmp_path, n_j
             process.stdout.readline()
             time.sleep(share * seconds)
             process.kill()  # its workers may live a little longer and write
-    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=1), corpus)
 
 
 DAMAGE = [
@@ -661,9 +1021,9 @@ QUICK_DAMAGE = [("notes.npy", "cut"), ("manifest.parquet", "cut"), ("Bach/1.mid"
 )
 def test_collecting_again_mends_a_damaged_corpus(many, tmp_path, name, damage):
     source, corpus, _ = many
-    damaged = collect(source, tmp_path / "corpus", n_jobs=1).path / name
+    damaged = collect(source, dest=tmp_path / "corpus", n_jobs=1).path / name
     damaged.unlink() if damage == "gone" else damaged.write_bytes(damaged.read_bytes()[:100])
-    assert_same_corpus(collect(source, tmp_path / "corpus", n_jobs=1), corpus)
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=1), corpus)
 
 
 def test_dask_makes_the_same_corpus_though_it_loses_a_worker(many, tmp_path):
@@ -685,7 +1045,7 @@ def test_dask_makes_the_same_corpus_though_it_loses_a_worker(many, tmp_path):
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()
         with parallel_config(backend="dask"):
-            assert_same_corpus(collect(source, tmp_path / "corpus"), corpus)
+            assert_same_corpus(collect(source, dest=tmp_path / "corpus"), corpus)
         killer.join(timeout=1)
         assert not killer.is_alive() and set(client.run(os.getpid).values()) != set(first.values())
 
@@ -696,7 +1056,7 @@ KAGGLE = """
 import sys
 from composer_classify.collection import CollectionError, collect
 try:
-    collect("kaggle", sys.argv[1])
+    collect("kaggle", dest=sys.argv[1])
 except CollectionError as error:
     print(error)
 """

@@ -417,7 +417,7 @@ def evaluate(tmp_path):
 def uneven(tmp_path_factory) -> Corpus:
     "A corpus of two composers with nine works each and a third with one."
     folder = tmp_path_factory.mktemp("uneven")
-    return collect(write_tunes(folder / "tunes", Ada=9, Bob=9, Solo=1), folder / "corpus", n_jobs=1)
+    return collect(write_tunes(folder / "tunes", Ada=9, Bob=9, Solo=1), dest=folder / "corpus", n_jobs=1)
 
 
 MEASURES = {"accuracy", "balanced_accuracy", "macro_f1", "top5"}
@@ -471,7 +471,7 @@ def test_a_file_whose_features_fail_is_named_and_the_rest_is_answered(tmp_path, 
     folder = write_tunes(tmp_path / "tunes", Ada=6, Bob=6)
     for n, name in ((61, "Ada/Tune x.mid"), (62, "Bob/Tune y.mid")):
         (folder / name).write_bytes(tune(n, STEPS["Ada"], n))
-    corpus = collect(folder, tmp_path / "corpus", n_jobs=1)
+    corpus = collect(folder, dest=tmp_path / "corpus", n_jobs=1)
     how = ["--folds", "3", "--json"] if command == "evaluate" else ["--out", tmp_path / "m.npz"]
     done = subprocess.run(
         [sys.executable, "-c", FAILING, command, corpus.path, "--model", model, *how],
@@ -562,7 +562,7 @@ def test_a_corpus_of_another_layout_is_made_again(tmp_path, evaluate, recipe):
             [("Bach/a.mid", piece(50, 40)), ("Bach/b.mid", piece(52, 40)), ("Chopin/c.mid", tune(0, STEPS["Ada"]))]
         )
     )
-    corpus = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    corpus = collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     older = corpus.manifest.drop(columns="review").assign(work_id="old")
     older.attrs = {name: value for name, value in corpus.manifest.attrs.items() if name != "recipe"} | (
         {"recipe": recipe} if recipe else {}
@@ -573,6 +573,6 @@ def test_a_corpus_of_another_layout_is_made_again(tmp_path, evaluate, recipe):
             opened(corpus.path)
     if recipe is None:
         assert_one_sentence(evaluate(corpus.path, "--model", "trees"), "another version")
-    again = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    again = collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     pd.testing.assert_frame_equal(again.manifest, corpus.manifest)
     assert again.manifest.attrs == corpus.manifest.attrs

@@ -1,17 +1,20 @@
 """Fingerprints: what they survive, what an index says, and how well it does on the real collection."""
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer_classify import fingerprints as fp
 from composer_classify.augment import EDGE, cut_notes, simulate_query
-from composer_classify.files import ModelError, checksum
+from composer_classify.corpus import Corpus
+from composer_classify.files import ModelError, checksum, sha256
 from composer_classify.fingerprints import (
     CHORD_WINDOW,
     KNOWN,
@@ -38,23 +41,13 @@ def random_piece(seed: int, n: int = 300) -> np.ndarray:
     return note_array(np.sort(rng.uniform(0, n / 5, n)).round(2), rng.integers(40, 80, n))
 
 
-class Corpus:
+def corpus_of(pieces: list[np.ndarray], works: list[str] = None, path: str = "corpus") -> Corpus:
     "As much of a corpus as an index needs."
-
-    def __init__(self, pieces: list[np.ndarray], works: list[str] = None):
-        import pandas as pd
-
-        self.pieces, self.path = pieces, "corpus"
-        self.files = pd.DataFrame(
-            dict(
-                composer="A",
-                title=[f"{k}" for k in range(len(pieces))],
-                work_id=works or [f"{k}" for k in range(len(pieces))],
-            )
-        )
-
-    def notes(self, row: int) -> np.ndarray:
-        return self.pieces[row]
+    titles = [f"{k}" for k in range(len(pieces))]
+    about = dict(composer="A", title=titles, work_id=works or titles, status="ok")
+    manifest = pd.DataFrame(dict(about, sha256=[sha256(notes.tobytes()) for notes in pieces]))
+    ends = np.cumsum([0, *map(len, pieces)])
+    return Corpus(Path(path), manifest, np.stack([ends[:-1], ends[1:]], axis=1), np.concatenate(pieces))
 
 
 PIECE = st.lists(st.tuples(st.integers(0, 800), st.integers(20, 100)), min_size=0, max_size=60)
@@ -105,7 +98,7 @@ def pieces() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def index(pieces) -> Index:
-    return make_index(Corpus(pieces), n_jobs=1)
+    return make_index(corpus_of(pieces), n_jobs=1)
 
 
 @given(st.integers(0, 29), st.floats(0, 45), st.integers(-7, 7), st.floats(0.6, 1.8))
@@ -126,11 +119,54 @@ def test_what_is_not_in_the_index_is_unknown(index):
 
 
 def test_the_other_file_of_a_work_is_no_rival(pieces):
-    twice = make_index(Corpus([*pieces[:5], pieces[0]], works=["0", "1", "2", "3", "4", "0"]), n_jobs=1)
+    twice = make_index(corpus_of([*pieces[:5], pieces[0]], works=["0", "1", "2", "3", "4", "0"]), n_jobs=1)
     part = pieces[0][pieces[0]["onset_sec"] < 10]
     match = twice.query(part)
     assert match.piece in (0, 5) and match.rival < match.votes / 2
     assert twice.query(part, without=0).score < KNOWN
+
+
+def otherwise(piece: np.ndarray) -> np.ndarray:
+    "The same music as another file has it, in another key."
+    other = piece.copy()
+    other["pitch"] += 2
+    return other
+
+
+@pytest.fixture(scope="module")
+def in_beats(pieces) -> list[np.ndarray]:
+    "The pieces with beats too, by which works are found."
+    timed = [piece.copy() for piece in pieces[:6]]
+    for piece in timed:
+        piece["onset_beat"], piece["duration_beat"] = piece["onset_sec"] * 2, piece["duration_sec"] * 2
+    return timed
+
+
+def test_a_work_in_two_corpora_is_one(in_beats):
+    "Each corpus has its own names for its works; the same music in both is no rival, and is named."
+    first, second = corpus_of(in_beats), corpus_of([otherwise(in_beats[3]), random_piece(50)], ["x", "y"])
+    index = make_index(first, second, n_jobs=1)
+    works = [piece["work"] for piece in index.pieces]
+    assert len(works) == 8 and works[6] == works[3] and len(set(works)) == 7
+    assert index.size() == dict(pieces=8, works=7, hours=pytest.approx(8 / 60, abs=0.01))
+    for heard in (in_beats[3], otherwise(in_beats[3])):
+        part = heard[heard["onset_sec"] < 12]
+        assert index.identify(part)["title"] in ("3", "0") and index.query(part).rival < 5
+    apart = dataclasses.replace(index, pieces=[dict(piece, work=k) for k, piece in enumerate(index.pieces)])
+    assert apart.identify(in_beats[3]) is None  # what is avoided
+
+
+def test_a_file_in_two_corpora_is_there_once(in_beats):
+    index = make_index(corpus_of(in_beats[:3]), corpus_of(in_beats[1:5]), corpus_of(in_beats), n_jobs=1)
+    assert [piece["title"] for piece in index.pieces] == ["0", "1", "2", "2", "3", "5"]
+    assert len({piece["work"] for piece in index.pieces}) == 6
+
+
+def test_no_music_is_no_index(in_beats):
+    nothing = corpus_of(in_beats, path="nothing")
+    nothing = dataclasses.replace(nothing, manifest=nothing.manifest.assign(status="unreadable"))
+    with pytest.raises(ValueError, match="nothing: holds no music to make an index of"):
+        make_index(nothing, n_jobs=1)
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 5])
@@ -139,7 +175,7 @@ def test_hardly_anything_is_nothing(index, n):
 
 
 def test_an_index_of_nothing_finds_nothing(pieces):
-    assert make_index(Corpus([note_array([], [])]), n_jobs=1).query(pieces[0]) is None
+    assert make_index(corpus_of([note_array([], [])]), n_jobs=1).query(pieces[0]) is None
 
 
 def test_the_rarest_of_each_second_are_kept():
@@ -155,11 +191,12 @@ def test_the_rarest_of_each_second_are_kept():
 def test_more_music_than_fits_is_refused(monkeypatch):
     monkeypatch.setattr(fp, "GAP", 1e6)
     with pytest.raises(ValueError, match="corpus: holds .* hours of music, and an index at most"):
-        make_index(Corpus([random_piece(0)] * 3), n_jobs=1)
+        make_index(corpus_of([random_piece(0)] * 3), n_jobs=1)
 
 
 def test_an_index_survives_the_disk(index, tmp_path):
     index.save(tmp_path / "i.npz")
+    assert os.listdir(tmp_path) == ["i.npz"]
     again = Index.load(tmp_path / "i.npz")
     assert again.pieces == index.pieces and all(
         np.array_equal(getattr(again, name), getattr(index, name)) for name in ("begin", "first", "places")

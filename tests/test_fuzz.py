@@ -233,7 +233,7 @@ def collected(content: bytes) -> None:
         try:
             for member in list_members(source):
                 assert member.refused or not ({".."} & set(member.name.split("/")) or member.name.startswith("/"))
-            corpus = collect(source, dest, n_jobs=1)
+            corpus = collect(source, dest=dest, n_jobs=1)
         except CollectionError as error:
             assert "\n" not in str(error)
         else:

@@ -650,12 +650,12 @@ def assert_no_stale_piece(corpus: Corpus):
 
 def test_labels_are_put_right_and_back_in_one_folder(mazurkas, tmp_path):
     for corrections, composer in ((True, "Chopin"), (False, "Scriabin"), (True, "Chopin")):
-        corpus = collect(mazurkas, tmp_path / "corpus", n_jobs=1, corrections=corrections)
+        corpus = collect(mazurkas, dest=tmp_path / "corpus", n_jobs=1, corrections=corrections)
         row = corpus.manifest.set_index("source").loc[MAZURKA]
         assert row["composer"] == composer and (row["review"] != "") == corrections
         assert row["path"].startswith(f"{composer}/") and (corpus.path / row["path"]).is_file()
         assert_no_stale_piece(corpus)
-        fresh = collect(mazurkas, tmp_path / f"fresh {corrections}", n_jobs=1, corrections=corrections)
+        fresh = collect(mazurkas, dest=tmp_path / f"fresh {corrections}", n_jobs=1, corrections=corrections)
         pd.testing.assert_frame_equal(corpus.manifest, fresh.manifest)
 
 
@@ -665,31 +665,31 @@ import os, signal, sys
 from composer_classify.collection import collect
 replace = os.replace
 def dying(part, whole):
-    if str(whole).endswith("manifest.parquet"):
+    if str(whole).endswith("corpus/manifest.parquet"):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(part, whole)
 os.replace = dying
-collect(*sys.argv[1:], n_jobs=1)
+collect(sys.argv[1], dest=sys.argv[2], n_jobs=1)
 """
 
 
 @pytest.mark.parametrize("earlier", [None, False])
 def test_killed_and_made_again_with_other_labels_no_piece_is_stale(mazurkas, tmp_path, earlier):
     if earlier is not None:
-        collect(mazurkas, tmp_path / "corpus", n_jobs=1, corrections=earlier)
+        collect(mazurkas, dest=tmp_path / "corpus", n_jobs=1, corrections=earlier)
     assert (
         subprocess.run(
             [sys.executable, "-c", DIE, mazurkas, tmp_path / "corpus"], capture_output=True, timeout=60
         ).returncode
         == -signal.SIGKILL
     )
-    assert_no_stale_piece(collect(mazurkas, tmp_path / "corpus", n_jobs=1, corrections=False))
+    assert_no_stale_piece(collect(mazurkas, dest=tmp_path / "corpus", n_jobs=1, corrections=False))
 
 
 def test_collecting_again_mends_the_list_of_duplicates(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip([("Bach/a.mid", piece(50, 40)), ("Bach/b.mid", piece(52, 40))]))
-    listed = collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1).path / "duplicates.csv"
+    listed = collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1).path / "duplicates.csv"
     before = listed.read_bytes()
     listed.unlink()
-    collect(tmp_path / "a.zip", tmp_path / "corpus", n_jobs=1)
+    collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     assert listed.read_bytes() == before

@@ -24,7 +24,7 @@ def corpus(contents, tmp_path_factory):
     for k, content in enumerate(contents):
         (folder / "in" / f"Composer {k % 10}").mkdir(parents=True, exist_ok=True)
         (folder / "in" / f"Composer {k % 10}" / f"{k}.mid").write_bytes(content)
-    return collect(folder / "in", folder / "corpus", n_jobs=1)
+    return collect(folder / "in", dest=folder / "corpus", n_jobs=1)
 
 
 def by_pretty_midi(corpus):

@@ -1,0 +1,158 @@
+"""Read a folder of scores, compare some of them with music21, and write results/scores.json.
+
+.venv/bin/python tools/read_scores.py path/to/openscore [--compare 300] [--corpus 300]
+"""
+
+import argparse
+import random
+import statistics
+import time
+import warnings
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import music21
+
+from composer_classify.archives import hash_source
+from composer_classify.files import SCORE_SUFFIXES
+from composer_classify.midi import NoteArray
+from composer_classify.results import write_results
+from composer_classify.scores import GRACE, ScoreLoadError, format_of, load_score
+
+LARGE = 1_000_000  # bytes; music21 needs minutes for some files of more, so only a few of them are compared
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "scores.json"
+
+
+def join_ties(notes: list[tuple]) -> Counter:
+    "Rows of part, onset, pitch, length and tie as notes (onset, pitch, length), tied ones joined."
+    open_ties, found = defaultdict(list), []
+    for part, onset, pitch, length, tie in sorted(notes, key=lambda row: row[1]):
+        heads = open_ties[part, pitch, onset]
+        head = heads.pop(0) if tie in ("stop", "continue") and heads else None
+        if head is None:
+            head = [onset, pitch, 0]
+            found.append(head)
+        head[2] += length
+        if tie in ("start", "continue"):
+            open_ties[part, pitch, onset + length].append(head)
+    return Counter((round(float(onset), 3), pitch, round(float(length), 3)) for onset, pitch, length in found)
+
+
+def read_music21(path: Path) -> Counter:
+    "The notes of a score by music21, at sounding pitch and without grace notes."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score = music21.converter.parse(path, forceSource=True, storePickle=False)
+        scores = score.scores if isinstance(score, music21.stream.Opus) else [score]
+        rows, begin = [], 0
+        for score in scores:
+            score.toSoundingPitch(inPlace=True)
+            for number, part in enumerate(score.parts or [score]):
+                for note in part.flatten().notes:
+                    if isinstance(note, music21.harmony.Harmony) or note.duration.isGrace:
+                        continue
+                    for each in getattr(note, "notes", [note]):
+                        pitch = each.pitch if hasattr(each, "pitch") else each.displayPitch()
+                        tie = each.tie.type if each.tie else ""
+                        rows.append((number, begin + note.offset, pitch.midi, note.quarterLength, tie))
+            begin += max(part.highestTime for part in score.parts or [score])
+    return join_ties(rows)
+
+
+def read_ours(notes: NoteArray) -> Counter:
+    "The same of notes that `load_score` has read. A thirty-second note in front of another may be a grace note."
+    rows = notes[["onset_beat", "pitch", "duration_beat"]].tolist()
+    return Counter((round(onset, 3), pitch, round(length, 3)) for onset, pitch, length in rows)
+
+
+def compare(paths: list[Path]) -> dict:
+    "How many notes of some scores are the same by both readers."
+    same = total = equal = 0
+    differing, seconds = [], Counter()
+    for path in paths:
+        begin = time.process_time()
+        try:
+            other = read_music21(path)
+        except Exception as error:  # music21 raises whatever its parser trips over
+            differing.append(dict(file=path.name, music21=f"{type(error).__name__}: {error}"[:200]))
+            continue
+        seconds["music21"] += time.process_time() - begin
+        begin = time.process_time()
+        notes = load_score(path)
+        seconds["ours"] += time.process_time() - begin
+        ours = read_ours(notes)
+        extra = ours - other
+        graces = sum(n for (_, _, length), n in extra.items() if length <= round(GRACE, 3))  # music21 gives none
+        agree, n = sum((ours & other).values()), max(ours.total() - graces, other.total())
+        same, total, equal = same + agree, total + n, equal + (agree == n)
+        if agree != n:
+            differing.append(dict(file=path.name, notes=n, same=agree))
+            print(path.name, n, agree, sorted(extra)[:3], sorted(other - ours)[:3], flush=True)
+    return dict(
+        files=len(paths),
+        equal_files=equal,
+        notes=total,
+        same_notes=same,
+        differing=differing,
+        seconds={name: round(each, 1) for name, each in seconds.items()},
+    )
+
+
+def read_all(paths: list[Path]) -> dict:
+    "Read every score. Returns what was read and refused, and the time."
+    notes, seconds, refused, repairs = 0, [], [], Counter()
+    for path in paths:
+        begin = time.process_time()
+        try:
+            found = load_score(path)
+            notes += len(found)
+            repairs.update(bool(found.repairs) * [path.name])
+        except ScoreLoadError as error:
+            refused.append(dict(file=path.name, reason=error.reason))
+        seconds.append(time.process_time() - begin)
+    worst = max(range(len(paths)), key=seconds.__getitem__)
+    return dict(
+        files=len(paths),
+        read=len(paths) - len(refused),
+        refused=refused,
+        repaired=len(repairs),
+        notes=notes,
+        megabytes=round(sum(path.stat().st_size for path in paths) / 1e6, 1),
+        seconds=round(sum(seconds), 1),
+        median_seconds=round(statistics.median(seconds), 3),
+        worst=dict(file=paths[worst].name, seconds=round(seconds[worst], 2)),
+    )
+
+
+def scores_of_music21(n: int) -> dict[str, list[Path]]:
+    "Scores of music21's corpus by format, at most `n` of each, small ones."
+    root, kinds = Path(music21.__file__).parent / "corpus", defaultdict(list)
+    for path in sorted(root.rglob("*")):
+        if path.suffix in SCORE_SUFFIXES and path.stat().st_size < 60_000 and (kind := format_of(path.read_bytes())):
+            kinds[kind].append(path)
+    return {kind: random.Random(0).sample(paths, min(n, len(paths))) for kind, paths in kinds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--compare", type=int, default=300, help="scores of the folder compared with music21")
+    parser.add_argument("--corpus", type=int, default=100, help="scores of each format of music21's corpus")
+    args = parser.parse_args()
+    paths = sorted(path for path in args.folder.rglob("*") if path.suffix in SCORE_SUFFIXES)
+    measured = dict(folder=read_all(paths))
+    print(measured, flush=True)
+    small = [path for path in paths if path.stat().st_size < LARGE]
+    large = [path for path in paths if path.stat().st_size >= LARGE]
+    draw, n_large = random.Random(0), min(args.compare // 30, len(large))
+    some = draw.sample(small, min(args.compare - n_large, len(small))) + draw.sample(large, n_large)
+    corpus = scores_of_music21(args.corpus)
+    measured["corpus"] = {kind: read_all(paths) | dict(agreement=compare(paths)) for kind, paths in corpus.items()}
+    print(measured["corpus"], flush=True)
+    measured["agreement"] = compare(some)
+    parameters = dict(compare=args.compare, corpus=args.corpus, independent_reader=f"music21 {music21.__version__}")
+    write_results(RESULTS, measured, parameters, hash_source(args.folder))
+
+
+if __name__ == "__main__":
+    main()
