@@ -136,7 +136,7 @@ def _words(name: str) -> list[str]:
     return [word for word in found if word]
 
 # %% ../nbs/00c_composers.ipynb #00c-009b
-_PARTICLES = set("van von der den des de da di du del della d la le y e zu".split())
+_PARTICLES = set("van von der den des de da di du del della d la le zu".split())
 
 
 def _surnames(entry: Composer) -> set[str]:
@@ -220,10 +220,9 @@ def _surname_meant(letters: str) -> str | None:
 def _agree(a: str, b: str) -> bool:
     "Whether two given names may be the same."
     if min(len(a), len(b)) < 3:
-        return a[0] == b[0] and min(len(a), len(b)) == 1 or a == b
+        return a == b or (a[0] == b[0] and min(len(a), len(b)) == 1)
     a, b = _sound(a), _sound(b)
-    near = _edits(a, b) <= (1 if min(len(a), len(b)) < 7 else 2)
-    return a.startswith(b) or b.startswith(a) or (len(a) > 3 and a[0] == b[0] and near)
+    return a.startswith(b) or b.startswith(a) or (len(a) > 3 and a[0] == b[0] and _edits(a, b) <= 1)
 
 
 def _within(some: list[str], names: list[str]) -> bool:
@@ -236,16 +235,16 @@ def _fits(
     before: list[str],  # Given names before the surname
     after: list[str],  # And behind it
     given: list[str],  # Those of the table
-    lenient: bool,  # Whether names behind the surname may go on with words that the table does not have
+    whole: bool,  # Whether the words are a name and nothing else
     alone: bool,  # Whether the surname is well known, and nobody else has it
 ) -> bool:
     "Whether given names are those of a person in the table."
     found = before + after
+    if not whole and not all(word in given or len(word) == 1 for word in after):
+        return False
     if _within(found, given):
         return True
-    if not given or (after and not lenient):
-        return False
-    return _within(given, found) or (alone and found[0][0] == given[0][0])
+    return bool(given) and (whole or not after) and (_within(given, found) or (alone and found[0][0] == given[0][0]))
 
 # %% ../nbs/00c_composers.ipynb #00c-009v
 def _readings(words: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -263,14 +262,14 @@ def _closeness(found: list[str], given: list[str], known_by_surname: bool) -> tu
     return len({*found} & {*given}), -abs(len(found) - len(given)) if found else 0, known_by_surname
 
 
-def _meant(words: list[str], lenient: bool) -> str | None:
+def _meant(words: list[str], whole: bool) -> str | None:
     "The composer whom the words name; `None` if none or if it may be several."
     ranked = {}
     for surname, before, after in _readings(words):
         people = _people()[surname]
         alone = len(people) == 1 and people[0][0] in WELL_KNOWN
         for composer, given in people:
-            if _fits(before, after, given, lenient, alone):
+            if _fits(before, after, given, whole, alone):
                 known_by_surname = "".join(_words(composer)) == surname
                 ranked.setdefault(_closeness(before + after, given, known_by_surname), set()).add(composer)
     best = ranked[max(ranked)] if ranked else ()
@@ -283,11 +282,11 @@ _SPELLINGS = {"".join(_words(found)): composer for found, composer in SPELLINGS.
 @lru_cache(1 << 16)
 def find_composer(
     found: str,  # A name in any form: Franz Schubert; Schubert, Franz; SchubertF; F. Schubert
-    lenient: bool = True,  # Whether it may go on with given names that the table does not have
+    whole: bool = True,  # Whether it is a name and nothing else; otherwise a title may begin behind the surname
 ) -> str | None:
     "The composer of the table whom a name means; `None` if the rules find none, or several."
     words = _words(found)[:8]  # no name has more, and a book in place of a name costs no time
-    return _SPELLINGS.get("".join(words)) or _meant(words, lenient)
+    return _SPELLINGS.get("".join(words)) or _meant(words, whole)
 
 # %% ../nbs/00c_composers.ipynb #00c-009D
 def _tidy(name: str) -> str:
