@@ -32,8 +32,8 @@ from .processes import DIED, in_processes
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['CORRECTIONS', 'STAGING', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'categorise', 'read_corrections', 'collect',
-           'open_corpus', 'summary', 'counts']
+__all__ = ['CORRECTIONS', 'STAGING', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'categorise', 'suspicious_label', 'contradictions',
+           'read_corrections', 'collect', 'open_corpus', 'summary', 'counts']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
@@ -98,6 +98,63 @@ def categorise(
         return composer_name(folders[own]), "/".join([*folders[own + 1 :], title])
     composer, rest = _before_dash(title)
     return (composer, rest) if composer else _first_words(title, composers)
+
+# %% ../nbs/01_collection.ipynb #01-014a
+_CATALOGUES = {
+    re.compile(rf"\b{letters}[ ._:-]{{0,2}}(?:[ivx]+[ ._:/-])?0{{0,3}}[1-9]"): set(whose.split(", "))
+    for letters, whose in {
+        "bwv": "Bach",
+        "buxwv": "Buxtehude",
+        "hwv": "Handel",
+        "rv": "Vivaldi",
+        "twv": "Telemann",
+        "wq": "C.P.E. Bach",
+        "hob": "Haydn",
+        "(?<!mwv )kv?": "Mozart, Scarlatti",
+        r"d(?=[ .-]{0,2}\d{3}\b)": "Schubert",
+    }.items()
+}
+_OPUS = re.compile(r"\bop(?:us)?[ .-]{0,2}\d")
+
+
+def _catalogued_elsewhere(composer: str, title: str) -> list[str]:
+    "What catalogue numbers in a folded title say against a composer."
+    found = [(pattern.search(title), whose) for pattern, whose in _CATALOGUES.items()]
+    doubts = [
+        f"{match[0]} is a number of {' or '.join(sorted(whose))}"
+        for match, whose in found
+        if match and composer not in whose
+    ]
+    return doubts + (["works of Bach have no opus numbers"] if composer == "Bach" and _OPUS.search(title) else [])
+
+# %% ../nbs/01_collection.ipynb #01-014c
+_NAMES = {fold_name(name): name for name in WELL_KNOWN}
+_NAMED = re.compile(rf"\b(?:{'|'.join(sorted(_NAMES))})\b")
+_ARRANGED = re.compile(r"\b(?:arr(?:\.|anged|angement)?|trans(?:cr\w*|\.)|after|theme (?:by|of))\b")
+
+
+def suspicious_label(
+    composer: str | None,  # As in a manifest
+    title: str,  # As in a manifest
+) -> str:
+    "What a title says against its composer, for a person to review; empty if nothing."
+    folded = fold_name(title)
+    others = sorted({_NAMES[name] for name in _NAMED.findall(folded)} - {composer})
+    doubts = [f"the title names {' and '.join(others)}"] if others else []
+    doubts += [f"the title says {match[0]}"] if (match := _ARRANGED.search(folded)) else []
+    return "; ".join(doubts + _catalogued_elsewhere(composer, folded)) if composer else ""
+
+# %% ../nbs/01_collection.ipynb #01-014g
+def contradictions(
+    manifest: pd.DataFrame,  # With columns `composer`, `title`, `source` and `review`
+) -> pd.DataFrame:
+    "The files whose title contradicts their composer, with the doubt: what `suspicious_label` says."
+    found = manifest.loc[manifest["review"] == "", ["composer", "title", "source"]]
+    doubts = [
+        suspicious_label(composer or None, title)
+        for composer, title in zip(found["composer"].fillna(""), found["title"])
+    ]
+    return found.assign(doubt=doubts).query("doubt != ''").reset_index(drop=True)
 
 # %% ../nbs/01_collection.ipynb #01-030
 def _work_key(notes: np.ndarray) -> str:

@@ -18,8 +18,8 @@ from .files import CollectionError
 
 # %% auto #0
 __all__ = ['TABLE', 'PERIODS', 'SPELLINGS', 'WELL_KNOWN', 'COLORS', 'Composer', 'who', 'introduce', 'by_birth', 'fold_name',
-           'find_composer', 'composer_name', 'ComposerNotFoundError', 'match_composers', 'period_color',
-           'period_legend', 'plot_lives']
+           'find_composer', 'composer_name', 'composer_names', 'ComposerNotFoundError', 'match_composers',
+           'period_color', 'period_legend', 'plot_lives']
 
 # %% ../nbs/00c_composers.ipynb #00c-013a
 TABLE = (
@@ -91,6 +91,7 @@ def fold_name(text: str) -> str:
 SPELLINGS = {
     # spelt too differently for a rule
     "Bakairew": "Balakirev",
+    "Fucick": "Fučík",
     "Desprez": "Josquin",
     "Josquin Desprez": "Josquin",
     "Lizt": "Liszt",
@@ -300,6 +301,14 @@ def composer_name(
 ) -> str:
     "The name that this project uses for a composer, with accents; a name that is not known stays as it is."
     return find_composer(found) or _tidy(found)
+
+# %% ../nbs/00c_composers.ipynb #00c-009G
+def composer_names(
+    found: list[str],  # Different names, as a file holds them
+) -> list[str]:
+    "Today's names of composers, in the same order; those that would become one stay as they are."
+    names = [composer_name(name) for name in found]
+    return [name if names.count(name) == 1 else old for old, name in zip(found, names)]
 
 # %% ../nbs/00c_composers.ipynb #00c-011
 class ComposerNotFoundError(CollectionError):
