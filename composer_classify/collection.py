@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import re
@@ -29,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_members, why_unreadable
-from .composers import SPELLINGS, WELL_KNOWN, composer_name, fold_name
+from .composers import SPELLINGS, WELL_KNOWN, composer_name, find_composer, fold_name
 from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
 from composer_classify.files import (
     MUSIC_SUFFIXES,
@@ -46,9 +47,9 @@ from .scores import format_of, load
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
-           'KAGGLE_SET', 'NAMED', 'categorise', 'read_corrections', 'collect', 'open_corpus', 'summary', 'counts',
-           'overview']
+__all__ = ['SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'NAMED',
+           'categorise', 'suspicious_label', 'contradictions', 'read_corrections', 'collect', 'open_corpus', 'summary',
+           'counts', 'overview']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
@@ -57,15 +58,46 @@ def _title(file_name: str) -> str:
     return (stem if suffix.lower() in MUSIC_SUFFIXES else file_name).lstrip(".").strip()
 
 # %% ../nbs/01_collection.ipynb #01-007a
-def _first_words(title: str, names: Iterable[str]) -> str | None:
-    "The longest of the names that a title begins with."
-    fits = [n for n in names if re.match(re.escape(fold_name(n)) + r"\b", fold_name(title))]
-    return max(sorted(fits), key=len, default=None)
+_CODE = re.compile(r"\s*\((?!(?:Op|No|Nr|Hob|Anh|Bwv|Kv)\d)(?:[A-Z][a-z]+(?:[A-Z][a-z]*)?\d\d|[a-z]{2}\d{6,})\)$")
+
+
+def _without_code(title: str) -> str:
+    "A title without the code of a performer or a score at its end."
+    return _CODE.sub("", title) or title
+
+# %% ../nbs/01_collection.ipynb #01-008a
+_DASH = re.compile(r"\s+[-–—]\s+|_+[-–—]_+|__+")
+
+
+def _before_dash(title: str) -> tuple[str | None, str]:
+    "Composer and title of a file name with a dash; `None` and the whole name if no composer is before it."
+    head, *rest = _DASH.split(title, maxsplit=1)
+    composer = find_composer(head) if rest else None
+    return (composer, rest[0]) if composer else (None, title)
+
+# %% ../nbs/01_collection.ipynb #01-009a
+_LETTERS = re.compile(r"[^\W\d_]+(?![^\W_])\.?")
+_KEY = re.compile(r"\s[A-H]$")
+
+
+def _composer_alone(text: str, names: Iterable[str]) -> str | None:
+    "The composer if the text names one so clearly that a title may follow."
+    if (name := next((name for name in names if fold_name(name) == fold_name(text)), None)) is not None:
+        return composer_name(name)
+    composer = None if _KEY.search(text) else find_composer(text, whole=False)
+    sure = composer in WELL_KNOWN or composer in SPELLINGS.values() or len(_LETTERS.findall(text)) > 1
+    return composer if sure else None
+
+
+def _first_words(title: str, names: Iterable[str]) -> tuple[str | None, str]:
+    "Composer and title of a file name that begins with a composer; `None` and the whole name if it does not."
+    ends = [match.end() for match in itertools.islice(_LETTERS.finditer(title), 6)]
+    for end in reversed(ends):
+        if composer := _composer_alone(title[:end], names):
+            return composer, title[end:].strip(" -_,.") or title
+    return None, title
 
 # %% ../nbs/01_collection.ipynb #01-011
-WRAPPERS = {"midiclassics"}  # folders that hold the composers' folders
-
-
 def categorise(
     path: str,  # Path inside the source, parts separated by `/`
     composers: Iterable[str] = (),  # More names that loose files may begin with
@@ -73,17 +105,72 @@ def categorise(
     """Composer and title of a file by its path.
 
     The composer is `None` if neither a folder nor the first words name one. Loose files may begin with a name of
-    `SPELLINGS`, `WELL_KNOWN` or `composers`. The title keeps the folders between composer and file."""
+    `SPELLINGS`, `WELL_KNOWN` or `composers`, or with surname and given names of a composer of the table. The title
+    keeps the folders between composer and file."""
     *folders, file_name = unicodedata.normalize("NFC", path).split("/")
-    title = _title(file_name)
-    if folders and folders[0] in WRAPPERS:
-        folders = folders[1:]
+    title = _without_code(_title(file_name))
     if folders:
-        return composer_name(folders[0]), "/".join([*folders[1:], title])
-    found = _first_words(title, {*SPELLINGS, *WELL_KNOWN, *composers})
-    if found is None:
-        return None, title
-    return composer_name(found), title[len(found) :].strip(" -_,.") or title
+        own = next((i for i, folder in enumerate(folders) if find_composer(folder)), 0)
+        return composer_name(folders[own]), "/".join([*folders[own + 1 :], title])
+    composer, rest = _before_dash(title)
+    return (composer, rest) if composer else _first_words(title, composers)
+
+# %% ../nbs/01_collection.ipynb #01-014a
+_CATALOGUES = {
+    re.compile(rf"\b{letters}[ ._:-]{{0,2}}(?:[ivx]+[ ._:/-])?0{{0,3}}[1-9]"): set(whose.split(", "))
+    for letters, whose in {
+        "bwv": "Bach",
+        "buxwv": "Buxtehude",
+        "hwv": "Handel",
+        "rv": "Vivaldi",
+        "twv": "Telemann",
+        "wq": "C.P.E. Bach",
+        "hob": "Haydn",
+        "(?<!mwv )kv?": "Mozart, Scarlatti",
+        r"d(?=[ .-]{0,2}\d{3}\b)": "Schubert",
+    }.items()
+}
+_OPUS = re.compile(r"\bop(?:us)?[ .-]{0,2}\d")
+
+
+def _catalogued_elsewhere(composer: str, title: str) -> list[str]:
+    "What catalogue numbers in a folded title say against a composer."
+    found = [(pattern.search(title), whose) for pattern, whose in _CATALOGUES.items()]
+    doubts = [
+        f"{match[0]} is a number of {' or '.join(sorted(whose))}"
+        for match, whose in found
+        if match and composer not in whose
+    ]
+    return doubts + (["works of Bach have no opus numbers"] if composer == "Bach" and _OPUS.search(title) else [])
+
+# %% ../nbs/01_collection.ipynb #01-014c
+_NAMES = {fold_name(name): name for name in WELL_KNOWN}
+_NAMED = re.compile(rf"\b(?:{'|'.join(sorted(_NAMES))})\b")
+_ARRANGED = re.compile(r"\b(?:arr(?:\.|anged|angement)?|trans(?:cr\w*|\.)|after|theme (?:by|of))\b")
+
+
+def suspicious_label(
+    composer: str | None,  # As in a manifest
+    title: str,  # As in a manifest
+) -> str:
+    "What a title says against its composer, for a person to review; empty if nothing."
+    folded = fold_name(title)
+    others = sorted({_NAMES[name] for name in _NAMED.findall(folded)} - {composer})
+    doubts = [f"the title names {' and '.join(others)}"] if others else []
+    doubts += [f"the title says {match[0]}"] if (match := _ARRANGED.search(folded)) else []
+    return "; ".join(doubts + _catalogued_elsewhere(composer, folded)) if composer else ""
+
+# %% ../nbs/01_collection.ipynb #01-014g
+def contradictions(
+    manifest: pd.DataFrame,  # With columns `composer`, `title`, `source` and `review`
+) -> pd.DataFrame:
+    "The files whose title contradicts their composer, with the doubt: what `suspicious_label` says."
+    found = manifest.loc[manifest["review"] == "", ["composer", "title", "source"]]
+    doubts = [
+        suspicious_label(composer or None, title)
+        for composer, title in zip(found["composer"].fillna(""), found["title"])
+    ]
+    return found.assign(doubt=doubts).query("doubt != ''").reset_index(drop=True)
 
 # %% ../nbs/01_collection.ipynb #01-030
 def _notes_hash(notes: np.ndarray) -> str:
@@ -594,17 +681,43 @@ def _without_common_root(names: list[str]) -> list[str]:
     "Names without the one folder that holds all composers' folders. The folder of one composer stays."
     roots = {name.split("/")[0] for name in names if "/" in name}
     loose = any(name.count("/") < 2 and os.path.splitext(name)[1].lower() in MUSIC_SUFFIXES for name in names)
-    if (
-        len(roots) == 1
-        and not loose
-        and not {composer_name(root) for root in roots} & {*WELL_KNOWN, *SPELLINGS.values()}
-    ):
+    if len(roots) == 1 and not loose and not find_composer(*roots):
         return [name.split("/", 1)[-1] for name in names]
     return names
+
+# %% ../nbs/01_collection.ipynb #01-043h1
+def _composers_inside(names: list[str]) -> dict[str, dict[str, str | None]]:
+    "What is in each folder above those of composers: names of folders and files, and the composers that they name."
+    inside = {}
+    for name in names:
+        folder, *parts = name.split("/")
+        for part in parts:
+            if find_composer(folder.split("/")[-1]):
+                break
+            named = find_composer(part) if part is not parts[-1] else categorise(part)[0]
+            inside.setdefault(folder, {})[part] = named
+            folder = f"{folder}/{part}"
+    return inside
+
+# %% ../nbs/01_collection.ipynb #01-043h2
+def _without_wrappers(names: list[str]) -> list[str]:
+    "Names without the folders that only hold composers' folders and files."
+    wrappers = set()
+    for folder, inside in _composers_inside(names).items():
+        named = [composer for composer in inside.values() if composer]
+        if len(set(named)) > 1 and 2 * len(named) >= len(inside):
+            wrappers.add(folder)
+
+    def unwrapped(name: str, folder: str = "") -> str:
+        first, _, rest = name.partition("/")
+        return unwrapped(rest, f"{folder}{first}/") if rest and folder + first in wrappers else name
+
+    return [unwrapped(name) for name in names]
 
 # %% ../nbs/01_collection.ipynb #01-043f
 def _labels(names: list[str]) -> list[tuple[str | None, str]]:
     "Composer and title of each file by its name; folders that differ in capitals are one composer."
+    names = _without_wrappers(names)
     folders = {categorise(name)[0] for name in names if "/" in name} - {None}
     spelling = {fold_name(composer): composer for composer in sorted(folders, reverse=True)}
     return [

@@ -7,85 +7,308 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from .files import CollectionError
 
 # %% auto #0
-__all__ = ['SPELLINGS', 'WELL_KNOWN', 'TABLE', 'PERIODS', 'COLORS', 'fold_name', 'composer_name', 'ComposerNotFoundError',
-           'match_composers', 'Composer', 'who', 'introduce', 'by_birth', 'period_color', 'period_legend', 'plot_lives']
+__all__ = ['TABLE', 'PERIODS', 'SPELLINGS', 'WELL_KNOWN', 'COLORS', 'Composer', 'who', 'introduce', 'by_birth', 'fold_name',
+           'find_composer', 'composer_name', 'composer_names', 'ComposerNotFoundError', 'match_composers',
+           'period_color', 'period_legend', 'plot_lives']
 
-# %% ../nbs/00c_composers.ipynb #00c-006
-SPELLINGS = {
-    # misspelt, or spelt in several ways
-    "Albe_niz": "Albéniz",
-    "Albeniz": "Albéniz",
-    "Bacewitz": "Bacewicz",
-    "Buxehude": "Buxtehude",
-    "Buxethude": "Buxtehude",
-    "Gershuin": "Gershwin",
-    "Haendel": "Handel",
-    "Händel": "Handel",
-    "Lizt": "Liszt",
-    "Mendelsonn": "Mendelssohn",
-    "Mussorgski": "Mussorgsky",
-    "Pachebel": "Pachelbel",
-    "Rothchlid": "Rothchild",
-    "Skriabin": "Scriabin",
-    "Stravinski": "Stravinsky",
-    "Tchaicovsky": "Tchaikovsky",
-    "Tchakoff": "Tchaikovsky",
-    "Vaughan": "Vaughan Williams",
-    # people who must not be merged: the report counts Oscar Straus (The Chocolate Soldier) as Johann Strauss
-    "C.P.E.Bach": "C.P.E. Bach",
-    "CPE Bach": "C.P.E. Bach",
-    "Bach CPE": "C.P.E. Bach",
-    "Bach, CPE": "C.P.E. Bach",
-    "Bach, C.P.E": "C.P.E. Bach",
-    "J.S. Bach": "Bach",
-    "Straus": "O. Straus",
-    "Strauss, J": "Strauss",
-    "Strauss, R": "R. Strauss",
-    # composers who occur only as the first words of loose files
-    "Bizet": "Bizet",
-    "Diabelli": "Diabelli",
-    "Nicolai": "Nicolai",
-    "Pollen": "Pollen",
-    "Reger": "Reger",
-    "Reinecke": "Reinecke",
-    "Rimsky Korsakov": "Rimsky-Korsakov",
-    "Rothchild": "Rothchild",
-    "meditation thais": "Massenet",
-}
-
-# %% ../nbs/00c_composers.ipynb #00c-006b
-WELL_KNOWN = set(
-    "Albéniz Bach Bartok Beethoven Berlioz Bizet Brahms Bruckner Buxtehude Byrd Chopin Clementi Corelli Couperin "
-    "Czerny Debussy Dvorak Elgar Faure Franck Gershwin Grieg Handel Haydn Joplin Josquin Liszt Mahler Mendelssohn "
-    "Monteverdi Mozart Mussorgsky Pachelbel Paganini Palestrina Poulenc Prokofiev Puccini Purcell Rachmaninov Rameau "
-    "Ravel Rossini Satie Scarlatti Schoenberg Schubert Schumann Scriabin Shostakovich Sibelius Smetana Strauss "
-    "Stravinsky Tchaikovsky Telemann Verdi Vivaldi Wagner Weber".split()
+# %% ../nbs/00c_composers.ipynb #00c-013a
+TABLE = (
+    Path(__file__).parent / "tables" / "composers.csv"
+    if "__file__" in globals()
+    else Path("../composer_classify/tables/composers.csv")
 )
+PERIODS = ("Medieval", "Renaissance", "Baroque", "Classical", "Romantic", "Modern")
+
+# %% ../nbs/00c_composers.ipynb #00c-014
+@dataclass(frozen=True)
+class Composer:
+    "Who a composer was. As text: period and, if known, year of birth."
+
+    composer: str  # as this project writes the name
+    name: str  # in full
+    born: int | None  # `None` if nobody knows
+    died: int | None  # `None` if nobody knows, and for the living
+    period: str  # one of `PERIODS`
+    school: str
+
+    def __str__(self) -> str:
+        return f"{self.period}, {self.born}" if self.born else self.period
+
+# %% ../nbs/00c_composers.ipynb #00c-014a
+@cache
+def _composers() -> dict[str, Composer]:
+    "The table, read once: each composer by the name that this project uses."
+    year = lambda text: int(text) if text else None
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        return {
+            row["composer"]: Composer(**dict(row, born=year(row["born"]), died=year(row["died"])))
+            for row in csv.DictReader(file)
+        }
+
+# %% ../nbs/00c_composers.ipynb #00c-015
+def who(
+    composer: str,  # A composer as the table writes them
+) -> Composer | None:
+    "The entry of a composer in the table; `None` if there is none."
+    return _composers().get(composer)
+
+# %% ../nbs/00c_composers.ipynb #00c-015b
+def introduce(
+    composer: str,  # As for `who`
+) -> str:
+    "The composer with period and year of birth, as far as the table knows them: *Bach (Baroque, 1685)*."
+    return f"{composer} ({who(composer)})" if who(composer) else composer
+
+# %% ../nbs/00c_composers.ipynb #00c-016b
+def _year_of_birth(composer: str) -> int:
+    "The year of birth, or one after all others where the table does not know it."
+    entry = who(composer)
+    return entry.born if entry and entry.born else 9999
+
+
+def by_birth(
+    composers: Iterable[str],
+) -> list[str]:
+    "The composers in the order in which they were born, those whose year of birth is not known at the end."
+    return sorted(composers, key=lambda composer: (_year_of_birth(composer), composer))
 
 # %% ../nbs/00c_composers.ipynb #00c-007
 def fold_name(text: str) -> str:
     "The text in lower case without accents, to compare names by."
     return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
 
+# %% ../nbs/00c_composers.ipynb #00c-006
+SPELLINGS = {
+    # spelt too differently for a rule
+    "Bakairew": "Balakirev",
+    "Fucick": "Fučík",
+    "Desprez": "Josquin",
+    "Josquin Desprez": "Josquin",
+    "Lizt": "Liszt",
+    "Rothchild": "Rothchild",
+    "Rothchlid": "Rothchild",
+    "Tchakoff": "Tchaikovsky",
+    "Vaughan": "Vaughan Williams",
+    # people with two names
+    "Fanny Mendelssohn": "Hensel",
+    "Mendelssohn, Fanny": "Hensel",
+    "Mendelssohn Bartholdy": "Mendelssohn",
+    "Clara Wieck": "C. Schumann",
+    "Johann Strauss Jr": "Strauss",
+    "Johann Strauss Sr": "J. Strauss I",
+    # composers who occur only as the first words of loose files
+    "Pollen": "Pollen",
+    "meditation thais": "Massenet",
+}
+
+# %% ../nbs/00c_composers.ipynb #00c-006b
+WELL_KNOWN = set(
+    "Albéniz Alkan Arensky Bacewicz Bach Balakirev Bartók Beethoven Berlioz Bizet Borodin Brahms Bruckner Burgmüller "
+    "Buxtehude Byrd Chopin Clementi Corelli Couperin Czerny Debussy Diabelli Dvořák Elgar Fauré Franck Gershwin "
+    "Ginastera Glazunov Granados Grieg Handel Haydn Janáček Joplin Josquin Khachaturian Kuhlau Liszt Mahler Medtner "
+    "Mendelssohn Monteverdi Moszkowski Mozart Mussorgsky Nicolai Pachelbel Paganini Palestrina Poulenc Prokofiev "
+    "Puccini Purcell Rachmaninov Rameau Ravel Reger Reinecke Rimsky-Korsakov Rossini Saint-Saëns Satie Scarlatti "
+    "Schoenberg Schubert Schumann Scriabin Shostakovich Sibelius Smetana Strauss Stravinsky Szymanowski Tchaikovsky "
+    "Telemann Verdi Villa-Lobos Vivaldi Wagner Weber".split()
+)
+
 # %% ../nbs/00c_composers.ipynb #00c-008
-_SPELLINGS = {fold_name(found): composer for found, composer in SPELLINGS.items()}
+_BRACKETS = re.compile(r"\([^()]*\)|\[[^][]*\]")
+_INITIALS = re.compile(r"(?!II)[A-Z][A-Zv]{1,2}")
+
+
+def _words(name: str) -> list[str]:
+    "The words of a name, folded, initials apart."
+    name = _BRACKETS.sub(" ", unicodedata.normalize("NFC", name))
+    name = re.sub(r"(?<=[a-zß-ÿ])(?=[A-Z])", " ", name)
+    found = []
+    for word in re.findall(r"[^\W\d_]+", name):
+        found += map(fold_name, word) if _INITIALS.fullmatch(word) else [fold_name(word)]
+    return [word for word in found if word]
+
+# %% ../nbs/00c_composers.ipynb #00c-009b
+_PARTICLES = set("van von der den des de da di du del della d la le zu".split())
+
+
+def _surnames(entry: Composer) -> set[str]:
+    "How the surname of an entry may be written, letters alone: as we write it, and as the full name ends."
+    names = [entry.composer, entry.composer.translate(_UMLAUTS)]
+    letters = {"".join(word for word in _words(name) if len(word) > 1) for name in names}
+    return letters | {word for word in _words(entry.name)[-1:] if len(word) > 3}
+
+
+_UMLAUTS = str.maketrans(dict(ä="ae", ö="oe", ü="ue", Ä="Ae", Ö="Oe", Ü="Ue"))
+
+# %% ../nbs/00c_composers.ipynb #00c-009c
+@cache
+def _people() -> dict[str, list[tuple[str, list[str]]]]:
+    "Who has a surname: composer and given names. A composer whose name is the surname alone comes first."
+    people = {}
+    for entry in _composers().values():
+        own = [word for word in _words(entry.composer) if len(word) > 1]
+        given = [word for word in _words(entry.name) if word not in {*own, *_PARTICLES}]
+        for surname in _surnames(entry):
+            people.setdefault(surname, []).append((entry.composer, given))
+    first = lambda surname: lambda person: "".join(_words(person[0])) != surname
+    return {surname: sorted(found, key=first(surname)) for surname, found in people.items()}
+
+# %% ../nbs/00c_composers.ipynb #00c-009f
+_SOUNDS = [
+    (re.compile(pattern), sound)
+    for pattern, sound in (
+        ("ae", "a"), ("oe", "o"), ("ue", "u"), ("tsch|tch|kh", "ch"), ("sch", "sh"), ("ph", "f"), ("w|ff$", "v"),
+        ("[yj]", "i"), ("ck", "k"), ("c(?!h)", "k"), ("ii", "i"),
+    )
+]  # fmt: skip
+
+
+@lru_cache(1 << 12)
+def _sound(letters: str) -> str:
+    "One spelling for letters that several languages write for one sound."
+    for pattern, sound in _SOUNDS:
+        letters = pattern.sub(sound, letters)
+    return letters
+
+# %% ../nbs/00c_composers.ipynb #00c-009i
+def _edits(a: str, b: str) -> int:
+    "How many letters must be changed, added, left out or swapped with the next to get from one word to another."
+    before, last = [], list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            row.append(min(row[-1] + 1, last[j] + 1, last[j - 1] + (x != y)))
+            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
+                row[-1] = min(row[-1], before[j - 2] + 1)
+        before, last = last, row
+    return last[-1]
+
+# %% ../nbs/00c_composers.ipynb #00c-009l
+def _is_slip(
+    found: str,  # Letters of a name that the table does not have
+    name: str,  # Letters of one that it has
+) -> bool:
+    "Whether a name can only be a misspelling of another."
+    if found[0] != name[0] or abs(len(found) - len(name)) > 2:
+        return False
+    shorter = min(len(found), len(name))
+    allowed = 2 if shorter >= 10 or (shorter >= 5 and sorted(found) == sorted(name)) else int(shorter >= 7)
+    return _edits(found, name) <= allowed
+
+# %% ../nbs/00c_composers.ipynb #00c-009n
+@lru_cache(1 << 12)
+def _surname_meant(letters: str) -> str | None:
+    "The surname of the table that letters spell, perhaps with a slip if it is well known; `None` if none or several."
+    if letters in _people():
+        return letters
+    if len(letters) < 4:
+        return None
+    names = {_sound(surname): surname for surname in ("".join(_words(name)) for name in WELL_KNOWN)}
+    sound = _sound(letters)
+    meant = {sound} & set(names) or {name for name in names if _is_slip(sound, name)}
+    return names[meant.pop()] if len(meant) == 1 else None
+
+# %% ../nbs/00c_composers.ipynb #00c-009q
+def _agree(a: str, b: str) -> bool:
+    "Whether two given names may be the same."
+    if min(len(a), len(b)) < 3:
+        return a == b or (a[0] == b[0] and min(len(a), len(b)) == 1)
+    a, b = _sound(a), _sound(b)
+    return a.startswith(b) or b.startswith(a) or (len(a) > 3 and a[0] == b[0] and _edits(a, b) <= 1)
+
+
+def _within(some: list[str], names: list[str]) -> bool:
+    "Whether all of some given names occur among others, in the same order."
+    ahead = iter(names)
+    return all(any(_agree(name, other) for other in ahead) for name in some)
+
+# %% ../nbs/00c_composers.ipynb #00c-009t
+def _fits(
+    before: list[str],  # Given names before the surname
+    after: list[str],  # And behind it
+    given: list[str],  # Those of the table
+    whole: bool,  # Whether the words are a name and nothing else
+    alone: bool,  # Whether the surname is well known, and nobody else has it
+) -> bool:
+    "Whether given names are those of a person in the table."
+    found = before + after
+    if not whole and not all(word in given or len(word) == 1 for word in after):
+        return False
+    if _within(found, given):
+        return True
+    return bool(given) and (whole or not after) and (_within(given, found) or (alone and found[0][0] == given[0][0]))
+
+# %% ../nbs/00c_composers.ipynb #00c-009v
+def _readings(words: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    "Each way to read the words as a surname of the table with given names before and behind it."
+    for length in (3, 2, 1):
+        for start in range(len(words) - length + 1):
+            end = start + length
+            if surname := _surname_meant("".join(words[start:end])):
+                before, after = ([w for w in part if w not in _PARTICLES] for part in (words[:start], words[end:]))
+                yield surname, before, after
+
+# %% ../nbs/00c_composers.ipynb #00c-009w
+def _closeness(found: list[str], given: list[str], known_by_surname: bool) -> tuple[int, int, bool]:
+    "How well given names agree: how many are the same, how many are missing, and who is known by the surname alone."
+    return len({*found} & {*given}), -abs(len(found) - len(given)) if found else 0, known_by_surname
+
+
+def _meant(words: list[str], whole: bool) -> str | None:
+    "The composer whom the words name; `None` if none or if it may be several."
+    ranked = {}
+    for surname, before, after in _readings(words):
+        people = _people()[surname]
+        alone = len(people) == 1 and people[0][0] in WELL_KNOWN
+        for composer, given in people:
+            if _fits(before, after, given, whole, alone):
+                known_by_surname = "".join(_words(composer)) == surname
+                ranked.setdefault(_closeness(before + after, given, known_by_surname), set()).add(composer)
+    best = ranked[max(ranked)] if ranked else ()
+    return next(iter(best)) if len(best) == 1 else None
+
+# %% ../nbs/00c_composers.ipynb #00c-009y
+_SPELLINGS = {"".join(_words(found)): composer for found, composer in SPELLINGS.items()}
+
+
+@lru_cache(1 << 16)
+def find_composer(
+    found: str,  # A name in any form: Franz Schubert; Schubert, Franz; SchubertF; F. Schubert
+    whole: bool = True,  # Whether it is a name and nothing else; otherwise a title may begin behind the surname
+) -> str | None:
+    "The composer of the table whom a name means; `None` if the rules find none, or several."
+    words = _words(found)[:8]  # no name has more, and a book in place of a name costs no time
+    return _SPELLINGS.get("".join(words)) or _meant(words, whole)
+
+# %% ../nbs/00c_composers.ipynb #00c-009D
+def _tidy(name: str) -> str:
+    "A name that the table does not have: Unicode composed, without underscores and dates."
+    tidied = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
+    return re.sub(r"( ?\([^()]*\d{4}[^()]*\))+$", "", tidied).strip() or tidied
 
 
 def composer_name(
     found: str,  # A folder name, or the composer as someone wrote it
 ) -> str:
-    "The name this project uses for a composer: Unicode composed, spelling corrected."
-    found = unicodedata.normalize("NFC", found.strip())
-    return _SPELLINGS.get(fold_name(found), found)
+    "The name that this project uses for a composer, with accents; a name that is not known stays as it is."
+    return find_composer(found) or _tidy(found)
+
+# %% ../nbs/00c_composers.ipynb #00c-009G
+def composer_names(
+    found: list[str],  # Different names, as a file holds them
+) -> list[str]:
+    "Today's names of composers, in the same order; those that would become one stay as they are."
+    names = [composer_name(name) for name in found]
+    return [name if names.count(name) == 1 else old for old, name in zip(found, names)]
 
 # %% ../nbs/00c_composers.ipynb #00c-011
 class ComposerNotFoundError(CollectionError):
@@ -116,60 +339,6 @@ def match_composers(
         raise ComposerNotFoundError([w for w, m in zip(wanted, meant) if m is None], known)
     return meant
 
-# %% ../nbs/00c_composers.ipynb #00c-013a
-TABLE = (
-    Path(__file__).parent / "tables" / "composers.csv"
-    if "__file__" in globals()
-    else Path("../composer_classify/tables/composers.csv")
-)
-PERIODS = ("Medieval", "Renaissance", "Baroque", "Classical", "Romantic", "Modern")
-
-# %% ../nbs/00c_composers.ipynb #00c-014
-@dataclass(frozen=True)
-class Composer:
-    "Who a composer was. As text: period and year of birth."
-
-    composer: str  # as the collection writes it
-    name: str  # in full
-    born: int
-    died: int
-    period: str  # one of `PERIODS`
-    school: str
-
-    def __str__(self) -> str:
-        return f"{self.period}, {self.born}"
-
-# %% ../nbs/00c_composers.ipynb #00c-014a
-@cache
-def _composers() -> dict[str, Composer]:
-    "The table, read once: each composer by the name that the collection uses."
-    with open(TABLE, encoding="utf-8", newline="") as file:
-        return {
-            row["composer"]: Composer(**dict(row, born=int(row["born"]), died=int(row["died"])))
-            for row in csv.DictReader(file)
-        }
-
-# %% ../nbs/00c_composers.ipynb #00c-015
-def who(
-    composer: str,  # A composer as the collection writes them
-) -> Composer | None:
-    "The entry of a composer in the table; `None` if there is none."
-    return _composers().get(composer)
-
-# %% ../nbs/00c_composers.ipynb #00c-015b
-def introduce(
-    composer: str,  # As for `who`
-) -> str:
-    "The composer with period and year of birth, as far as the table knows them: *Bach (Baroque, 1685)*."
-    return f"{composer} ({who(composer)})" if who(composer) else composer
-
-# %% ../nbs/00c_composers.ipynb #00c-016b
-def by_birth(
-    composers: Iterable[str],
-) -> list[str]:
-    "The composers in the order in which they were born, those that the table does not know at the end."
-    return sorted(composers, key=lambda composer: (who(composer).born if who(composer) else 9999, composer))
-
 # %% ../nbs/00c_composers.ipynb #00c-018
 COLORS = dict(zip(PERIODS, ("#3b3b3b", "#8a5a2b", "#3a6ea5", "#4d9152", "#c2475b", "#7d4aa5")))
 
@@ -197,20 +366,15 @@ def plot_lives(
 ):
     """When each composer lived, in the order of birth, with the number of their works. Returns the Matplotlib axes.
 
-    Composers that the table does not know are left out."""
+    Composers whose years the table does not know are left out."""
     import matplotlib.pyplot as plt
 
-    names = [composer for composer in by_birth(works) if who(composer)]
+    lives = [(name, who(name)) for name in by_birth(works) if who(name) and who(name).born and who(name).died]
+    names = [name for name, _ in lives]
     _, ax = plt.subplots(figsize=(8, 0.6 + 0.17 * len(names)), layout="constrained")
-    for row, composer in enumerate(names):
-        ax.barh(
-            row,
-            who(composer).died - who(composer).born,
-            left=who(composer).born,
-            color=period_color(composer),
-            height=0.7,
-        )
-        ax.text(who(composer).died + 4, row, str(works[composer]), va="center", fontsize=7, color="0.4")
+    for row, (name, life) in enumerate(lives):
+        ax.barh(row, life.died - life.born, left=life.born, color=period_color(name), height=0.7)
+        ax.text(life.died + 4, row, str(works[name]), va="center", fontsize=7, color="0.4")
     ax.set(
         yticks=range(len(names)),
         xlabel="year; the figure behind a life is the number of works",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .augment import cut_notes
+from .composers import composer_name
 from .files import ModelError, load_sealed, save_sealed
 from .processes import map_pieces
 
@@ -167,7 +168,7 @@ def _index_parts(path: str | os.PathLike) -> tuple[list[dict], np.ndarray, np.nd
         )
     first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
     pieces = [
-        dict(composer=str(piece["composer"]), title=str(piece["title"]), work=int(piece["work"]))
+        dict(composer=composer_name(str(piece["composer"])), title=str(piece["title"]), work=int(piece["work"]))
         for piece in about["pieces"]
     ]
     return pieces, arrays["begin"], first, arrays["places"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .composers import introduce
+from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
 from .fingerprints import Index
@@ -183,6 +183,7 @@ class NetworkModel:
             session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
             fits = _fits(session, about)
+            about["composers"] = composer_names(about["composers"])
         except Exception as error:  # ONNX Runtime has no base class for its errors
             raise ModelError(f"{name}: is not a model of composer_classify ({type(error).__name__})") from error
         if not fits:

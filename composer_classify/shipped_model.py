@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .composers import composer_names
 from .features import N_BINS, PieceFeatures, extract_features
 from .files import ModelError, load_sealed, save_sealed
 from .midi import NOTE_DTYPE
@@ -206,6 +207,7 @@ def load_model(
         _check(about, "network" in arrays)
         parts = {part: _part(part, arrays, about, len(features), ngrams.size) for part in PARTS}
         network = arrays["network"].tobytes() if "network" in arrays else None
+        about["composers"] = composer_names(about["composers"])
         return SequencedPerformedScorer(**parts, network=network), about
     except FileNotFoundError:
         advice = f"make a model with `composer-classify train CORPUS --out {path}`"
