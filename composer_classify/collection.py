@@ -46,7 +46,7 @@ from .scores import format_of, load
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
+__all__ = ['WRAPPERS', 'SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'MUSIC21',
            'KAGGLE_SET', 'NAMED', 'categorise', 'read_corrections', 'collect', 'open_corpus', 'summary', 'counts',
            'overview']
 
@@ -867,7 +867,7 @@ def _collect(
 
 # %% ../nbs/01_collection.ipynb #01-044j
 def collect(
-    *sources: str | os.PathLike,  # Archives, folders of composer folders, 'embedded' or 'kaggle'
+    *sources: str | os.PathLike,  # Archives, folders of composer folders, 'embedded', 'music21' or 'kaggle'
     dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
     n_jobs: int = -1,  # Processes; all cores by default
     corrections: bool = True,  # Put right the labels that are known to be wrong (`read_corrections`)
@@ -936,15 +936,18 @@ def _convert_embedded(composer: str, name: str, folder: Path) -> None:
         atomic_write(path, lambda file: file.write(content))
 
 # %% ../nbs/01_collection.ipynb #01-047
+def _music21_version(source: str) -> str:
+    "The version of music21. Raises `CollectionError` that names the source if it is not installed."
+    try:
+        return importlib.metadata.version("music21")
+    except importlib.metadata.PackageNotFoundError:
+        advice = "install it with `pip install composer_classify[embedded]`"
+        raise CollectionError(f"{source}: needs music21, {advice}") from None
+
+
 def _fetch_embedded(n_jobs: int) -> Path:
     "The folder of embedded scores, converted on first use."
-    try:
-        version = importlib.metadata.version("music21")
-    except importlib.metadata.PackageNotFoundError:
-        raise CollectionError(
-            "embedded: needs music21, install it with `pip install composer_classify[embedded]`"
-        ) from None
-    folder = cache_folder() / f"embedded-{version}"
+    folder = cache_folder() / f"embedded-{_music21_version('embedded')}"
     with lock_folder(folder):
         missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
         done = in_processes(_convert_embedded, [(composer, name, folder) for composer, name in missing], n_jobs)
@@ -955,6 +958,29 @@ def _fetch_embedded(n_jobs: int) -> Path:
                 raise CollectionError(
                     f"embedded: the program that converts {name} came to an end; is there enough memory?"
                 )
+    return folder
+
+# %% ../nbs/01_collection.ipynb #01-047c
+_FOLDERS = (
+    "bach beach beethoven chopin ciconia corelli handel haydn joplin josquin lusitano monteverdi mozart palestrina "
+    "schoenberg schubert verdi weber webern"
+)
+MUSIC21 = {folder.title(): folder for folder in _FOLDERS.split()}  # the folder of each composer
+MUSIC21 |= {"C.P.E. Bach": "cpebach", "Clara Schumann": "schumann_clara", "Schumann": "schumann_robert"}
+
+
+def _fetch_music21() -> Path:
+    "A folder with copies of music21's scores, a folder for each composer."
+    folder = cache_folder() / f"music21-{_music21_version('music21')}"
+    with lock_folder(folder):
+        if not folder.exists():
+            from music21.common import getCorpusFilePath
+
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            for composer, name in MUSIC21.items():
+                shutil.copytree(Path(getCorpusFilePath(), name), partial / composer)
+            partial.rename(folder)
     return folder
 
 # %% ../nbs/01_collection.ipynb #01-049
@@ -987,13 +1013,15 @@ def _fetch_kaggle() -> Path:
         ) from error
 
 # %% ../nbs/01_collection.ipynb #01-049c
-NAMED = ("embedded", "kaggle")
+NAMED = ("embedded", "music21", "kaggle")
 
 
 def _fetch(source: str | os.PathLike, n_jobs: int) -> str | os.PathLike:
     "A path for a source that has a name."
     if source == "embedded":
         return _fetch_embedded(n_jobs)
+    if source == "music21":
+        return _fetch_music21()
     if source == "kaggle":
         return _fetch_kaggle()
     return source

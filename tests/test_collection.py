@@ -557,7 +557,7 @@ def damaged_tars() -> dict[str, bytes]:
     huge = tarfile.TarInfo("name")
     huge.type, huge.size = tarfile.XHDTYPE, 2**33
     negative = tarfile.TarInfo("Bach/c.mid")
-    negative.pax_headers = {"size": "-1024"}
+    negative.pax_headers = {"size": "-1536"}  # back to the beginning
     backwards = negative.tobuf(tarfile.PAX_FORMAT)
     return {
         "cut off": sound[:1200],
