@@ -438,14 +438,16 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     return table[columns.split()]
 
 # %% ../nbs/01_collection.ipynb #01-038
-def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _name_works(
+    manifest: pd.DataFrame, notes: Callable[[int], np.ndarray], n_jobs: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The manifest with its works named, and the table of files that share one."
     usable = manifest[manifest["status"].isin(["ok", "recovered"])]
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(
         dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)
     )
-    copies = find_copies([outer_lines(notes(row)) for row in usable.index])
+    copies = find_copies([outer_lines(notes(row)) for row in usable.index], n_jobs)
     named = find_named(usable["composer"], usable["title"])
     works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
     manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
@@ -525,7 +527,13 @@ PARTS = ("notes.npy", "offsets.npy", "duplicates.csv", "manifest.parquet")  # th
 
 
 def _prepare(
-    rows: list[dict], old: Corpus | None, staging: Path, corrections: pd.DataFrame, incomplete: bool, attrs: dict
+    rows: list[dict],
+    old: Corpus | None,
+    staging: Path,
+    n_jobs: int,
+    corrections: pd.DataFrame,
+    incomplete: bool,
+    attrs: dict,
 ) -> None:
     "Make all files of the corpus but the pieces, in the staging folder. Can be interrupted and done again."
     ready = staging / "ready"
@@ -534,7 +542,7 @@ def _prepare(
     _write_notes(ready / "notes.npy", [row for row, s in zip(rows, manifest["status"]) if s != "duplicate"])
     atomic_write(ready / "offsets.npy", lambda file: np.save(file, offsets))
     store = np.load(ready / "notes.npy", mmap_mode="r")
-    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
+    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])], n_jobs)
     atomic_write(ready / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
     if old is not None:
         _stage_moved(old, manifest, staging)
@@ -861,7 +869,7 @@ def _collect(
     with _nothing_left(dest):
         rows = _all_rows(sources, new, old)
     reviewed = read_corrections()
-    _prepare(rows, old, staging, reviewed if corrections else reviewed[:0], incomplete, attrs)
+    _prepare(rows, old, staging, n_jobs, reviewed if corrections else reviewed[:0], incomplete, attrs)
     _publish(staging, dest)
     return Corpus.open(dest)
 
