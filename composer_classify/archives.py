@@ -321,7 +321,7 @@ def _folder_members(source: str) -> Iterator[Member]:
 def require_source(source: Path) -> None:
     "Raises `CollectionError` if there is nothing of that name."
     if not source.exists():
-        known = "a zip or tar archive, a folder of composer folders, 'embedded' or 'kaggle'"
+        known = "a zip or tar archive, a folder of composer folders, 'embedded', 'music21' or 'kaggle'"
         raise CollectionError(f"{source}: does not exist (give {known})")
 
 # %% ../nbs/00e_archives.ipynb #00e-009b

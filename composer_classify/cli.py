@@ -493,7 +493,7 @@ def _add_command(commands, name: str, run: Callable[[argparse.Namespace], int], 
 # %% ../nbs/09_cli.ipynb #09-015i
 def _add_collect(commands) -> None:
     "The arguments of `collect`."
-    what = "make a corpus from zip or tar archives, folders of composer folders, 'embedded' or 'kaggle'"
+    what = "make a corpus from zip or tar archives, folders of composer folders, 'embedded', 'music21' or 'kaggle'"
     add = _add_command(commands, "collect", _collect, what).add_argument
     add("sources", nargs="+", type=_name, metavar="SOURCE", help="several become one corpus")
     add("dest", type=_name, metavar="DEST", help="folder to make")

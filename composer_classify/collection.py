@@ -47,9 +47,9 @@ from .scores import format_of, load
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'KAGGLE_SET', 'NAMED',
-           'categorise', 'suspicious_label', 'contradictions', 'read_corrections', 'collect', 'open_corpus', 'summary',
-           'counts', 'overview']
+__all__ = ['SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'MUSIC21',
+           'KAGGLE_SET', 'NAMED', 'categorise', 'suspicious_label', 'contradictions', 'read_corrections', 'collect',
+           'open_corpus', 'summary', 'counts', 'overview']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
@@ -525,14 +525,16 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     return table[columns.split()]
 
 # %% ../nbs/01_collection.ipynb #01-038
-def _name_works(manifest: pd.DataFrame, notes: Callable[[int], np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _name_works(
+    manifest: pd.DataFrame, notes: Callable[[int], np.ndarray], n_jobs: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The manifest with its works named, and the table of files that share one."
     usable = manifest[manifest["status"].isin(["ok", "recovered"])]
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(
         dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)
     )
-    copies = find_copies([outer_lines(notes(row)) for row in usable.index])
+    copies = find_copies([outer_lines(notes(row)) for row in usable.index], n_jobs)
     named = find_named(usable["composer"], usable["title"])
     works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
     manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
@@ -612,7 +614,13 @@ PARTS = ("notes.npy", "offsets.npy", "duplicates.csv", "manifest.parquet")  # th
 
 
 def _prepare(
-    rows: list[dict], old: Corpus | None, staging: Path, corrections: pd.DataFrame, incomplete: bool, attrs: dict
+    rows: list[dict],
+    old: Corpus | None,
+    staging: Path,
+    n_jobs: int,
+    corrections: pd.DataFrame,
+    incomplete: bool,
+    attrs: dict,
 ) -> None:
     "Make all files of the corpus but the pieces, in the staging folder. Can be interrupted and done again."
     ready = staging / "ready"
@@ -621,7 +629,7 @@ def _prepare(
     _write_notes(ready / "notes.npy", [row for row, s in zip(rows, manifest["status"]) if s != "duplicate"])
     atomic_write(ready / "offsets.npy", lambda file: np.save(file, offsets))
     store = np.load(ready / "notes.npy", mmap_mode="r")
-    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])])
+    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])], n_jobs)
     atomic_write(ready / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
     if old is not None:
         _stage_moved(old, manifest, staging)
@@ -974,13 +982,13 @@ def _collect(
     with _nothing_left(dest):
         rows = _all_rows(sources, new, old)
     reviewed = read_corrections()
-    _prepare(rows, old, staging, reviewed if corrections else reviewed[:0], incomplete, attrs)
+    _prepare(rows, old, staging, n_jobs, reviewed if corrections else reviewed[:0], incomplete, attrs)
     _publish(staging, dest)
     return Corpus.open(dest)
 
 # %% ../nbs/01_collection.ipynb #01-044j
 def collect(
-    *sources: str | os.PathLike,  # Archives, folders of composer folders, 'embedded' or 'kaggle'
+    *sources: str | os.PathLike,  # Archives, folders of composer folders, 'embedded', 'music21' or 'kaggle'
     dest: str | os.PathLike = None,  # Folder to make; one in the cache if not given
     n_jobs: int = -1,  # Processes; all cores by default
     corrections: bool = True,  # Put right the labels that are known to be wrong (`read_corrections`)
@@ -1049,15 +1057,18 @@ def _convert_embedded(composer: str, name: str, folder: Path) -> None:
         atomic_write(path, lambda file: file.write(content))
 
 # %% ../nbs/01_collection.ipynb #01-047
+def _music21_version(source: str) -> str:
+    "The version of music21. Raises `CollectionError` that names the source if it is not installed."
+    try:
+        return importlib.metadata.version("music21")
+    except importlib.metadata.PackageNotFoundError:
+        advice = "install it with `pip install composer_classify[embedded]`"
+        raise CollectionError(f"{source}: needs music21, {advice}") from None
+
+
 def _fetch_embedded(n_jobs: int) -> Path:
     "The folder of embedded scores, converted on first use."
-    try:
-        version = importlib.metadata.version("music21")
-    except importlib.metadata.PackageNotFoundError:
-        raise CollectionError(
-            "embedded: needs music21, install it with `pip install composer_classify[embedded]`"
-        ) from None
-    folder = cache_folder() / f"embedded-{version}"
+    folder = cache_folder() / f"embedded-{_music21_version('embedded')}"
     with lock_folder(folder):
         missing = [(c, n) for c, n in _embedded_scores() if not (folder / c / f"{Path(n).stem}.mid").exists()]
         done = in_processes(_convert_embedded, [(composer, name, folder) for composer, name in missing], n_jobs)
@@ -1068,6 +1079,29 @@ def _fetch_embedded(n_jobs: int) -> Path:
                 raise CollectionError(
                     f"embedded: the program that converts {name} came to an end; is there enough memory?"
                 )
+    return folder
+
+# %% ../nbs/01_collection.ipynb #01-047c
+_FOLDERS = (
+    "bach beach beethoven chopin ciconia corelli handel haydn joplin josquin lusitano monteverdi mozart palestrina "
+    "schoenberg schubert verdi weber webern"
+)
+MUSIC21 = {folder.title(): folder for folder in _FOLDERS.split()}  # the folder of each composer
+MUSIC21 |= {"C.P.E. Bach": "cpebach", "Clara Schumann": "schumann_clara", "Schumann": "schumann_robert"}
+
+
+def _fetch_music21() -> Path:
+    "A folder with copies of music21's scores, a folder for each composer."
+    folder = cache_folder() / f"music21-{_music21_version('music21')}"
+    with lock_folder(folder):
+        if not folder.exists():
+            from music21.common import getCorpusFilePath
+
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            for composer, name in MUSIC21.items():
+                shutil.copytree(Path(getCorpusFilePath(), name), partial / composer)
+            partial.rename(folder)
     return folder
 
 # %% ../nbs/01_collection.ipynb #01-049
@@ -1100,13 +1134,15 @@ def _fetch_kaggle() -> Path:
         ) from error
 
 # %% ../nbs/01_collection.ipynb #01-049c
-NAMED = ("embedded", "kaggle")
+NAMED = ("embedded", "music21", "kaggle")
 
 
 def _fetch(source: str | os.PathLike, n_jobs: int) -> str | os.PathLike:
     "A path for a source that has a name."
     if source == "embedded":
         return _fetch_embedded(n_jobs)
+    if source == "music21":
+        return _fetch_music21()
     if source == "kaggle":
         return _fetch_kaggle()
     return source

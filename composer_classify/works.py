@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .composers import fold_name
+from .processes import DIED, in_processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,8 +189,40 @@ def _likely_pairs(voices: list[list[np.ndarray]]) -> tuple[list[list[int]], tupl
     return pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)].tolist(), runs
 
 # %% ../nbs/00d_works.ipynb #00a-017g
+_PART = 500  # pairs that a process compares at a time
+
+# of a file, for each voice: the line, and its runs as `_candidates` gives them
+_Voices = list[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]
+
+
+def _compare(pairs: list[list[int]], files: dict[int, _Voices]) -> list[tuple[int, int, float]]:
+    "Those of some pairs of files that are copies, with the part of the shorter lines that agrees."
+    copies = []
+    for a, b in pairs:
+        agree = shorter = 0
+        for (line, runs), (other, other_runs) in zip(files[a], files[b]):
+            places = align(line, other, (runs, other_runs))
+            side = int(len(other) < len(line))
+            agree, shorter = agree + covered(places[:, side]), shorter + min(len(line), len(other))
+        if agree >= max(SHARED, OVERLAP * shorter):
+            copies.append((a, b, agree / shorter))
+    return copies
+
+# %% ../nbs/00d_works.ipynb #00a-017j
+def _compare_all(voices: list[list[np.ndarray]], n_jobs: int) -> list[tuple[int, int, float]]:
+    "The pairs of files that are copies, in order. `voices` holds the melodies of all files and their basses."
+    likely, runs = _likely_pairs(voices)
+    parts = [likely[i : i + _PART] for i in range(0, len(likely), _PART)]
+    files_of = lambda part: {i: [(v[i], r[i]) for v, r in zip(voices, runs)] for pair in part for i in pair}
+    jobs = ((part, files_of(part)) for part in parts)
+    found = dict(in_processes(_compare, jobs, n_jobs if len(parts) > 1 else 1))
+    copies = (_compare(parts[k], files_of(parts[k])) if found[k] is DIED else found[k] for k in range(len(parts)))
+    return [pair for part in copies for pair in part]
+
+
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
+    n_jobs: int = 1,  # Processes that compare likely pairs
 ) -> pd.DataFrame:
     """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`) and `overlap`.
 
@@ -198,18 +231,10 @@ def find_copies(
 
     original = _originals(lines)
     same = np.flatnonzero(original != np.arange(len(lines)))
-    pairs = [(original[i], i, 1.0) for i in same]
     distinct = np.setdiff1d(np.arange(len(lines)), same)
-    voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
-    likely, runs = _likely_pairs(voices)
-    for a, b in likely:
-        agree = shorter = 0
-        for voice, kept in zip(voices, runs):
-            places = align(voice[a], voice[b], (kept[a], kept[b]))
-            side = int(len(voice[b]) < len(voice[a]))
-            agree, shorter = agree + covered(places[:, side]), shorter + min(len(voice[a]), len(voice[b]))
-        if agree >= max(SHARED, OVERLAP * shorter):
-            pairs.append((distinct[a], distinct[b], agree / shorter))
+    copies = _compare_all([[lines[i][voice] for i in distinct] for voice in (0, 1)], n_jobs)
+    pairs = [(original[i], i, 1.0) for i in same]
+    pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in copies]
     return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
 
 # %% ../nbs/00d_works.ipynb #00a-020

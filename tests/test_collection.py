@@ -557,13 +557,13 @@ def damaged_tars() -> dict[str, bytes]:
     huge = tarfile.TarInfo("name")
     huge.type, huge.size = tarfile.XHDTYPE, 2**33
     negative = tarfile.TarInfo("Bach/c.mid")
-    negative.pax_headers = {"size": "-1024"}
+    negative.pax_headers = {"size": "-1536"}  # back to this header
     backwards = negative.tobuf(tarfile.PAX_FORMAT)
     return {
         "cut off": sound[:1200],
         "cut off when compressed": make_tar([("Bach/a.mid", os.urandom(5000))])[:2000],
         "a header of eight gigabytes": huge.tobuf(tarfile.GNU_FORMAT) + sound,
-        "a file of negative size": backwards + sound,
+        "a file of negative size": sound[:1024] + backwards + sound,
     }
 
 

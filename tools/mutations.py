@@ -87,11 +87,13 @@ MUTATIONS = [
     ),
     Mutation("works", r"(?!\d| ?- ?\d)", r"(?!\d)", "test_works.py -k range_of_a_set"),
     # archives and folders that are not trusted
-    Mutation("archives", "if stat.S_ISLNK(info.external_attr >> 16):", "if False:", "test_collection.py -k links"),
+    Mutation("archives", "if stat.S_ISLNK(info.external_attr >> 16)", "if False", "test_collection.py -k links"),
+    Mutation("archives", "if info.issym() or info.islnk():", "if False:", "test_collection.py -k links_and_devices"),
+    Mutation("archives", "if info.offset <= last or info.size < 0:", "if False:", "test_collection.py -k damaged_tar"),
     Mutation("archives", ' or ".." in name.split("/"):', ":", "test_collection.py -k lead_out"),
     Mutation(
         "archives",
-        "budget[0] -= 0 if member.refused else info.file_size",
+        "budget[0] -= 0 if member.refused else entry.size",
         "budget[0] -= 0",
         "test_collection.py -k bomb",
     ),
@@ -102,6 +104,13 @@ MUTATIONS = [
         "test_collection.py -k elsewhere",
     ),
     # a corpus is whole and says what it holds
+    Mutation(
+        "collection",
+        'row["status"] = "incomplete" if row["lost"] else "recovered" if row["repairs"] else "ok"',
+        'row["status"] = "ok"',
+        "test_collection.py -k updated",
+    ),
+    Mutation("collection", "source.place in changed else None", "False else None", "test_collection.py -k changed"),
     Mutation(
         "files",
         'partial = path.with_name(f"{path.name}.{os.getpid()}.partial")',
