@@ -836,9 +836,9 @@ class _Mei:
         self.is_explicit = "accid.ges" in text  # sounding accidentals are written out
         self.accidentals: dict[tuple, int] = {}  # of this bar, by staff, step and octave
         spans = list(root.iter("tie"))
-        self.tie_starts = {tie.get("startid", "")[1:] for tie in spans}
-        self.tie_ends = {tie.get("endid", "")[1:] for tie in spans}
-        self.tuplets = {span.get("startid", "")[1:]: span for span in root.iter("tupletSpan")}
+        self.tie_starts = {tie.get("startid", "").lstrip("#") for tie in spans}
+        self.tie_ends = {tie.get("endid", "").lstrip("#") for tie in spans}
+        self.tuplets = {span.get("startid", "").lstrip("#"): span for span in root.iter("tupletSpan")}
 
 
 def _fifths(sig: str | None) -> int | None:
@@ -1003,7 +1003,7 @@ def _mei_layer(mei: _Mei, layer: ET.Element, is_grace: bool = False) -> None:
     for element in _children(layer):
         name, before = element.get(_XML_ID, ""), mei.factor
         if (span := mei.tuplets.get(name)) is not None:
-            mei.spans[span.get("endid", "")[1:]] = _ratio(span)
+            mei.spans[span.get("endid", "").lstrip("#")] = _ratio(span)
         if element.tag in _EVENTS:
             _mei_event(mei, element, is_grace)
         elif element.tag in _WRAPPERS:
@@ -1067,7 +1067,7 @@ MAX_ABC_SECONDS = 60.0
 
 
 def _tunes(text: str) -> list[str]:
-    """The tunes of an ABC file, each with the fields of the file in front.
+    """The tunes of an ABC file, each from its number on.
 
     A tune that gives neither a metre nor the length of a letter gets `L:1/8`, the default, which music21 needs. Raises
     `_Problem` beyond the limits."""

@@ -19,7 +19,7 @@ from composer_classify.midi import NoteArray
 from composer_classify.results import write_results
 from composer_classify.scores import GRACE, ScoreLoadError, format_of, load_score
 
-LARGE = 300_000  # bytes; music21 needs up to minutes for larger files, so only a few of them are compared
+LARGE = 150_000  # bytes; music21 needs up to minutes for larger files, so only a few of them are compared
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "scores.json"
 
 
