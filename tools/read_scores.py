@@ -4,10 +4,12 @@
 """
 
 import argparse
+import itertools
 import random
 import statistics
 import time
 import warnings
+import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -38,26 +40,63 @@ def join_ties(notes: list[tuple]) -> Counter:
     return Counter((round(float(onset), 3), pitch, round(float(length), 3)) for onset, pitch, length in found)
 
 
+def by_measure(score: music21.stream.Score) -> list[tuple]:
+    "The notes of a score by music21, rows of part, onset, pitch, length and tie, each bar as long as what is in it."
+    parts = [list(part.getElementsByClass("Measure")) or [part] for part in score.parts or [score]]
+    lengths = defaultdict(int)
+    for measures in parts:
+        for bar, measure in enumerate(measures):
+            lengths[bar] = max(lengths[bar], length_of(measure))
+    begin = [0, *itertools.accumulate(lengths[bar] for bar in range(len(lengths)))]
+    rows = []
+    for number, (part, measures) in enumerate(zip(score.parts or [score], parts)):
+        name = str(part.id).split("-Staff")[0] if "-Staff" in str(part.id) else number  # a tie may cross the staves
+        for bar, measure in enumerate(measures):
+            for note in measure.flatten().notes:
+                if isinstance(note, music21.harmony.Harmony) or note.duration.isGrace:
+                    continue
+                for each in getattr(note, "notes", [note]):
+                    if isinstance(each, music21.note.Note):  # no drum
+                        tie = each.tie.type if each.tie else ""
+                        rows.append((name, begin[bar] + note.offset, each.pitch.midi, note.quarterLength, tie))
+    return rows
+
+
+def length_of(measure: music21.stream.Measure) -> float:
+    "The length of a bar without the rests that music21 adds."
+    written = [n for n in measure.flatten().notesAndRests if not (n.isRest and n.style.hideObjectOnPrint)]
+    return max((n.offset + n.quarterLength for n in written), default=0)
+
+
+def without_cues(content: bytes) -> str:
+    "MusicXML with rests in place of cue notes, which music21 does not tell from others."
+    root = ET.fromstring(content)
+    for measure in root.iter("measure"):
+        for note in [note for note in measure.findall("note") if note.find("cue") is not None]:
+            if note.find("chord") is not None:
+                measure.remove(note)
+            elif (pitch := note.find("pitch")) is not None:
+                pitch.tag, pitch[:] = "rest", []
+    return ET.tostring(root, encoding="unicode")
+
+
 def read_music21(path: Path) -> Counter:
-    "The notes of a score by music21, at sounding pitch, without grace notes and drums."
+    "The notes of a score by music21, at sounding pitch, without grace notes, cue notes and drums."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        score = music21.converter.parse(path, forceSource=True, storePickle=False)
+        content = path.read_bytes()
+        if b"<cue" in content:
+            score = music21.converter.parseData(without_cues(content), format="musicxml")
+        else:
+            score = music21.converter.parse(path, forceSource=True, storePickle=False)
         scores = score.scores if isinstance(score, music21.stream.Opus) else [score]
-        rows, begin = [], 0
+        found, begin = Counter(), 0
         for score in scores:
             score.toSoundingPitch(inPlace=True)
-            for number, part in enumerate(score.parts or [score]):
-                name = (begin, number if "-Staff" not in str(part.id) else part.id.split("-Staff")[0])
-                for note in part.flatten().notes:
-                    if isinstance(note, music21.harmony.Harmony) or note.duration.isGrace:
-                        continue
-                    for each in getattr(note, "notes", [note]):
-                        if isinstance(each, music21.note.Note):
-                            tie = each.tie.type if each.tie else ""
-                            rows.append((name, begin + note.offset, each.pitch.midi, note.quarterLength, tie))
+            rows = [(name, begin + onset, *rest) for name, onset, *rest in by_measure(score)]
+            found += join_ties(rows)
             begin += max(part.highestTime for part in score.parts or [score])
-    return join_ties(rows)
+    return found
 
 
 def read_ours(notes: NoteArray) -> Counter:
