@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import re
+import time
 import warnings
 import xml.etree.ElementTree as ET
 import zipfile
@@ -39,8 +40,8 @@ from composer_classify.midi import (
 )
 
 # %% auto #0
-__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'MAX_ABC', 'ScoreLoadError',
-           'format_of', 'load_score', 'load']
+__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'MAX_ABC', 'MAX_ABC_BARS',
+           'MAX_ABC_SECONDS', 'ScoreLoadError', 'format_of', 'load_score', 'load']
 
 # %% ../nbs/00h_scores.ipynb #00h-011
 class ScoreLoadError(MusicLoadError):
@@ -72,20 +73,25 @@ def _text(content: bytes) -> str:
     return content.decode("latin-1")
 
 # %% ../nbs/00h_scores.ipynb #00h-016
-_PROLOG = re.compile(
-    r"\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*|<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>\s*)*<(?:\w+:)?(\w[\w-]*)", re.DOTALL
-)
 _ROOTS = {"score-partwise": "musicxml", "score-timewise": "musicxml", "mei": "mei", "meiCorpus": "mei"}
 _HEAD = 2**16  # characters in which a format must show
 
 
 def _root(text: str) -> str:
     "The name of the root element of XML, without prefix; empty if it is no XML."
-    found = _PROLOG.match(text[:_HEAD])
+    at = len(text) - len(text.lstrip())
+    while (begin := text.startswith(("<?", "<!"), at)) or text[at : at + 1].isspace():
+        mark = "-->" if text.startswith("<!--", at) else "?>" if text.startswith("<?", at) else ">"
+        if begin and text.startswith("<!DOCTYPE", at) and "[" in text[at : text.find(">", at)]:
+            mark = "]>"
+        end = text.find(mark, at) + len(mark) if begin else at + 1
+        if end < at + 1:
+            return ""
+        at = end
+    found = re.compile(r"<(?:\w+:)?(\w[\w-]*)").match(text, at)
     return found[1] if found else ""
 
 # %% ../nbs/00h_scores.ipynb #00h-019
-_KERN = re.compile(r"(?:!.*\r?\n|\s*\n)*\*\*[^\n]*")
 _ABC = re.compile(r"^X:\s*\d", re.MULTILINE), re.compile(r"^K:", re.MULTILINE)
 
 
@@ -94,8 +100,9 @@ def _text_format(text: str) -> str | None:
     if root := _root(text):
         return _ROOTS.get(root)
     head = text[:_HEAD]
-    if found := _KERN.match(head):
-        return "kern" if "**kern" in found[0].rsplit("\n", 1)[-1] else None
+    first = next((line for line in head.splitlines() if line.strip() and not line.startswith("!")), "")
+    if first.startswith("**"):
+        return "kern" if "**kern" in first.split("\t") else None
     return "abc" if all(field.search(head) for field in _ABC) else None
 
 # %% ../nbs/00h_scores.ipynb #00h-022
@@ -131,7 +138,7 @@ _OTHER_MEMBERS = {
     "NotationMetadata.xml": _FINALE,
     "score.xml": _CAPELLA,
 }
-_LILYPOND = re.compile(r"""^\s*\\(?:version\s*"|score\b|relative\b|header\b|new\s|include\s*")""", re.MULTILINE)
+_LILYPOND = re.compile(r"""^[ \t]*\\(?:version\s*"|score\b|relative\b|header\b|new\s|include\s*")""", re.MULTILINE)
 
 # %% ../nbs/00h_scores.ipynb #00h-025
 def _explain(content: bytes) -> str:
@@ -484,10 +491,10 @@ def _read_note(part: _Part, note: ET.Element) -> None:
     part.draft.notes.append(row)
 
 # %% ../nbs/00h_scores.ipynb #00h-084
-def _read_time(part: _Part, time: ET.Element) -> None:
+def _read_time(part: _Part, signature: ET.Element) -> None:
     "Note a time signature; several with one beat type add up, as in 3/8 + 2/8."
-    beats = sum(_number(each) for text in time.iterfind("beats") for each in (text.text or "").split("+"))
-    beat_type = _number(time.findtext("beat-type"))
+    beats = sum(_number(each) for text in signature.iterfind("beats") for each in (text.text or "").split("+"))
+    beat_type = _number(signature.findtext("beat-type"))
     if 0 < beats < 256 and 0 < beat_type < 256:
         part.times.append((part.bar, part.at, beats, beat_type))
 
@@ -648,6 +655,13 @@ def _in_ticks(draft: _Draft) -> _Draft:
     return draft
 
 
+def _place(place: Fraction) -> Fraction:
+    "The place itself. Raises `_Problem` if it is an absurd fraction of a quarter note."
+    if place.denominator > _FINEST:
+        raise _Problem("divides the quarter note in ways that have no common measure")
+    return place
+
+
 def _length(denominator: int, dots: int = 0) -> Fraction:
     "A note value in quarter notes: 4 is a quarter note, 8 an eighth."
     return Fraction(4, denominator) * (2 - Fraction(1, 2 ** min(dots, 8)))
@@ -743,7 +757,7 @@ def _kern_row(draft: _Draft, spines: list[_Spine], tokens: list[str]) -> None:
                 ties = "[" in token or "_" in token, "]" in token or "_" in token
                 row = 0, now, own, pitch, spine.part, spine.voice, 0, False, *ties, spine.graces
                 draft.notes.append(row)
-        spine.end = now + (length or 0)
+        spine.end = _place(now + (length or 0))
 
 # %% ../nbs/00h_scores.ipynb #00h-117
 def _read_kern(text: str, limits: Limits) -> _Draft:
@@ -822,9 +836,9 @@ class _Mei:
         self.is_explicit = "accid.ges" in text  # sounding accidentals are written out
         self.accidentals: dict[tuple, int] = {}  # of this bar, by staff, step and octave
         spans = list(root.iter("tie"))
-        self.tie_starts = {tie.get("startid", "")[1:] for tie in spans}
-        self.tie_ends = {tie.get("endid", "")[1:] for tie in spans}
-        self.tuplets = {span.get("startid", "")[1:]: span for span in root.iter("tupletSpan")}
+        self.tie_starts = {tie.get("startid", "").lstrip("#") for tie in spans}
+        self.tie_ends = {tie.get("endid", "").lstrip("#") for tie in spans}
+        self.tuplets = {span.get("startid", "").lstrip("#"): span for span in root.iter("tupletSpan")}
 
 
 def _fifths(sig: str | None) -> int | None:
@@ -977,7 +991,7 @@ def _mei_event(mei: _Mei, event: ET.Element, is_grace: bool) -> None:
     for note in notes:
         if "true" not in (event.get("cue"), note.get("cue")):
             _mei_note(mei, note, length, event.get("tie", "") if event.tag == "chord" else "")
-    mei.at += length
+    mei.at = _place(mei.at + length)
 
 # %% ../nbs/00h_scores.ipynb #00h-132
 _EVENTS = {"note", "chord", "rest", "space"}
@@ -989,7 +1003,7 @@ def _mei_layer(mei: _Mei, layer: ET.Element, is_grace: bool = False) -> None:
     for element in _children(layer):
         name, before = element.get(_XML_ID, ""), mei.factor
         if (span := mei.tuplets.get(name)) is not None:
-            mei.spans[span.get("endid", "")[1:]] = _ratio(span)
+            mei.spans[span.get("endid", "").lstrip("#")] = _ratio(span)
         if element.tag in _EVENTS:
             _mei_event(mei, element, is_grace)
         elif element.tag in _WRAPPERS:
@@ -1046,14 +1060,31 @@ def _read_mei(text: str, limits: Limits) -> _Draft:
         raise _Problem(f"holds {len(mei.staves):,} staves, more than the limit of {MAX_PARTS:,}")
     return _in_ticks(mei.draft)
 
-# %% ../nbs/00h_scores.ipynb #00h-137
-MAX_ABC = 2**19  # characters; music21 reads about 15,000 a second
+# %% ../nbs/00h_scores.ipynb #00h-136a
+MAX_ABC = 2**17  # characters of a file; music21 reads about 6,000 a second
+MAX_ABC_BARS = 500  # bar lines of a tune
+MAX_ABC_SECONDS = 60.0
 
 
-def _parse_abc(text: str) -> list[music21.stream.Score]:
-    "The tunes of an ABC file. Raises `_Problem` if music21 is missing or fails."
+def _tunes(text: str) -> list[str]:
+    """The tunes of an ABC file, each from its number on.
+
+    A tune that gives neither a metre nor the length of a letter gets `L:1/8`, the default, which music21 needs. Raises
+    `_Problem` beyond the limits."""
     if len(text) > MAX_ABC:
         raise _Problem(f"is larger than the limit of {MAX_ABC:,} characters for ABC: split the book of tunes")
+    _, *tunes = re.split(r"^(?=X:)", text, flags=re.MULTILINE)
+    for place, tune in enumerate(tunes):
+        header, key, body = tune.partition("\nK:")
+        if (n := body.count("|")) > MAX_ABC_BARS:
+            raise _Problem(f"holds {n:,} bar lines in one tune, more than the limit of {MAX_ABC_BARS:,} for ABC")
+        if key and not re.search(r"^[LM]:", header, re.MULTILINE):
+            tunes[place] = f"{header}\nL:1/8{key}{body}"
+    return tunes
+
+# %% ../nbs/00h_scores.ipynb #00h-137
+def _parse_abc(tune: str) -> list[music21.stream.Score]:
+    "A tune as music21 reads it. Raises `_Problem` if music21 is missing or fails."
     try:
         import music21
     except ModuleNotFoundError as error:
@@ -1062,7 +1093,7 @@ def _parse_abc(text: str) -> list[music21.stream.Score]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = music21.converter.parseData(text, format="abc")
+            found = music21.converter.parseData(tune, format="abc")
     except Exception as error:  # music21 raises whatever its parser trips over
         raise _Problem("is damaged: music21 cannot read this ABC") from error
     return list(found.scores) if isinstance(found, music21.stream.Opus) else [found]
@@ -1101,12 +1132,15 @@ def _abc_part(draft: _Draft, bar: int, part: int, stream: music21.stream.Stream)
 
 def _read_abc(text: str, limits: Limits) -> _Draft:
     "The draft of the tunes in an ABC file, each of them one bar of it. Raises `_Problem`."
-    draft = _Draft(1)
-    for bar, tune in enumerate(_parse_abc(text)):
-        for part, stream in enumerate(tune.parts or [tune]):
+    draft, begin = _Draft(1), time.monotonic()
+    scores = (score for tune in _tunes(text) for score in _parse_abc(tune))
+    for bar, score in enumerate(scores):
+        for part, stream in enumerate(score.parts or [score]):
             _abc_part(draft, bar, part, stream)
         if len(draft.notes) > limits.max_notes:
             raise _Problem(f"holds more than {limits.max_notes:,} notes, the limit")
+        if time.monotonic() - begin > MAX_ABC_SECONDS:
+            raise _Problem(f"takes longer than the limit of {MAX_ABC_SECONDS:.0f} seconds: split the book of tunes")
     return _in_ticks(draft)
 
 # %% ../nbs/00h_scores.ipynb #00h-141

@@ -1,5 +1,6 @@
 """Scores in every format: notes equal to those of MIDI, and what is hostile, damaged or foreign refused."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,21 @@ def test_the_same_music_in_each_format_has_equal_signatures(kind):
     assert np.allclose(notes.tempos["bpm"], 90)
 
 
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent / "cases" / "scores").iterdir()), ids=lambda path: path.name
+)
+def test_what_verovio_makes_of_it_has_equal_notes(path):
+    assert np.allclose(listed(load(path)), listed(load_midi(midi())))  # by verovio 6.4.1, ids and dates taken out
+
+
+@pytest.mark.parametrize("kind", ["humdrum", "abc"])
+def test_what_music21_makes_of_it_has_equal_notes(kind):
+    music21 = pytest.importorskip("music21")
+    score = music21.converter.parseData({"humdrum": KERN, "abc": ABC}[kind], format=kind)
+    content = music21.musicxml.m21ToXml.GeneralObjectExporter(score).parse()
+    assert format_of(content) == "musicxml" and np.allclose(listed(load(content)), listed(load_midi(midi())))
+
+
 def test_beats_are_exact():
     for kind in ("musicxml", "kern", "mei", "abc"):
         assert {5 + 2 / 3, 6 + 1 / 3} < set(load(SAMPLES[kind])["onset_beat"].tolist())
@@ -364,6 +380,34 @@ def test_mei_with_prefix_and_several_movements():
     assert len(load(MEI.replace("</body>", score + "</body>").encode())) == 2 * len(load(SAMPLES["mei"]))
 
 
+def test_abc_takes_bounded_time(monkeypatch):
+    tune = "X:1\nL:1/4\nK:C\nCDEF|\n\n"
+    assert "501 bar lines" in refusal((tune + "C|" * 500).encode())
+    monkeypatch.setattr(scores, "MAX_ABC_SECONDS", 0.0)
+    assert "takes longer" in refusal((tune * 2).encode())
+
+
+HARD = {
+    "comments": b"<?xml version='1.0'?>" + b"<!-- -->" * 100_000 + b"<score-partwise/>",
+    "empty lines": b"\n" * 2_000_000,
+    "fractions": b"**kern\n" + b"".join(b"%dc\n" % n for n in range(1, 99_999, 2)) + b"*-\n",
+    "columns": b"".join(b"\t".join([b"*^"] * 2**k) + b"\n" for k in range(16)).join([b"**kern\n", b""]),
+    "divisions": musicxml([attributes(n) for n in range(1, 20_000)]).encode(),
+    "headers": b"X:1\n" * 30_000 + b"K:C\n",
+}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("name", HARD)
+def test_what_is_made_to_take_long_does_not(name):
+    begin = time.process_time()
+    try:
+        load(HARD[name])
+    except MusicLoadError:
+        pass
+    assert time.process_time() - begin < 10
+
+
 def test_a_book_of_tunes_is_read_one_after_another():
     tune = "X:{}\nM:2/4\nL:1/4\nK:C\nCD|E2|]\n\n"
     notes = load((tune.format(1) + tune.format(2)).encode())
@@ -456,11 +500,11 @@ def test_limits():
 
 
 def test_what_takes_long_is_refused_before_it_is_parsed(monkeypatch):
+    assert "parts" in refusal(musicxml(*[[""]] * 1001).encode())
     monkeypatch.setattr(scores, "MAX_TAGS", 50)
     assert "tags" in refusal(SAMPLES["musicxml"]) and "tags" in refusal(SAMPLES["mei"])
-    monkeypatch.setattr(scores, "MAX_ABC", 100)
+    monkeypatch.setattr(scores, "MAX_ABC", 50)
     assert "for ABC" in refusal(SAMPLES["abc"])
-    assert "parts" in refusal(musicxml(*[[""]] * 1001).encode())
 
 
 def test_divisions_without_a_common_measure_are_refused():
