@@ -999,6 +999,8 @@ def collect(
 
     A second call changes nothing. After an interruption, the next call goes on where the first one stopped. Raises
     `CollectionError` if a source holds no music files or cannot be read, or if `dest` cannot be used."""
+    if not sources:
+        raise CollectionError("collect: name at least one source")
     given = [_describe_source(source, n_jobs) for source in sources]
     if dest is None:
         kind = ("" if corrections else "-as-found") + ("-incomplete" if incomplete else "")

@@ -716,6 +716,11 @@ def test_sources_of_one_name_get_names_of_their_own(tmp_path):
     assert corpus.manifest["collection"].tolist() == ["music", "music (2)"]
 
 
+def test_no_source_at_all_gets_a_sentence(tmp_path):
+    with pytest.raises(CollectionError, match="at least one source"):
+        collect(dest=tmp_path / "corpus")
+
+
 def test_a_source_without_music_is_named_and_nothing_is_left(three, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CollectionError, match="empty: holds no music files"):
