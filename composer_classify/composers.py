@@ -210,11 +210,11 @@ def _surname_meant(letters: str) -> str | None:
     "The surname of the table that letters spell, perhaps with a slip if it is well known; `None` if none or several."
     if letters in _people():
         return letters
-    if len(letters) < 4:
+    if len(letters) < 5:
         return None
-    names = {_sound(surname): surname for surname in ("".join(_words(name)) for name in WELL_KNOWN)}
-    sound = _sound(letters)
-    meant = {sound} & set(names) or {name for name in names if _is_slip(sound, name)}
+    spelt = _sound if len(letters) > 5 else str  # Frank is not Franck
+    names = {spelt(surname): surname for surname in ("".join(_words(name)) for name in WELL_KNOWN)}
+    meant = {spelt(letters)} & set(names) or {name for name in names if _is_slip(spelt(letters), name)}
     return names[meant.pop()] if len(meant) == 1 else None
 
 # %% ../nbs/00c_composers.ipynb #00c-009q
