@@ -66,8 +66,8 @@ _KEY = re.compile(r"\s[A-H]$")
 
 def _composer_alone(text: str, names: Iterable[str]) -> str | None:
     "The composer if the text names one so clearly that a title may follow."
-    if (name := next((name for name in names if fold_name(name) == fold_name(text)), None)) is not None:
-        return composer_name(name)
+    if fold_name(text) in map(fold_name, names):
+        return composer_name(text)
     composer = None if _KEY.search(text) else find_composer(text, whole=False)
     sure = composer in WELL_KNOWN or composer in SPELLINGS.values() or len(_LETTERS.findall(text)) > 1
     return composer if sure else None
