@@ -89,7 +89,7 @@ def _distances(truth: np.ndarray, probabilities: np.ndarray, n_composers: int) -
 # %% ../nbs/06_all_composers.ipynb #06-046a
 def _turn_by_birth(places: np.ndarray, composers: list[str]) -> np.ndarray:
     "Turn centred places so that years of birth grow to the right; unchanged with fewer than three known years."
-    dated = [k for k, composer in enumerate(composers) if who(composer)]
+    dated = [k for k, composer in enumerate(composers) if who(composer) and who(composer).born]
     if len(dated) < 3:
         return places
     years = np.array([who(composers[k]).born for k in dated])

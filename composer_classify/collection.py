@@ -82,8 +82,8 @@ _KEY = re.compile(r"\s[A-H]$")
 
 def _composer_alone(text: str, names: Iterable[str]) -> str | None:
     "The composer if the text names one so clearly that a title may follow."
-    if (name := next((name for name in names if fold_name(name) == fold_name(text)), None)) is not None:
-        return composer_name(name)
+    if fold_name(text) in map(fold_name, names):
+        return composer_name(text)
     composer = None if _KEY.search(text) else find_composer(text, whole=False)
     sure = composer in WELL_KNOWN or composer in SPELLINGS.values() or len(_LETTERS.findall(text)) > 1
     return composer if sure else None
@@ -117,7 +117,7 @@ def categorise(
 
 # %% ../nbs/01_collection.ipynb #01-014a
 _CATALOGUES = {
-    re.compile(rf"\b{letters}[ ._:-]{{0,2}}(?:[ivx]+[ ._:/-])?0{{0,3}}[1-9]"): set(whose.split(", "))
+    re.compile(rf"\b{letters}[ ._:-]{{0,2}}(?:[ivx]+[ ._:/-])?0{{0,3}}[1-9]\d*"): set(whose.split(", "))
     for letters, whose in {
         "bwv": "Bach",
         "buxwv": "Buxtehude",
@@ -146,7 +146,7 @@ def _catalogued_elsewhere(composer: str, title: str) -> list[str]:
 # %% ../nbs/01_collection.ipynb #01-014c
 _NAMES = {fold_name(name): name for name in WELL_KNOWN}
 _NAMED = re.compile(rf"\b(?:{'|'.join(sorted(_NAMES))})\b")
-_ARRANGED = re.compile(r"\b(?:arr(?:\.|anged|angement)?|trans(?:cr\w*|\.)|after|theme (?:by|of))\b")
+_ARRANGED = re.compile(r"\b(?:arr(?:\.|anged|angement)?|trans(?:cr\w*|\.)|theme (?:by|of))\b")
 
 
 def suspicious_label(
@@ -708,13 +708,20 @@ def _composers_inside(names: list[str]) -> dict[str, dict[str, str | None]]:
     return inside
 
 # %% ../nbs/01_collection.ipynb #01-043h2
+def _wrappers(inside: dict[str, dict[str, str | None]]) -> set[str]:
+    "The folders that only hold composers' folders and files, from what is in each folder; the innermost come first."
+    wrappers = set()
+    for folder in sorted(inside, key=lambda folder: -folder.count("/")):
+        several = [child for child in inside[folder] if f"{folder}/{child}" in wrappers]
+        named = [composer for composer in inside[folder].values() if composer]
+        if (several or len(set(named)) > 1) and 2 * (len(named) + len(several)) >= len(inside[folder]):
+            wrappers.add(folder)
+    return wrappers
+
+
 def _without_wrappers(names: list[str]) -> list[str]:
     "Names without the folders that only hold composers' folders and files."
-    wrappers = set()
-    for folder, inside in _composers_inside(names).items():
-        named = [composer for composer in inside.values() if composer]
-        if len(set(named)) > 1 and 2 * len(named) >= len(inside):
-            wrappers.add(folder)
+    wrappers = _wrappers(_composers_inside(names))
 
     def unwrapped(name: str, folder: str = "") -> str:
         first, _, rest = name.partition("/")

@@ -83,6 +83,7 @@ def by_birth(
     return sorted(composers, key=lambda composer: (_year_of_birth(composer), composer))
 
 # %% ../nbs/00c_composers.ipynb #00c-007
+@lru_cache(1 << 14)
 def fold_name(text: str) -> str:
     "The text in lower case without accents, to compare names by."
     return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
@@ -205,16 +206,23 @@ def _is_slip(
     return _edits(found, name) <= allowed
 
 # %% ../nbs/00c_composers.ipynb #00c-009n
+@cache
+def _well_known(by_sound: bool) -> dict[str, str]:
+    "The well-known surnames by their letters, or by how they sound."
+    surnames = ["".join(_words(name)) for name in WELL_KNOWN]
+    return {_sound(surname) if by_sound else surname: surname for surname in surnames}
+
+
 @lru_cache(1 << 12)
 def _surname_meant(letters: str) -> str | None:
     "The surname of the table that letters spell, perhaps with a slip if it is well known; `None` if none or several."
     if letters in _people():
         return letters
-    if len(letters) < 4:
+    if len(letters) < 5:
         return None
-    names = {_sound(surname): surname for surname in ("".join(_words(name)) for name in WELL_KNOWN)}
-    sound = _sound(letters)
-    meant = {sound} & set(names) or {name for name in names if _is_slip(sound, name)}
+    by_sound = len(letters) > 5  # Frank is not Franck
+    spelt, names = _sound(letters) if by_sound else letters, _well_known(by_sound)
+    meant = {spelt} & set(names) or {name for name in names if _is_slip(spelt, name)}
     return names[meant.pop()] if len(meant) == 1 else None
 
 # %% ../nbs/00c_composers.ipynb #00c-009q
