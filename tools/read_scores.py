@@ -43,11 +43,9 @@ def join_ties(notes: list[tuple]) -> Counter:
 def by_measure(score: music21.stream.Score) -> list[tuple]:
     "The notes of a score by music21, rows of part, onset, pitch, length and tie, each bar as long as what is in it."
     parts = [list(part.getElementsByClass("Measure")) or [part] for part in score.parts or [score]]
-    lengths = defaultdict(int)
-    for measures in parts:
-        for bar, measure in enumerate(measures):
-            lengths[bar] = max(lengths[bar], length_of(measure))
-    begin = [0, *itertools.accumulate(lengths[bar] for bar in range(len(lengths)))]
+    bars = itertools.zip_longest(*parts)
+    lengths = [max(map(length_of, bar)) or max(m.highestTime for m in bar) for bar in map(compact, bars)]
+    begin = [0, *itertools.accumulate(lengths)]
     rows = []
     for number, (part, measures) in enumerate(zip(score.parts or [score], parts)):
         name = str(part.id).split("-Staff")[0] if "-Staff" in str(part.id) else number  # a tie may cross the staves
@@ -62,10 +60,17 @@ def by_measure(score: music21.stream.Score) -> list[tuple]:
     return rows
 
 
+def compact(measures: tuple) -> list:
+    "The measures that are there: a part may end before the others."
+    return [measure for measure in measures if measure is not None]
+
+
 def length_of(measure: music21.stream.Measure) -> float:
-    "The length of a bar without the rests that music21 adds."
-    written = [n for n in measure.flatten().notesAndRests if not (n.isRest and n.style.hideObjectOnPrint)]
-    return max((n.offset + n.quarterLength for n in written), default=0)
+    "The length of a bar; 0 if it holds a single rest, with which music21 fills up empty bars."
+    written = list(measure.flatten().notesAndRests)
+    if len(written) == 1 and written[0].isRest:
+        return 0
+    return max((n.offset + n.quarterLength for n in written if not n.style.hideObjectOnPrint), default=0)
 
 
 def without_cues(content: bytes) -> str:
