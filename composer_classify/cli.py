@@ -233,7 +233,7 @@ def _predict(args: argparse.Namespace) -> int:
 # %% ../nbs/09_cli.ipynb #09-009
 def _describe_corpus(corpus: Corpus, found: dict, dest: str) -> Iterator[str]:
     "The lines of what was collected for a person."
-    from composer_classify.collection import summary
+    from composer_classify.collection import contradictions, summary
     from composer_classify.evaluation import duplicates
 
     if len(corpus.files):
@@ -251,6 +251,8 @@ def _describe_corpus(corpus: Corpus, found: dict, dest: str) -> Iterator[str]:
             f"{shared['work_id'].nunique():,} works lie in several files, {several} of them under several composers: "
             f"see {os.path.join(dest, 'duplicates.csv')}"
         )
+    if doubts := len(contradictions(corpus.manifest)):
+        yield f"{doubts:,} titles contradict their composer: see {os.path.join(dest, 'review.csv')}"
 
 # %% ../nbs/09_cli.ipynb #09-009b
 def _collect(args: argparse.Namespace) -> int:

@@ -610,27 +610,26 @@ def _write_notes(path: Path, rows: list[dict]) -> None:
     atomic_write(path, write_notes)
 
 # %% ../nbs/01_collection.ipynb #01-039h
-PARTS = ("notes.npy", "offsets.npy", "duplicates.csv", "manifest.parquet")  # the manifest comes last
+PARTS = ("notes.npy", "offsets.npy", "duplicates.csv", "review.csv", "manifest.parquet")  # the manifest comes last
 
 
 def _prepare(
-    rows: list[dict],
-    old: Corpus | None,
+    rows: list[dict],  # Of `_all_rows`
+    manifest: pd.DataFrame,  # Of these rows, works not named yet
+    old: Corpus | None,  # The corpus that is brought up to date
     staging: Path,
     n_jobs: int,
-    corrections: pd.DataFrame,
-    incomplete: bool,
-    attrs: dict,
+    attrs: dict,  # Of `_attributes`
 ) -> None:
     "Make all files of the corpus but the pieces, in the staging folder. Can be interrupted and done again."
     ready = staging / "ready"
-    manifest = _finish_manifest(rows, corrections, incomplete)
     offsets = _find_notes(manifest, [row["length"] for row in rows])
     _write_notes(ready / "notes.npy", [row for row, s in zip(rows, manifest["status"]) if s != "duplicate"])
     atomic_write(ready / "offsets.npy", lambda file: np.save(file, offsets))
     store = np.load(ready / "notes.npy", mmap_mode="r")
     manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])], n_jobs)
     atomic_write(ready / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
+    atomic_write(ready / "review.csv", lambda file: contradictions(manifest).to_csv(file, index=False))
     if old is not None:
         _stage_moved(old, manifest, staging)
     manifest.attrs = attrs
@@ -779,7 +778,7 @@ def _is_whole(dest: Path, attrs: dict) -> bool:
     if made_from.get("recipe") != attrs["recipe"]:
         return False
     try:
-        return validate(Corpus.open(dest)) == ([], []) and (dest / "duplicates.csv").is_file()
+        return validate(Corpus.open(dest)) == ([], []) and all((dest / name).is_file() for name in PARTS)
     except CollectionError:
         return False
 
@@ -989,7 +988,8 @@ def _collect(
     with _nothing_left(dest):
         rows = _all_rows(sources, new, old)
     reviewed = read_corrections()
-    _prepare(rows, old, staging, n_jobs, reviewed if corrections else reviewed[:0], incomplete, attrs)
+    manifest = _finish_manifest(rows, reviewed if corrections else reviewed[:0], incomplete)
+    _prepare(rows, manifest, old, staging, n_jobs, attrs)
     _publish(staging, dest)
     return Corpus.open(dest)
 

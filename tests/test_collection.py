@@ -46,6 +46,7 @@ def gather(tmp_path):
             "notes.npy",
             "offsets.npy",
             "duplicates.csv",
+            "review.csv",
         }
         return corpus
 
@@ -351,7 +352,9 @@ def test_paths_that_collide_are_kept_apart(gather, names):
     distinct(gather([(name, piece(50 + i)) for i, name in enumerate(names)]), 2)
 
 
-@pytest.mark.parametrize("folder", ["notes.npy", "offsets.npy", "manifest.parquet", "duplicates.csv", ".collecting"])
+@pytest.mark.parametrize(
+    "folder", ["notes.npy", "offsets.npy", "manifest.parquet", "duplicates.csv", "review.csv", ".collecting"]
+)
 def test_a_composer_named_like_a_file_of_the_corpus_harms_nothing(gather, folder):
     corpus = gather([(f"{folder}/x.mid", piece()), ("Bach/a.mid", piece(50))])
     assert "Bach/a.mid" in set(corpus.files["path"])

@@ -244,6 +244,7 @@ def collected(content: bytes) -> None:
                 "notes.npy",
                 "offsets.npy",
                 "duplicates.csv",
+                "review.csv",
             }
             assert (np.diff(corpus.offsets) >= 0).all() and len(corpus.offsets) == len(corpus.manifest)
             assert all(len(corpus.notes(row.Index)) == row.n_notes for row in corpus.files.itertuples())

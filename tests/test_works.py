@@ -640,7 +640,7 @@ def mazurkas(real_zip, tmp_path_factory) -> Path:
     return path
 
 
-OWN = {"manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv"}
+OWN = {"manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv", "review.csv"}
 
 
 def assert_no_stale_piece(corpus: Corpus):
