@@ -34,7 +34,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from .composers import by_birth, introduce
+from .composers import by_birth, introduce, who
 from .midi import Limits, MusicLoadError, NoteArray, clock, piano_roll, synthesize
 from .recognition import PIECES, Recognition, cut_out, listen, load_once
 
@@ -486,10 +486,10 @@ HINT = (
 def _introduction(pieces: str | os.PathLike) -> str:
     "What the page does and what the model knows, as Markdown."
     recognizer = load_once("all", pieces)
-    first, *_, last = by_birth(recognizer.composers)
+    dated = [composer for composer in by_birth(recognizer.composers) if who(composer)] or recognizer.composers
     return (
         "# Who composed this?\nGive it a MIDI file or a score, or ten seconds of one. "
-        f"This model knows {len(recognizer.composers)} composers, from {first} to {last}, "
+        f"This model knows {len(recognizer.composers)} composers, from {dated[0]} to {dated[-1]}, "
         f"and {len(recognizer.index.pieces):,} files by name."
     )
 

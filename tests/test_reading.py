@@ -145,7 +145,7 @@ streams = st.builds(
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
-@pytest.mark.parametrize("n", [80, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [200, pytest.param(5000, marks=pytest.mark.slow)])
 def test_random_streams_are_read_like_by_the_reference_reader(n):
     seen = dict(notes=0, regular=0)
 
@@ -157,7 +157,7 @@ def test_random_streams_are_read_like_by_the_reference_reader(n):
         seen["regular"] += midi._read_regular(midi._split(content, "")) is not None
 
     check()
-    assert seen["notes"] > n and seen["regular"] > n / 2  # most go the fast way, so that it is tested
+    assert seen["notes"] > n / 2 and seen["regular"] > n / 2  # most go the fast way, so that it is tested
 
 
 @given(streams)
