@@ -343,7 +343,7 @@ def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path)
     }
     for sentence, arguments in refused.items():
         done = run(*arguments) if arguments[0] == "index" else run("predict", SAMPLE, *arguments)
-        assert (done.returncode, done.stdout) == (1, "") and len(done.stderr.splitlines()) == 1
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
         assert sentence in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.txt", "empty", "old.npz"]
     assert (tmp_path / "old.npz").read_bytes() == b"kept"

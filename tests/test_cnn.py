@@ -19,7 +19,7 @@ from composer_classify.cnn import ChunkBatches, build_cnn, build_published_cnn, 
 from composer_classify.features import onset_of_notes, onset_steps
 from composer_classify.files import ModelError
 from composer_classify.lstm import build_lstm
-from composer_classify.midi import MidiLoadError, load_midi
+from composer_classify.midi import MusicLoadError, load_midi
 from composer_classify.recognition import Recognizer
 from composer_classify.training import cross_validate_network, export_onnx, fit, pretrain, pretraining_corpus, seeded
 from composer_classify.windows import N_FLAGS, Chunks, Sequences, step_windows
@@ -339,5 +339,5 @@ def test_a_model_of_another_kind_is_refused(network, tmp_path):
 def test_drums_alone_are_nothing_to_listen_to(recognizer, prelude):
     drums = load_midi(prelude).copy()
     drums["is_drum"] = True
-    with pytest.raises(MidiLoadError, match="holds nothing with a pitch"):
+    with pytest.raises(MusicLoadError, match="holds nothing with a pitch"):
         recognizer.predict_notes(drums, "drums.mid")
