@@ -47,7 +47,7 @@ from .scores import format_of, load
 from .works import find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['SLOWEST', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'MUSIC21',
+__all__ = ['MAX_READING_SECONDS', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'MUSIC21',
            'KAGGLE_SET', 'NAMED', 'categorise', 'suspicious_label', 'contradictions', 'read_corrections', 'collect',
            'open_corpus', 'summary', 'counts', 'overview']
 
@@ -294,11 +294,11 @@ def _read_member(
     return row | _status(content, composer, row), notes, content
 
 # %% ../nbs/01_collection.ipynb #01-030u
-SLOWEST = 120  # seconds that reading one file may take
+MAX_READING_SECONDS = 120  # seconds that reading one file may take
 
 
 class _TooSlow(BaseException):
-    "A file takes longer than `SLOWEST`. No reader takes it for a flaw of the file."
+    "A file takes longer than `MAX_READING_SECONDS`. No reader takes it for a flaw of the file."
 
 
 @contextmanager
@@ -312,7 +312,7 @@ def _time_limit() -> Iterator[None]:
         raise _TooSlow
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
+    signal.setitimer(signal.ITIMER_REAL, MAX_READING_SECONDS)
     try:
         yield
     finally:
@@ -328,7 +328,7 @@ def _read_alone(
         with _time_limit():
             return _read_member(member, composer, title, opened, read)
     except _TooSlow:
-        reason = f"it takes longer than {SLOWEST} seconds"
+        reason = f"it takes longer than {MAX_READING_SECONDS} seconds"
     except MemoryError:
         reason = "it needs more memory than there is"
     except Exception as error:
@@ -524,12 +524,17 @@ def _list_duplicates(manifest: pd.DataFrame, links: pd.DataFrame, usable: pd.Dat
     columns = "composers files work_id composer path collection source like overlap because review"
     return table[columns.split()]
 
+# %% ../nbs/01_collection.ipynb #01-037u
+def _usable(manifest: pd.DataFrame) -> pd.DataFrame:
+    "The rows of the pieces of a corpus."
+    return manifest[manifest["status"].isin(["ok", "recovered"])]
+
 # %% ../nbs/01_collection.ipynb #01-038
 def _name_works(
     manifest: pd.DataFrame, notes: Callable[[int], np.ndarray], n_jobs: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The manifest with its works named, and the table of files that share one."
-    usable = manifest[manifest["status"].isin(["ok", "recovered"])]
+    usable = _usable(manifest)
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(
         dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)
@@ -560,11 +565,6 @@ def _find_notes(manifest: pd.DataFrame, lengths: list[int]) -> np.ndarray:
     return offsets
 
 # %% ../nbs/01_collection.ipynb #01-039f
-def _usable(manifest: pd.DataFrame) -> pd.DataFrame:
-    "The rows of the pieces of a corpus."
-    return manifest[manifest["status"].isin(["ok", "recovered"])]
-
-
 def _stage_moved(old: Corpus, manifest: pd.DataFrame, staging: Path) -> None:
     "Put the pieces of a corpus that will get another path into the staging folder."
     before, paths = set(zip(old.files["path"], old.files["sha256"])), dict(zip(old.files["sha256"], old.files["path"]))

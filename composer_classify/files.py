@@ -170,7 +170,7 @@ def save_sealed(
     path: str | os.PathLike,  # File to write, `.npz`
     about: dict,  # Its description, of values that JSON can hold
     arrays: dict[str, np.ndarray],  # The arrays, by name
-    compressed: bool = False,  # Smaller, and slower to read
+    compressed: bool = False,  # Smaller
 ) -> None:
     "Write arrays, a description of them and a checksum of both. Raises `OSError` that names the file."
     text = json.dumps(about, ensure_ascii=False)

@@ -40,7 +40,7 @@ from composer_classify.midi import (
 )
 
 # %% auto #0
-__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_DEPTH', 'MAX_PARTS', 'MAX_MEMBERS', 'MAX_ABC', 'MAX_ABC_BARS',
+__all__ = ['GRACE', 'VELOCITY', 'MAX_TEXT', 'MAX_TAGS', 'MAX_NESTING', 'MAX_PARTS', 'MAX_MXL_MEMBERS', 'MAX_ABC', 'MAX_ABC_BARS',
            'MAX_ABC_SECONDS', 'ScoreLoadError', 'format_of', 'load_score', 'load']
 
 # %% ../nbs/00h_scores.ipynb #00h-011
@@ -324,7 +324,7 @@ def _note_array(draft: _Draft, limits: Limits) -> NoteArray:
 # %% ../nbs/00h_scores.ipynb #00h-061
 MAX_TEXT = 64 * 2**20  # characters of a score, unpacked
 MAX_TAGS = 3_000_000  # opening and closing tags
-MAX_DEPTH = 100  # elements inside elements; MusicXML needs 9, MEI about 20
+MAX_NESTING = 100  # elements inside elements; MusicXML needs 9, MEI about 20
 
 
 def _check_xml(text: str) -> None:
@@ -340,10 +340,10 @@ def _check_xml(text: str) -> None:
 def _check_depth(root: ET.Element) -> None:
     "Raises `_Problem` if elements are nested too deep."
     level = [root]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_NESTING):
         level = [child for element in level for child in element]
     if level:
-        raise _Problem(f"nests elements more than {MAX_DEPTH} deep: no score does")
+        raise _Problem(f"nests elements more than {MAX_NESTING} deep: no score does")
 
 
 def _parse(text: str) -> ET.Element:
@@ -612,7 +612,7 @@ def _read_musicxml(text: str, limits: Limits) -> _Draft:
     return draft
 
 # %% ../nbs/00h_scores.ipynb #00h-101
-MAX_MEMBERS = 1000  # of an `.mxl` file; pictures of its pages may be among them
+MAX_MXL_MEMBERS = 1000  # of an `.mxl` file; pictures of its pages may be among them
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -637,8 +637,8 @@ def _unpack(content: bytes) -> bytes:
     "The score in an `.mxl` file. Raises `_Problem`."
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if (n := len(archive.infolist())) > MAX_MEMBERS:
-                raise _Problem(f"is an archive of {n:,} files, more than the limit of {MAX_MEMBERS:,}")
+            if (n := len(archive.infolist())) > MAX_MXL_MEMBERS:
+                raise _Problem(f"is an archive of {n:,} files, more than the limit of {MAX_MXL_MEMBERS:,}")
             return _read_member(archive, _score_name(archive))
     except _ZIP_ERRORS as error:
         raise _Problem("is a compressed MusicXML file that is damaged") from error
@@ -1167,9 +1167,10 @@ def load_score(
     source: str | os.PathLike | bytes,  # A path, or the content of a score
     name: str = None,  # The name in messages; the path if not given
     limits: Limits = Limits(),  # Bounds beyond which a file is refused
-    incomplete: bool = False,  # As for `load_midi`; a score is read whole or not at all
 ) -> NoteArray:
-    """Read one score. Returns its notes as written, repeats not unfolded, with tempo and signatures as attributes.
+    """Read one score, whole or not at all.
+
+    Returns its notes as written, repeats not unfolded, with tempo and signatures as attributes.
 
     Raises `ScoreLoadError` if it cannot be read."""
     if not isinstance(source, (bytes, bytearray)):

@@ -655,7 +655,7 @@ def test_a_compressed_score_is_no_collection(tmp_path):
 SLOW = """
 import sys
 from composer_classify import collection
-collection.SLOWEST = 1
+collection.MAX_READING_SECONDS = 1
 load = collection.load
 def slow(content, name, incomplete):
     while "slow" in name:
@@ -801,10 +801,11 @@ def test_a_damaged_corpus_is_not_updated(three, tmp_path):
         collect(three[1], dest=corpus.path, n_jobs=1, incomplete=True, update=True)
 
 
-DIE_IN_UPDATE = """
+# Dies of `kill -9` when it is about to move the named file into place, or right after.
+DIE_AT = """
 import os, signal, sys
 from composer_classify.collection import collect
-source, dest, name, moment = sys.argv[1:]
+source, dest, name, moment, *update = sys.argv[1:]
 replace = os.replace
 def dying(part, whole):
     if moment == "after":
@@ -814,7 +815,7 @@ def dying(part, whole):
     if moment == "before":
         replace(part, whole)
 os.replace = dying
-collect(source, dest=dest, n_jobs=1, update=True)
+collect(source, dest=dest, n_jobs=1, update=bool(update))
 """
 UPDATE_STEPS = [
     (name, moment)
@@ -838,7 +839,7 @@ QUICK_UPDATE = [("ready/manifest.parquet", "after"), ("up/notes.npy", "after")]
 def test_an_update_killed_at_each_step_ends_the_same(three, tmp_path, name, moment):
     old = collect(three[0], dest=tmp_path / "up", n_jobs=1)
     at_once = collect(*three[:2], dest=tmp_path / "at once", n_jobs=1)
-    killed = run(DIE_IN_UPDATE, three[1], tmp_path / "up", name, moment, timeout=60)
+    killed = run(DIE_AT, three[1], tmp_path / "up", name, moment, "update", timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     if not name.startswith("up/"):  # until then the old corpus can be read
         pd.testing.assert_frame_equal(Corpus.open(tmp_path / "up").manifest, old.manifest)
@@ -948,24 +949,6 @@ def test_a_second_run_touches_nothing(many):
 def test_more_processes_make_the_same_corpus(many, tmp_path):
     source, corpus, _ = many
     assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=2), corpus)
-
-
-# Dies of `kill -9` when it is about to move the named file into place, or right after.
-DIE_AT = """
-import os, signal, sys
-from composer_classify.collection import collect
-source, dest, name, moment = sys.argv[1:]
-replace = os.replace
-def dying(part, whole):
-    if moment == "after":
-        replace(part, whole)
-    if str(whole).endswith(name):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if moment == "before":
-        replace(part, whole)
-os.replace = dying
-collect(source, dest=dest, n_jobs=1)
-"""
 
 
 STEPS_TO_DIE_AT = [
