@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .composers import fold_name
-from .processes import DIED, in_processes
+from .processes import DIED, SERIAL_BELOW, in_processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +48,31 @@ def outer_lines(
 # %% ../nbs/00d_works.ipynb #00a-008b
 RUN_LENGTH = 10  # intervals in a run
 VARIED = 4  # different intervals that a run must hold
-_POWERS = np.array([pow(0x9E3779B97F4A7C15, k + 1, 2**64) for k in range(RUN_LENGTH)], np.uint64)
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash: an odd number with irregular bits
+
+# %% ../nbs/00d_works.ipynb #00a-008c
+def _n_varied(
+    steps: np.ndarray,  # Intervals, shape `(n,)`
+) -> np.ndarray:
+    "How many different intervals each run has, int8 of shape `(n - RUN_LENGTH + 1,)`."
+    back = np.full(len(steps), RUN_LENGTH, np.int8)  # how far back the same interval is
+    for far in range(RUN_LENGTH - 1, 0, -1):
+        back[far:][steps[far:] == steps[:-far]] = far
+    n = len(steps) - RUN_LENGTH + 1
+    return sum((back[k : k + n] > k).view(np.int8) for k in range(RUN_LENGTH))
+
+
+def _run_hashes(line: np.ndarray) -> np.ndarray:
+    "The hash of the run at each place of a line, uint64 of shape `(n,)`; 0 if no run that counts begins there."
+    hashes, n = np.zeros(len(line), np.uint64), len(line) - RUN_LENGTH
+    if n > 0:
+        steps = np.diff(line)
+        digits = (steps.astype(np.int64) + 128).astype(np.uint64)
+        for k in range(RUN_LENGTH - 1, -1, -1):
+            hashes[:n] += digits[k : k + n]
+            hashes[:n] *= _FACTOR
+        hashes[:n][_n_varied(steps) < VARIED] = 0
+    return hashes
 
 # %% ../nbs/00d_works.ipynb #00a-009
 def melody_runs(
@@ -53,11 +81,9 @@ def melody_runs(
     """The runs of a line: their hashes, uint64, and their places in the line, int64, both of shape `(n,)`.
 
     A run is `RUN_LENGTH` intervals of which at least `VARIED` are different."""
-    if len(line) <= RUN_LENGTH:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    runs = np.lib.stride_tricks.sliding_window_view(np.diff(line.astype(np.int64)), RUN_LENGTH)
-    varied = 1 + (np.diff(np.sort(runs, axis=1), axis=1) != 0).sum(axis=1) >= VARIED
-    return (runs[varied] + 128).astype(np.uint64) @ _POWERS, np.flatnonzero(varied)
+    hashes = _run_hashes(line)
+    places = np.flatnonzero(hashes)
+    return hashes[places], places
 
 # %% ../nbs/00d_works.ipynb #00a-011a
 def _sorted_runs(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,42 +149,134 @@ def covered(
     return int(np.minimum(np.diff(places), RUN_LENGTH + 1).sum()) + RUN_LENGTH + 1 if len(places) else 0
 
 # %% ../nbs/00d_works.ipynb #00a-016a
-def _run_table(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[sparse.csr_matrix, list[np.ndarray]]:
-    """How often each line holds each run, int32 of shape `(lines, runs)`, and the columns of each line's runs.
+_HASHED = 1_000_000  # notes whose runs are hashed at a time, so that they stay in the processor's cache
 
-    `found` holds the runs of each line, as `_sorted_runs` gives."""
-    from scipy import sparse
 
-    ends = np.cumsum([len(runs) for runs, _ in found], dtype=np.int64)
-    file = np.repeat(np.arange(len(found)), np.diff(ends, prepend=0))
-    _, run = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for runs, _ in found)]), return_inverse=True)
-    often = sparse.csr_matrix((np.ones(len(run), np.int32), (file, run)), shape=(len(found), run.max(initial=-1) + 1))
-    return often, np.split(run, ends[:-1])
+def _hash_lines(
+    pitches: np.ndarray,  # Lines of all files, one after another
+    ends: np.ndarray,  # Where each line ends
+) -> np.ndarray:
+    "The hash of the run at each place of all lines, uint64 of the shape of `pitches`; 0 where none that counts begins."
+    hashes = np.empty(len(pitches), np.uint64)
+    for begin in range(0, len(pitches), _HASHED):
+        part = slice(begin, begin + _HASHED)
+        hashes[part] = _run_hashes(pitches[begin : begin + _HASHED + RUN_LENGTH])[:_HASHED]
+    across = ends[:, None] - np.arange(1, RUN_LENGTH + 1)
+    hashes[across[across >= 0]] = 0
+    return hashes
 
 # %% ../nbs/00d_works.ipynb #00a-016b
 # A run in more files than this does not identify a work. So a work in more independent encodings than this is not
 # found by its melody.
 TOO_COMMON = 30
 
+# %% ../nbs/00d_works.ipynb #00a-016d
+_PARTS = 4  # bits of a hash that say in which part it is sorted
+
+
+def _tell(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Positions in these arrays of the runs that some but not too many files hold, and numbers for runs, both by number."
+    order = np.argsort(hashes, kind="stable")
+    first = np.diff(hashes[order], prepend=0) != 0
+    first_in_file = first | (np.diff(file[order], prepend=-1) != 0)
+    run = np.cumsum(first) - 1
+    in_files = np.bincount(run[first_in_file])
+    telling = (in_files > 1) & (in_files <= TOO_COMMON)
+    kept = telling[run]
+    return order[kept], (np.cumsum(telling) - 1)[run[kept]]
+
+
+def _telling_runs(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the runs that some but not too many files hold, int64, and a number for each run, both by number.
+
+    `hashes` is that of each place, 0 where no run begins, and `file` the file."""
+    places, numbers, n = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    for part in range(2**_PARTS):
+        here = np.flatnonzero((hashes >> np.uint64(64 - _PARTS) == part) & (hashes > 0))
+        kept, number = _tell(hashes[here], file[here])
+        places, numbers = [*places, here[kept]], [*numbers, number + n]
+        n += int(number.max(initial=-1)) + 1
+    return np.concatenate(places), np.concatenate(numbers)
+
+# %% ../nbs/00d_works.ipynb #00a-016g
+_Voice = dict[str, np.ndarray]  # what `_prepare_voice` describes
+
+
+def _prepare_voice(lines: Sequence[np.ndarray]) -> _Voice:
+    """The lines of one voice (`pitches` and `ends`), the telling runs of each file with their places in its line
+    (`runs` and `places`, sorted, and `ends_runs`), and the files that hold each run, with how often they do (`files`,
+    `often` and `ends_files`)."""
+    pitches = np.concatenate([np.empty(0, np.int16), *lines])
+    lengths = np.array([len(line) for line in lines], np.int64)
+    ends, file = np.cumsum(lengths), np.repeat(np.arange(len(lines), dtype=np.int32), lengths)
+    places, numbers = _telling_runs(_hash_lines(pitches, ends), file)
+    by_file = np.argsort(file[places], kind="stable")
+    held = file[places]
+    first = (np.diff(numbers, prepend=-1) != 0) | (np.diff(held, prepend=-1) != 0)
+    return dict(
+        pitches=pitches,
+        ends=ends,
+        runs=numbers[by_file].astype(np.int32),
+        places=(places - (ends - lengths)[held])[by_file].astype(np.int32),
+        ends_runs=np.cumsum(np.bincount(held, minlength=len(lines))),
+        files=held[first],
+        often=np.diff(np.append(np.flatnonzero(first), len(held))).astype(np.int32),
+        ends_files=np.cumsum(np.bincount(numbers[first])),
+    )
+
+# %% ../nbs/00d_works.ipynb #00a-016h
+def _save_voice(folder: Path, voice: _Voice) -> None:
+    "Write a voice into a folder, an array a file."
+    folder.mkdir()
+    for name, array in voice.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+@lru_cache(maxsize=1)
+def _open_voices(folder: Path) -> list[_Voice]:
+    "The two voices that lie in a folder, mapped into memory."
+    return [{path.stem: np.load(path, mmap_mode="r") for path in (folder / name).iterdir()} for name in ("top", "bass")]
+
+
+def _part(array: np.ndarray, ends: np.ndarray, i: int) -> np.ndarray:
+    "The part of an array that belongs to file `i`."
+    return np.asarray(array[ends[i - 1] if i else 0 : ends[i]])
+
 # %% ../nbs/00d_works.ipynb #00a-017
-def _candidates(
-    lines: Sequence[np.ndarray],
-) -> tuple[set[tuple[int, int]], sparse.csr_matrix, list[tuple[np.ndarray, np.ndarray]]]:
-    """Pairs of lines that share three runs or more, how many runs of one line the other holds at most, and the runs of
-    each line that are neither its own alone nor common, sorted, with their places."""
+def _once(table: sparse.csr_matrix) -> sparse.csr_matrix:
+    "Which entries a table has: the same table with 1 in place of its numbers."
     from scipy import sparse
 
-    found = [_sorted_runs(line) for line in lines]
-    often, columns = _run_table(found)
-    holds = often.copy()
-    holds.data[:] = 1  # however often a line holds a run
-    in_files = np.bincount(holds.indices, minlength=holds.shape[1])
-    telling = (in_files > 1) & (in_files <= TOO_COMMON)
-    often, holds = often[:, telling], holds[:, telling]
-    shared, held = sparse.triu(holds @ holds.T, 1).tocoo(), often @ holds.T
-    enough = shared.data >= 3
-    kept = [(runs[telling[run]], places[telling[run]]) for (runs, places), run in zip(found, columns)]
-    return set(zip(shared.row[enough].tolist(), shared.col[enough].tolist())), held.maximum(held.T).tocsr(), kept
+    return sparse.csr_matrix((np.ones_like(table.data), table.indices, table.indptr), table.shape)
+
+
+@lru_cache(maxsize=1)
+def _run_tables(folder: Path) -> list[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+    "For each voice how often each file holds each run, int32 of shape `(runs, files)`, and whether it does."
+    from scipy import sparse
+
+    tables = [
+        sparse.csr_matrix(
+            (v["often"], v["files"], np.append(0, v["ends_files"])), (len(v["ends_files"]), len(v["ends"]))
+        )
+        for v in _open_voices(folder)
+    ]
+    return [(often, _once(often)) for often in tables]
+
+
+def _shared_runs(
+    voice: _Voice, tables: tuple[sparse.csr_matrix, sparse.csr_matrix], rows: range
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """How many runs some files share with all, and how many of one the other holds at most, both int32 of shape
+    `(rows, files)`."""
+    from scipy import sparse
+
+    ends = np.append(0, voice["ends_runs"])[rows.start : rows.stop + 1]
+    runs = np.array(voice["runs"][ends[0] : ends[-1]])
+    own = sparse.csr_matrix((np.ones(len(runs), np.int32), runs, ends - ends[0]), (len(rows), tables[0].shape[0]))
+    own.sum_duplicates()
+    often, holds = tables
+    return _once(own) @ holds, (own @ holds).maximum(_once(own) @ often)
 
 # %% ../nbs/00d_works.ipynb #00a-017b
 OVERLAP = 0.18  # of the shorter lines
@@ -172,51 +290,56 @@ def _originals(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     first_of, original = {}, np.arange(len(lines))
     for i, outer in enumerate(lines):
         if sum(map(len, outer)) >= SHARED:
-            original[i] = first_of.setdefault(tuple(np.diff(line).tobytes() for line in outer), i)
+            steps = b"".join(np.append(len(line), np.diff(line)).tobytes() for line in outer)
+            original[i] = first_of.setdefault(blake2b(steps, digest_size=16).digest(), i)
     return original
 
 # %% ../nbs/00d_works.ipynb #00a-017e
-def _likely_pairs(voices: list[list[np.ndarray]]) -> tuple[list[list[int]], tuple]:
-    """Pairs of files that hold enough of each other's runs to be copies, and the runs of each voice.
-
-    `voices` holds the melodies of all files and their basses."""
-    candidates, held, runs = zip(*map(_candidates, voices))
-    pairs = np.array(sorted(set.union(*candidates)), np.int64).reshape(-1, 2)
-    lengths = [np.array([len(line) for line in voice], np.int64) for voice in voices]
-    shorter = sum(each[pairs].min(axis=1) for each in lengths)
+def _likely_pairs(folder: Path, rows: range) -> np.ndarray:
+    "Pairs of one of some files and a later one that hold enough of each other's runs to be copies, by first file."
+    voices = _open_voices(folder)
+    shared, held = zip(*map(_shared_runs, voices, _run_tables(folder), [rows, rows]))
+    enough = sum((each >= 3).astype(np.int32) for each in shared).tocoo()
+    pairs = np.stack([enough.row + rows.start, enough.col], axis=1).astype(np.int64)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    pairs = pairs[np.lexsort(pairs.T[::-1])]
+    shorter = sum(np.diff(voice["ends"], prepend=0)[pairs].min(axis=1) for voice in voices)
     # a run covers no more notes than this
-    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[pairs[:, 0], pairs[:, 1]]).ravel() for each in held)
-    return pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)].tolist(), runs
+    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[pairs[:, 0] - rows.start, pairs[:, 1]]).ravel() for each in held)
+    return pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)]
 
 # %% ../nbs/00d_works.ipynb #00a-017g
-_PART = 500  # pairs that a process compares at a time
-
-# of a file, for each voice: the line, and its runs as `_candidates` gives them
-_Voices = list[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]
+_ROWS = 100  # files that a process compares with all others at a time
 
 
-def _compare(pairs: list[list[int]], files: dict[int, _Voices]) -> list[tuple[int, int, float]]:
-    "Those of some pairs of files that are copies, with the part of the shorter lines that agrees."
-    copies = []
-    for a, b in pairs:
-        agree = shorter = 0
-        for (line, runs), (other, other_runs) in zip(files[a], files[b]):
-            places = align(line, other, (runs, other_runs))
-            side = int(len(other) < len(line))
-            agree, shorter = agree + covered(places[:, side]), shorter + min(len(line), len(other))
-        if agree >= max(SHARED, OVERLAP * shorter):
-            copies.append((a, b, agree / shorter))
-    return copies
+def _compare(voices: list[_Voice], a: int, b: int) -> float:
+    "The part of the shorter lines of two files that agrees; 0 if they are no copies."
+    agree = shorter = 0
+    for voice in voices:
+        line, other = (_part(voice["pitches"], voice["ends"], i) for i in (a, b))
+        runs = [[_part(voice[name], voice["ends_runs"], i) for name in ("runs", "places")] for i in (a, b)]
+        places = align(line, other, runs)
+        side = int(len(other) < len(line))
+        agree, shorter = agree + covered(places[:, side]), shorter + min(len(line), len(other))
+    return agree / shorter if agree >= max(SHARED, OVERLAP * shorter) else 0.0
+
+
+def _copies_of(folder: Path, rows: range) -> list[tuple[int, int, float]]:
+    "The copies of some files among the later ones, with the part of the shorter lines that agrees."
+    voices = _open_voices(folder)
+    compared = ((a, b, _compare(voices, a, b)) for a, b in _likely_pairs(folder, rows).tolist())
+    return [pair for pair in compared if pair[-1]]
 
 # %% ../nbs/00d_works.ipynb #00a-017j
 def _compare_all(voices: list[list[np.ndarray]], n_jobs: int) -> list[tuple[int, int, float]]:
     "The pairs of files that are copies, in order. `voices` holds the melodies of all files and their basses."
-    likely, runs = _likely_pairs(voices)
-    parts = [likely[i : i + _PART] for i in range(0, len(likely), _PART)]
-    files_of = lambda part: {i: [(v[i], r[i]) for v, r in zip(voices, runs)] for pair in part for i in pair}
-    jobs = ((part, files_of(part)) for part in parts)
-    found = dict(in_processes(_compare, jobs, n_jobs if len(parts) > 1 else 1))
-    copies = (_compare(parts[k], files_of(parts[k])) if found[k] is DIED else found[k] for k in range(len(parts)))
+    n = len(voices[0])
+    with tempfile.TemporaryDirectory() as name:
+        for voice, lines in zip(("top", "bass"), voices):
+            _save_voice(Path(name, voice), _prepare_voice(lines))
+        jobs = [(Path(name), range(i, min(i + _ROWS, n))) for i in range(0, n, _ROWS)]
+        found = dict(in_processes(_copies_of, jobs, n_jobs if n > SERIAL_BELOW else 1))
+        copies = [_copies_of(*job) if found[k] is DIED else found[k] for k, job in enumerate(jobs)]
     return [pair for part in copies for pair in part]
 
 
