@@ -191,8 +191,10 @@ def _telling_runs(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.
 
     `hashes` is that of each place, 0 where no run begins, and `file` the file."""
     places, numbers, n = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-    for part in range(2**_PARTS):
-        here = np.flatnonzero((hashes >> np.uint64(64 - _PARTS) == part) & (hashes > 0))
+    part = (hashes >> np.uint64(64 - _PARTS)).astype(np.uint8)
+    part[hashes == 0] = 2**_PARTS
+    for k in range(2**_PARTS):
+        here = np.flatnonzero(part == k)
         kept, number = _tell(hashes[here], file[here])
         places, numbers = [*places, here[kept]], [*numbers, number + n]
         n += int(number.max(initial=-1)) + 1
@@ -235,12 +237,13 @@ def _save_voice(folder: Path, voice: _Voice) -> None:
 @lru_cache(maxsize=1)
 def _open_voices(folder: Path) -> list[_Voice]:
     "The two voices that lie in a folder, mapped into memory."
-    return [{path.stem: np.load(path, mmap_mode="r") for path in (folder / name).iterdir()} for name in ("top", "bass")]
+    mapped = lambda path: np.asarray(np.load(path, mmap_mode="r"))  # plain arrays are cut faster
+    return [{path.stem: mapped(path) for path in (folder / name).iterdir()} for name in ("top", "bass")]
 
 
 def _part(array: np.ndarray, ends: np.ndarray, i: int) -> np.ndarray:
     "The part of an array that belongs to file `i`."
-    return np.asarray(array[ends[i - 1] if i else 0 : ends[i]])
+    return array[ends[i - 1] if i else 0 : ends[i]]
 
 # %% ../nbs/00d_works.ipynb #00a-017
 def _once(table: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -272,7 +275,7 @@ def _shared_runs(
     from scipy import sparse
 
     ends = np.append(0, voice["ends_runs"])[rows.start : rows.stop + 1]
-    runs = np.array(voice["runs"][ends[0] : ends[-1]])
+    runs = voice["runs"][ends[0] : ends[-1]].copy()
     own = sparse.csr_matrix((np.ones(len(runs), np.int32), runs, ends - ends[0]), (len(rows), tables[0].shape[0]))
     own.sum_duplicates()
     often, holds = tables
@@ -311,17 +314,39 @@ def _likely_pairs(folder: Path, rows: range) -> np.ndarray:
 # %% ../nbs/00d_works.ipynb #00a-017g
 _ROWS = 100  # files that a process compares with all others at a time
 
+_Line = tuple[np.ndarray, np.ndarray, np.ndarray]  # a line, its telling runs, sorted, and their places
 
+
+def _line(voice: _Voice, i: int) -> _Line:
+    "The line of file `i` in a voice, with its runs."
+    return _part(voice["pitches"], voice["ends"], i), *(
+        _part(voice[name], voice["ends_runs"], i) for name in ("runs", "places")
+    )
+
+
+def _at_most(first: _Line, second: _Line) -> int:
+    "How many notes of the shorter of two lines the runs cover that both hold."
+    (_, runs, places), (_, others, _) = (second, first) if len(second[0]) < len(first[0]) else (first, second)
+    if not len(others):
+        return 0
+    found = others[np.minimum(np.searchsorted(others, runs), len(others) - 1)] == runs
+    return covered(np.sort(places[found]))
+
+
+def _agreement(first: _Line, second: _Line) -> int:
+    "How many notes of the shorter of two lines agree with the other."
+    return covered(align(first[0], second[0], (first[1:], second[1:]))[:, int(len(second[0]) < len(first[0]))])
+
+# %% ../nbs/00d_works.ipynb #00a-017h
 def _compare(voices: list[_Voice], a: int, b: int) -> float:
     "The part of the shorter lines of two files that agrees; 0 if they are no copies."
-    agree = shorter = 0
-    for voice in voices:
-        line, other = (_part(voice["pitches"], voice["ends"], i) for i in (a, b))
-        runs = [[_part(voice[name], voice["ends_runs"], i) for name in ("runs", "places")] for i in (a, b)]
-        places = align(line, other, runs)
-        side = int(len(other) < len(line))
-        agree, shorter = agree + covered(places[:, side]), shorter + min(len(line), len(other))
-    return agree / shorter if agree >= max(SHARED, OVERLAP * shorter) else 0.0
+    lines = [(_line(voice, a), _line(voice, b)) for voice in voices]
+    shorter = sum(min(len(first[0]), len(second[0])) for first, second in lines)
+    enough = max(SHARED, OVERLAP * shorter)
+    for count in (_at_most, _agreement):
+        if (agree := sum(count(*pair) for pair in lines)) < enough:
+            return 0.0
+    return agree / shorter
 
 
 def _copies_of(folder: Path, rows: range) -> list[tuple[int, int, float]]:
