@@ -174,12 +174,16 @@ TOO_COMMON = 30
 _PARTS = 4  # bits of a hash that say in which part it is sorted
 
 
-def _tell(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Positions in these arrays of the runs that some but not too many files hold, and numbers for runs, both by number."
+def _group(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The order by hash, the number of the run at each place in it, and whether it is the first of its run and file."
     order = np.argsort(hashes, kind="stable")
     first = np.diff(hashes[order], prepend=0) != 0
-    first_in_file = first | (np.diff(file[order], prepend=-1) != 0)
-    run = np.cumsum(first) - 1
+    return order, np.cumsum(first) - 1, first | (np.diff(file[order], prepend=-1) != 0)
+
+
+def _tell(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Positions in these arrays of the runs that some but not too many files hold, and numbers for runs, both by number."
+    order, run, first_in_file = _group(hashes, file)
     in_files = np.bincount(run[first_in_file])
     telling = (in_files > 1) & (in_files <= TOO_COMMON)
     kept = telling[run]
@@ -200,26 +204,56 @@ def _telling_runs(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.
         n += int(number.max(initial=-1)) + 1
     return np.concatenate(places), np.concatenate(numbers)
 
+# %% ../nbs/00d_works.ipynb #00a-016j
+_FIRST_BITS = 24
+
+
+def _held_by(hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    "The hashes with 0 in place of those that none of the wanted places has, but for a few."
+    first = (hashes >> np.uint64(64 - _FIRST_BITS)).astype(np.uint32)
+    known = np.zeros(2**_FIRST_BITS, bool)
+    known[first[wanted]] = True
+    return np.where(known[first], hashes, np.uint64(0))
+
+
+def _made_common(hashes: np.ndarray, file: np.ndarray, new: np.ndarray) -> np.ndarray:
+    "The files that hold a run which the new files have made too common. `new` says which files are new."
+    here = np.flatnonzero(_held_by(hashes, new[file]))
+    order, run, first_in_file = _group(hashes[here], file[here])
+    held = file[here][order]
+    in_files = np.bincount(run[first_in_file])
+    before = np.bincount(run[first_in_file & ~new[held]], minlength=len(in_files))
+    return np.unique(held[((in_files > TOO_COMMON) & (before <= TOO_COMMON))[run]])
+
 # %% ../nbs/00d_works.ipynb #00a-016g
 _Voice = dict[str, np.ndarray]  # what `_prepare_voice` describes
 
 
-def _prepare_voice(lines: Sequence[np.ndarray]) -> _Voice:
+def _lay_out(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The lines of one voice one after another, where each ends, and the file of each note."
+    lengths = np.array([len(line) for line in lines], np.int64)
+    file = np.repeat(np.arange(len(lines), dtype=np.int32), lengths)
+    return np.concatenate([np.empty(0, np.int16), *lines]), np.cumsum(lengths), file
+
+
+def _prepare_voice(lines: Sequence[np.ndarray], new: np.ndarray) -> _Voice:
     """The lines of one voice (`pitches` and `ends`), the telling runs of each file with their places in its line
     (`runs` and `places`, sorted, and `ends_runs`), and the files that hold each run, with how often they do (`files`,
-    `often` and `ends_files`)."""
-    pitches = np.concatenate([np.empty(0, np.int16), *lines])
-    lengths = np.array([len(line) for line in lines], np.int64)
-    ends, file = np.cumsum(lengths), np.repeat(np.arange(len(lines), dtype=np.int32), lengths)
-    places, numbers = _telling_runs(_hash_lines(pitches, ends), file)
-    by_file = np.argsort(file[places], kind="stable")
+    `often` and `ends_files`).
+
+    Runs that no file of `new` holds are left out."""
+    pitches, ends, file = _lay_out(lines)
+    hashes = _hash_lines(pitches, ends)
+    places, numbers = _telling_runs(hashes if new.all() else _held_by(hashes, new[file]), file)
     held = file[places]
+    by_file = np.argsort(held, kind="stable")
     first = (np.diff(numbers, prepend=-1) != 0) | (np.diff(held, prepend=-1) != 0)
     return dict(
+        new=new,
         pitches=pitches,
         ends=ends,
         runs=numbers[by_file].astype(np.int32),
-        places=(places - (ends - lengths)[held])[by_file].astype(np.int32),
+        places=(places - np.append(0, ends)[held])[by_file].astype(np.int32),
         ends_runs=np.cumsum(np.bincount(held, minlength=len(lines))),
         files=held[first],
         often=np.diff(np.append(np.flatnonzero(first), len(held))).astype(np.int32),
@@ -268,15 +302,16 @@ def _run_tables(folder: Path) -> list[tuple[sparse.csr_matrix, sparse.csr_matrix
 
 
 def _shared_runs(
-    voice: _Voice, tables: tuple[sparse.csr_matrix, sparse.csr_matrix], rows: range
+    voice: _Voice, tables: tuple[sparse.csr_matrix, sparse.csr_matrix], rows: np.ndarray
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """How many runs some files share with all, and how many of one the other holds at most, both int32 of shape
     `(rows, files)`."""
     from scipy import sparse
 
-    ends = np.append(0, voice["ends_runs"])[rows.start : rows.stop + 1]
-    runs = voice["runs"][ends[0] : ends[-1]].copy()
-    own = sparse.csr_matrix((np.ones(len(runs), np.int32), runs, ends - ends[0]), (len(rows), tables[0].shape[0]))
+    runs = [_part(voice["runs"], voice["ends_runs"], row) for row in rows]
+    ends = np.cumsum([0, *map(len, runs)])
+    shape = (len(rows), tables[0].shape[0])
+    own = sparse.csr_matrix((np.ones(ends[-1], np.int32), np.concatenate(runs), ends), shape)
     own.sum_duplicates()
     often, holds = tables
     return _once(own) @ holds, (own @ holds).maximum(_once(own) @ often)
@@ -298,18 +333,18 @@ def _originals(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return original
 
 # %% ../nbs/00d_works.ipynb #00a-017e
-def _likely_pairs(folder: Path, rows: range) -> np.ndarray:
-    "Pairs of one of some files and a later one that hold enough of each other's runs to be copies, by first file."
+def _likely_pairs(folder: Path, rows: np.ndarray) -> np.ndarray:
+    "Pairs of one of some new files and another that hold enough of each other's runs to be copies, each pair once."
     voices = _open_voices(folder)
     shared, held = zip(*map(_shared_runs, voices, _run_tables(folder), [rows, rows]))
-    enough = sum((each >= 3).astype(np.int32) for each in shared).tocoo()
-    pairs = np.stack([enough.row + rows.start, enough.col], axis=1).astype(np.int64)
-    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    pairs = pairs[np.lexsort(pairs.T[::-1])]
+    own, other = sum((each >= 3).astype(np.int32) for each in shared).nonzero()
+    once = (rows[own] < other) | ~voices[0]["new"][other]
+    own, other = own[once], other[once]
+    pairs = np.stack([rows[own], other], axis=1)
     shorter = sum(np.diff(voice["ends"], prepend=0)[pairs].min(axis=1) for voice in voices)
     # a run covers no more notes than this
-    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[pairs[:, 0] - rows.start, pairs[:, 1]]).ravel() for each in held)
-    return pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)]
+    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[own, other]).ravel() for each in held)
+    return np.sort(pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)], axis=1)
 
 # %% ../nbs/00d_works.ipynb #00a-017g
 _ROWS = 100  # files that a process compares with all others at a time
@@ -349,40 +384,64 @@ def _compare(voices: list[_Voice], a: int, b: int) -> float:
     return agree / shorter
 
 
-def _copies_of(folder: Path, rows: range) -> list[tuple[int, int, float]]:
-    "The copies of some files among the later ones, with the part of the shorter lines that agrees."
+def _copies_of(folder: Path, rows: np.ndarray) -> list[tuple[int, int, float]]:
+    "The copies of some new files, each pair once, with the part of the shorter lines that agrees."
     voices = _open_voices(folder)
     compared = ((a, b, _compare(voices, a, b)) for a, b in _likely_pairs(folder, rows).tolist())
     return [pair for pair in compared if pair[-1]]
 
 # %% ../nbs/00d_works.ipynb #00a-017j
-def _compare_all(voices: list[list[np.ndarray]], n_jobs: int) -> list[tuple[int, int, float]]:
-    "The pairs of files that are copies, in order. `voices` holds the melodies of all files and their basses."
-    n = len(voices[0])
+def _compare_new(voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int) -> list[tuple[int, int, float]]:
+    "The pairs of files that are copies, one of each new. `voices` holds the melodies of all files and their basses."
     with tempfile.TemporaryDirectory() as name:
         for voice, lines in zip(("top", "bass"), voices):
-            _save_voice(Path(name, voice), _prepare_voice(lines))
-        jobs = [(Path(name), range(i, min(i + _ROWS, n))) for i in range(0, n, _ROWS)]
-        found = dict(in_processes(_copies_of, jobs, n_jobs if n > SERIAL_BELOW else 1))
+            _save_voice(Path(name, voice), _prepare_voice(lines, new))
+        rows = np.flatnonzero(new)
+        jobs = [(Path(name), rows[i : i + _ROWS]) for i in range(0, len(rows), _ROWS)]
+        found = dict(in_processes(_copies_of, jobs, n_jobs if len(rows) > SERIAL_BELOW else 1))
         copies = [_copies_of(*job) if found[k] is DIED else found[k] for k, job in enumerate(jobs)]
     return [pair for part in copies for pair in part]
+
+# %% ../nbs/00d_works.ipynb #00a-017l
+def _to_compare(voices: list[list[np.ndarray]], new: np.ndarray) -> np.ndarray:
+    "Which files must be compared: the new ones, and those that hold a run which these have made too common."
+    new = new.copy()
+    for lines in voices if not new.all() else ():
+        pitches, ends, file = _lay_out(lines)
+        new[_made_common(_hash_lines(pitches, ends), file, new)] = True
+    return new
+
+
+def _of_distinct(distinct: np.ndarray, known: pd.DataFrame, new: np.ndarray) -> list[tuple[int, int, float]]:
+    "The known copies among the distinct files of which none is new."
+    place = np.full(len(new), -1)
+    place[distinct] = np.arange(len(distinct))
+    kept = known[(place[known["first"]] >= 0) & (place[known["second"]] >= 0)]
+    kept = kept[~(new[kept["first"]] | new[kept["second"]])]
+    return list(zip(place[kept["first"]].tolist(), place[kept["second"]].tolist(), kept["overlap"].tolist()))
 
 
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
     n_jobs: int = 1,  # Processes that compare likely pairs
+    known: tuple[np.ndarray, pd.DataFrame] = None,  # Which files have been compared before, and what this returned
 ) -> pd.DataFrame:
     """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`) and `overlap`.
 
-    `overlap` is the part of the shorter lines that agrees, from 0 to 1."""
+    `overlap` is the part of the shorter lines that agrees, from 0 to 1. With `known`, only the other files are
+    compared with all."""
     import pandas as pd
 
     original = _originals(lines)
     same = np.flatnonzero(original != np.arange(len(lines)))
     distinct = np.setdiff1d(np.arange(len(lines)), same)
-    copies = _compare_all([[lines[i][voice] for i in distinct] for voice in (0, 1)], n_jobs)
+    voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
+    new = np.ones(len(lines), bool) if known is None else ~known[0]
+    new[distinct] = _to_compare(voices, new[distinct])
+    copies = _compare_new(voices, new[distinct], n_jobs)
+    copies += [] if known is None else _of_distinct(distinct, known[1], new)
     pairs = [(original[i], i, 1.0) for i in same]
-    pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in copies]
+    pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in sorted(copies)]
     return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
 
 # %% ../nbs/00d_works.ipynb #00a-020
