@@ -391,9 +391,11 @@ def _copies_of(folder: Path, rows: np.ndarray) -> list[tuple[int, int, float]]:
     return [pair for pair in compared if pair[-1]]
 
 # %% ../nbs/00d_works.ipynb #00a-017j
-def _compare_new(voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int) -> list[tuple[int, int, float]]:
+def _compare_new(
+    voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int, folder: Path | None
+) -> list[tuple[int, int, float]]:
     "The pairs of files that are copies, one of each new. `voices` holds the melodies of all files and their basses."
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
         for voice, lines in zip(("top", "bass"), voices):
             _save_voice(Path(name, voice), _prepare_voice(lines, new))
         rows = np.flatnonzero(new)
@@ -425,6 +427,7 @@ def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
     n_jobs: int = 1,  # Processes that compare likely pairs
     known: tuple[np.ndarray, pd.DataFrame] = None,  # Which files have been compared before, and what this returned
+    folder: Path = None,  # For temporary files, that all processes see
 ) -> pd.DataFrame:
     """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`) and `overlap`.
 
@@ -438,7 +441,7 @@ def find_copies(
     voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
     new = np.ones(len(lines), bool) if known is None else ~known[0]
     new[distinct] = _to_compare(voices, new[distinct])
-    copies = _compare_new(voices, new[distinct], n_jobs)
+    copies = _compare_new(voices, new[distinct], n_jobs, folder)
     copies += [] if known is None else _of_distinct(distinct, known[1], new)
     pairs = [(original[i], i, 1.0) for i in same]
     pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in sorted(copies)]

@@ -45,6 +45,7 @@ def gather(tmp_path):
             "manifest.parquet",
             "notes.npy",
             "offsets.npy",
+            "works.npz",
             "duplicates.csv",
             "review.csv",
         }
@@ -353,7 +354,8 @@ def test_paths_that_collide_are_kept_apart(gather, names):
 
 
 @pytest.mark.parametrize(
-    "folder", ["notes.npy", "offsets.npy", "manifest.parquet", "duplicates.csv", "review.csv", ".collecting"]
+    "folder",
+    ["notes.npy", "offsets.npy", "works.npz", "manifest.parquet", "duplicates.csv", "review.csv", ".collecting"],
 )
 def test_a_composer_named_like_a_file_of_the_corpus_harms_nothing(gather, folder):
     corpus = gather([(f"{folder}/x.mid", piece()), ("Bach/a.mid", piece(50))])

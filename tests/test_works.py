@@ -473,7 +473,8 @@ def test_real_pieces_are_joined_with_their_damaged_copies(recognised, kind):
 def name_again(path: Path) -> tuple[float, list[str], list[str]]:
     "Seconds to name all works of a corpus, the names, and the paths of the list of duplicates."
     real, start = Corpus.open(path), time.perf_counter()
-    named, listed = _name_works(real.manifest, real.notes)
+    lines = [outer_lines(real.notes(row)) for row in real.files.index]
+    named, listed = _name_works(real.manifest, find_copies(lines))
     return time.perf_counter() - start, named["work_id"].tolist(), listed["path"].tolist()
 
 
@@ -640,7 +641,7 @@ def mazurkas(real_zip, tmp_path_factory) -> Path:
     return path
 
 
-OWN = {"manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv", "review.csv"}
+OWN = {"manifest.parquet", "notes.npy", "offsets.npy", "works.npz", "duplicates.csv", "review.csv"}
 
 
 def assert_no_stale_piece(corpus: Corpus):
