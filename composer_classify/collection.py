@@ -45,7 +45,7 @@ from composer_classify.files import (
 from .midi import AUGMENTED, NOTE_DTYPE, MusicLoadError
 from .processes import DIED, SERIAL_BELOW, in_processes
 from .scores import format_of, load
-from .works import find_copies, find_named, join_works, outer_lines
+from .works import credible_copies, find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
 __all__ = ['MAX_READING_SECONDS', 'CORRECTIONS', 'WORKS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
@@ -576,7 +576,7 @@ def _known_works(old: Corpus | None, usable: pd.DataFrame) -> tuple[np.ndarray, 
     positions in `usable`, `None` if all must be compared again."""
     try:
         lines, copies = _read_lines(old.path / WORKS)
-        first, second = copies["first"], copies["second"]
+        copies = {name: copies[name] for name in ("first", "second", "overlap", "notes")}
     except (AttributeError, KeyError, *ARCHIVE_ERRORS):  # there is none, or it is damaged
         return np.full(len(usable), -1), [], None
     keys = lambda pieces: pd.MultiIndex.from_frame(pieces[["composer", "sha256"]])
@@ -584,7 +584,7 @@ def _known_works(old: Corpus | None, usable: pd.DataFrame) -> tuple[np.ndarray, 
     kept = np.flatnonzero(before >= 0)
     if not np.array_equal(before[kept], np.arange(len(lines))):
         return before, lines, None
-    return before, lines, pd.DataFrame(dict(first=kept[first], second=kept[second], overlap=copies["overlap"]))
+    return before, lines, pd.DataFrame(copies | {name: kept[copies[name]] for name in ("first", "second")})
 
 
 def _compare_pieces(
@@ -603,6 +603,7 @@ def _compare_pieces(
 def _name_works(manifest: pd.DataFrame, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The manifest with its works named, and the table of files that share one. `copies` are those of its pieces."
     usable = _usable(manifest)
+    copies = credible_copies(copies, usable["composer"])
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(
         dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)

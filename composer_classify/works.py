@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 # %% auto #0
-__all__ = ['SIMULTANEOUS', 'RUN_LENGTH', 'VARIED', 'MATCHES', 'TOO_COMMON', 'OVERLAP', 'SHARED', 'CATALOGUES', 'outer_lines',
-           'melody_runs', 'align', 'covered', 'find_copies', 'catalogue_numbers', 'work_title', 'find_named',
-           'join_works']
+__all__ = ['SIMULTANEOUS', 'RUN_LENGTH', 'VARIED', 'MATCHES', 'TOO_COMMON', 'OVERLAP', 'SHARED', 'ACROSS', 'MOSTLY', 'CATALOGUES',
+           'outer_lines', 'melody_runs', 'align', 'covered', 'find_copies', 'credible_copies', 'catalogue_numbers',
+           'work_title', 'find_named', 'join_works']
 
 # %% ../nbs/00d_works.ipynb #00a-006
 SIMULTANEOUS = 0.05  # beats: what follows within that was struck together; shorter than a 64th note
@@ -373,27 +373,28 @@ def _agreement(first: _Line, second: _Line) -> int:
     return covered(align(first[0], second[0], (first[1:], second[1:]))[:, int(len(second[0]) < len(first[0]))])
 
 # %% ../nbs/00d_works.ipynb #00a-017h
-def _compare(voices: list[_Voice], a: int, b: int) -> float:
-    "The part of the shorter lines of two files that agrees; 0 if they are no copies."
+_Pair = tuple[int, int, float, int]  # two files, the part of the shorter lines that agrees, and how many notes that is
+
+
+def _compare(voices: list[_Voice], a: int, b: int) -> _Pair | None:
+    "Two files, if they are copies."
     lines = [(_line(voice, a), _line(voice, b)) for voice in voices]
     shorter = sum(min(len(first[0]), len(second[0])) for first, second in lines)
     enough = max(SHARED, OVERLAP * shorter)
     for count in (_at_most, _agreement):
         if (agree := sum(count(*pair) for pair in lines)) < enough:
-            return 0.0
-    return agree / shorter
+            return None
+    return a, b, agree / shorter, agree
 
 
-def _copies_of(folder: Path, rows: np.ndarray) -> list[tuple[int, int, float]]:
-    "The copies of some new files, each pair once, with the part of the shorter lines that agrees."
+def _copies_of(folder: Path, rows: np.ndarray) -> list[_Pair]:
+    "The copies of some new files, each pair once."
     voices = _open_voices(folder)
-    compared = ((a, b, _compare(voices, a, b)) for a, b in _likely_pairs(folder, rows).tolist())
-    return [pair for pair in compared if pair[-1]]
+    compared = (_compare(voices, a, b) for a, b in _likely_pairs(folder, rows).tolist())
+    return [pair for pair in compared if pair]
 
 # %% ../nbs/00d_works.ipynb #00a-017j
-def _compare_new(
-    voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int, folder: Path | None
-) -> list[tuple[int, int, float]]:
+def _compare_new(voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int, folder: Path | None) -> list[_Pair]:
     "The pairs of files that are copies, one of each new. `voices` holds the melodies of all files and their basses."
     with tempfile.TemporaryDirectory(dir=folder) as name:
         for voice, lines in zip(("top", "bass"), voices):
@@ -414,13 +415,20 @@ def _to_compare(voices: list[list[np.ndarray]], new: np.ndarray) -> np.ndarray:
     return new
 
 
-def _of_distinct(distinct: np.ndarray, known: pd.DataFrame, new: np.ndarray) -> list[tuple[int, int, float]]:
+def _of_distinct(distinct: np.ndarray, known: pd.DataFrame, new: np.ndarray) -> list[_Pair]:
     "The known copies among the distinct files of which none is new."
     place = np.full(len(new), -1)
     place[distinct] = np.arange(len(distinct))
     kept = known[(place[known["first"]] >= 0) & (place[known["second"]] >= 0)]
     kept = kept[~(new[kept["first"]] | new[kept["second"]])]
-    return list(zip(place[kept["first"]].tolist(), place[kept["second"]].tolist(), kept["overlap"].tolist()))
+    return list(
+        zip(
+            place[kept["first"]].tolist(),
+            place[kept["second"]].tolist(),
+            kept["overlap"].tolist(),
+            kept["notes"].tolist(),
+        )
+    )
 
 
 def find_copies(
@@ -429,10 +437,10 @@ def find_copies(
     known: tuple[np.ndarray, pd.DataFrame] = None,  # Which files have been compared before, and what this returned
     folder: Path = None,  # For temporary files, that all processes see
 ) -> pd.DataFrame:
-    """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`) and `overlap`.
+    """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`), `overlap`, `notes`.
 
-    `overlap` is the part of the shorter lines that agrees, from 0 to 1. With `known`, only the other files are
-    compared with all."""
+    `overlap` is the part of the shorter lines that agrees, from 0 to 1, and `notes` how many notes that is. With
+    `known`, only the other files are compared with all."""
     import pandas as pd
 
     original = _originals(lines)
@@ -443,9 +451,24 @@ def find_copies(
     new[distinct] = _to_compare(voices, new[distinct])
     copies = _compare_new(voices, new[distinct], n_jobs, folder)
     copies += [] if known is None else _of_distinct(distinct, known[1], new)
-    pairs = [(original[i], i, 1.0) for i in same]
-    pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in sorted(copies)]
-    return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
+    pairs = [(original[i], i, 1.0, sum(map(len, lines[i]))) for i in same]
+    pairs += [(distinct[a], distinct[b], *agree) for a, b, *agree in sorted(copies)]
+    whole = dict.fromkeys(("first", "second", "notes"), np.int64)
+    return pd.DataFrame(pairs, columns=["first", "second", "overlap", "notes"]).astype(whole)
+
+# %% ../nbs/00d_works.ipynb #00a-018b
+ACROSS = 100  # notes that files of two composers share if they are copies,
+MOSTLY = 0.5  # unless it is so much of the shorter lines
+
+
+def credible_copies(
+    copies: pd.DataFrame,  # As `find_copies` gives
+    composers: Sequence[str],  # Of all files
+) -> pd.DataFrame:
+    "The pairs of copies without those of two composers that share little."
+    composer = np.asarray(composers, dtype=object)
+    one = composer[copies["first"]] == composer[copies["second"]]
+    return copies[one | (copies["notes"] >= ACROSS) | (copies["overlap"] >= MOSTLY)]
 
 # %% ../nbs/00d_works.ipynb #00a-020
 # name: (how it is written, whose works it numbers: None where the letters alone say it, () where each composer has one)
