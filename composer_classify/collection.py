@@ -34,12 +34,14 @@ from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_memb
 from .composers import SPELLINGS, WELL_KNOWN, composer_name, find_composer, fold_name
 from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
 from composer_classify.files import (
+    MIDI_SUFFIXES,
     MUSIC_SUFFIXES,
     SCORE_SUFFIXES,
     CollectionError,
     atomic_write,
     cache_folder,
     lock_folder,
+    require_room,
     sha256,
 )
 from .midi import AUGMENTED, NOTE_DTYPE, MusicLoadError
@@ -686,31 +688,38 @@ def _in_place(rows: list[dict], old: Corpus | None) -> tuple[int, int]:
         end += row["length"]
     return len(rows), end
 
+# %% ../nbs/01_collection.ipynb #01-039o
+def _append_notes(path: Path, rows: list[dict], old: Path, end: int) -> None:
+    "Give an old note store, of which `end` notes count, another name, and write the notes of rows behind these."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        os.link(old, partial)
+    except OSError:  # a file system without second names
+        shutil.copyfile(old, partial)
+    with open(partial, "r+b") as file:
+        _write_header(file, end)
+        file.seek(end * NOTE_DTYPE.itemsize, os.SEEK_CUR)
+        _copy_notes(file, rows)
+        file.truncate()
+        file.seek(0)
+        _write_header(file, end + sum(row["length"] for row in rows))
+    os.replace(partial, path)
+
 
 def _write_notes(path: Path, rows: list[dict], old: Corpus | None) -> None:
     "Write the notes of these rows as one NumPy file, behind those of the old corpus if these stay."
+
+    def write_all(file):
+        _write_header(file, sum(row["length"] for row in rows))
+        _copy_notes(file, rows)
+
     kept, end = _in_place(rows, old)
-    total = end + sum(row["length"] for row in rows[kept:])
-    if not end or end < old.offsets.max():  # something would be lost to those who read the old corpus
-
-        def write_all(file):
-            _write_header(file, total)
-            _copy_notes(file, rows)
-
-        return atomic_write(path, write_all)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    try:
-        os.link(old.path / "notes.npy", path)
-    except OSError:  # a file system without second names
-        shutil.copyfile(old.path / "notes.npy", path)
-    with open(path, "r+b") as file:
-        _write_header(file, end)
-        file.seek(end * NOTE_DTYPE.itemsize, os.SEEK_CUR)
-        _copy_notes(file, rows[kept:])
-        file.truncate()
-        file.seek(0)
-        _write_header(file, total)
+    if end and end >= old.offsets.max():  # nothing is lost to those who read the old corpus
+        _append_notes(path, rows[kept:], old.path / "notes.npy", end)
+    else:
+        atomic_write(path, write_all)
 
 # %% ../nbs/01_collection.ipynb #01-039h
 PARTS = (
@@ -1046,6 +1055,19 @@ def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dic
         rows += own
     return rows
 
+# %% ../nbs/01_collection.ipynb #01-044zb
+_DISK = {True: 10, False: 1.5}  # bytes on disk for a byte of MIDI, and for one of a score
+_MEMORY = 30_000  # bytes for each file of the corpus, most of them to compare its lines
+
+
+def _require_room(new: _New, old: Corpus | None, dest: Path) -> None:
+    "Raises `CollectionError` if there is too little disk or memory to read what is new."
+    members = [m for shards, _ in new.values() for shard in shards for m in shard.members if not m.refused]
+    music = [(os.path.splitext(m.name)[1].lower(), m.size) for m in members]
+    disk = sum(size * _DISK[suffix in MIDI_SUFFIXES] for suffix, size in music if suffix in MUSIC_SUFFIXES)
+    n = len(members) + (0 if old is None else len(old.manifest))
+    require_room(f"collecting {len(members):,} files", dest, int(disk), n * _MEMORY)
+
 # %% ../nbs/01_collection.ipynb #01-044zy
 @contextmanager
 def _nothing_left(dest: Path) -> Iterator[None]:
@@ -1095,8 +1117,11 @@ def _collect(
         advice = f"repeat that call, choose another folder or delete {staging.parent}"
         raise CollectionError(f"{dest}: holds {begun}; {advice}")
     with _nothing_left(dest):
+        begun = staging.is_dir()
         (staging / "files").mkdir(parents=True, exist_ok=True)
         new = _list_new(sources, old, staging)
+        if not begun:  # else what has been read would be lost, and its room has been taken already
+            _require_room(new, old, dest)
     _collect_shards([shard for shards, _ in new.values() for shard in shards], n_jobs)
     with _nothing_left(dest):
         rows = _all_rows(sources, new, old)

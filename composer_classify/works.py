@@ -453,8 +453,8 @@ def find_copies(
     copies += [] if known is None else _of_distinct(distinct, known[1], new)
     pairs = [(original[i], i, 1.0, sum(map(len, lines[i]))) for i in same]
     pairs += [(distinct[a], distinct[b], *agree) for a, b, *agree in sorted(copies)]
-    whole = dict.fromkeys(("first", "second", "notes"), np.int64)
-    return pd.DataFrame(pairs, columns=["first", "second", "overlap", "notes"]).astype(whole)
+    kinds = dict(first=np.int64, second=np.int64, overlap=float, notes=np.int64)
+    return pd.DataFrame(pairs, columns=list(kinds)).astype(kinds)
 
 # %% ../nbs/00d_works.ipynb #00a-018b
 ACROSS = 100  # notes that files of two composers share if they are copies,
