@@ -533,9 +533,9 @@ def test_a_damaged_network_is_read_or_refused(trained, tmp_path_factory, member,
 def test_a_file_that_unpacks_to_too_much_is_refused(trained, monkeypatch):
     with zipfile.ZipFile(trained[1]) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    monkeypatch.setattr(training, "LARGEST", size)
+    monkeypatch.setattr(training, "LARGEST_NETWORK", size)
     load_network(trained[1])
-    monkeypatch.setattr(training, "LARGEST", size - 1)
+    monkeypatch.setattr(training, "LARGEST_NETWORK", size - 1)
     assert_refused(trained[1], f"it unpacks to more than {size - 1:,} bytes")
 
 
