@@ -26,7 +26,7 @@ from composer_classify.evaluation import (
 )
 from .features import PieceFeatures, View, apply_view, corpus_features
 from .files import check_writable
-from .kernel import KernelClassifier, bhattacharyya_kernel, stack_inputs
+from .kernel import N_LANDMARKS, KernelClassifier, Landmarks, choose_landmarks
 from .probabilities import apply_pool
 from composer_classify.shipped_model import (
     SequencedPerformedScorer,
@@ -42,52 +42,69 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TRAINING_VIEWS', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings', 'CrossValidation', 'fit_calibration',
-           'cross_validate', 'add_second_opinion', 'evaluate', 'fit_final_model', 'train']
+__all__ = ['TRAINING_VIEWS', 'compare_views', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings', 'CrossValidation',
+           'fit_calibration', 'cross_validate', 'add_second_opinion', 'evaluate', 'fit_final_model', 'train']
 
 # %% ../nbs/06a_best.ipynb #06a-012
 TRAINING_VIEWS = dict(sequenced=None, performed=simulate_performance, crop=performed_crop)  # what a model learns from
 
 # %% ../nbs/06a_best.ipynb #06a-015
-def fit_scorer(
+def compare_views(
     views: list[PieceFeatures],  # Versions of the files, as they are encoded first
     labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
-    ngram_kernel: np.ndarray = None,  # `bhattacharyya_kernel` of all versions one after the other, where that is known
-    **settings: float,  # Of the `KernelClassifier`
-) -> SequencedPerformedScorer:
-    "Fit two kernel models, on the files as they are encoded and on all versions. Returns the scorer that uses both."
-    n, every = len(labels), PieceFeatures.concatenate(views)
-    if ngram_kernel is None:
-        ngram_kernel = bhattacharyya_kernel(every.ngrams)
-    X, y = stack_inputs(every.features, every.ngrams), np.tile(labels, len(views))
-    sequenced = KernelClassifier(**settings).fit(X[:n], y[:n], ngram_kernel[:n, :n])
-    performed = KernelClassifier(**settings).fit(X, y, ngram_kernel)
-    return SequencedPerformedScorer(quantized(sequenced.scorer_), quantized(performed.scorer_))
+) -> Landmarks:
+    """Landmarks among all versions one after the other, with which all are compared.
+
+    Raises `OSError` if the disk is full."""
+    n = len(labels)
+    others = min(n, N_LANDMARKS // max(2 * (len(views) - 1), 1)) * (len(views) - 1)  # half of them, if not all fit
+    rows = choose_landmarks(labels, N_LANDMARKS - others)
+    if others:
+        rows = np.r_[rows, n + choose_landmarks(np.tile(labels, len(views) - 1), N_LANDMARKS - len(rows), seed=1)]
+    return Landmarks.of([view.ngrams for view in views], rows)
 
 # %% ../nbs/06a_best.ipynb #06a-015c
 def _rows_of_views(files: np.ndarray, n_files: int, n_views: int) -> np.ndarray:
     "Positions of these files in all versions one after the other."
     return np.concatenate([files + view * n_files for view in range(n_views)])
 
+# %% ../nbs/06a_best.ipynb #06a-015i
+def fit_scorer(
+    views: list[PieceFeatures],  # Versions of the files, as they are encoded first
+    labels: np.ndarray,  # Composer of each file that is trained on, as a number, shape `(len(files),)`
+    landmarks: Landmarks = None,  # As by `compare_views`, if that is already computed
+    files: np.ndarray = None,  # Positions of the files that are trained on; all if not given
+    **settings: float,  # Of the `KernelClassifier`
+) -> SequencedPerformedScorer:
+    "Fit two kernel models, on the files as they are encoded and on all versions. Returns the scorer that uses both."
+    n = len(views[0])
+    files = np.arange(n) if files is None else files
+    landmarks = compare_views(views, labels) if landmarks is None else landmarks
+    features, rows = np.concatenate([view.features for view in views]), _rows_of_views(files, n, len(views))
+    sequenced = KernelClassifier(**settings).fit_rows(features, labels, landmarks, files)
+    performed = KernelClassifier(**settings).fit_rows(features, np.tile(labels, len(views)), landmarks, rows)
+    return SequencedPerformedScorer(quantized(sequenced.scorer_), quantized(performed.scorer_))
+
 # %% ../nbs/06a_best.ipynb #06a-015d
+_BLOCK = 1024  # files that are scored at a time
+
+
 def cross_val_scores_by_view(
     views: list[PieceFeatures],  # As for `fit_scorer`
     queries: dict[str, PieceFeatures],  # Versions of the same files to score
     labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
-    ngram_kernel: np.ndarray = None,  # As for `fit_scorer`
+    landmarks: Landmarks = None,  # As for `fit_scorer`
     **settings: float,  # Of the `KernelClassifier`
 ) -> dict[str, np.ndarray]:
     "Out-of-fold scores of each version, by name, each of shape `(files, composers)`."
-    if ngram_kernel is None:
-        ngram_kernel = bhattacharyya_kernel(PieceFeatures.concatenate(views).ngrams)
+    landmarks = compare_views(views, labels) if landmarks is None else landmarks
     scores = {name: np.zeros((len(labels), int(labels.max()) + 1)) for name in queries}
     for train, test in splits:
-        rows = _rows_of_views(train, len(labels), len(views))
-        kernel = ngram_kernel[np.ix_(rows, rows)]
-        scorer = fit_scorer([view[train] for view in views], labels[train], kernel, **settings)
-        for name, pieces in queries.items():
-            scores[name][test] = scorer.decision_function(pieces[test])
+        scorer = fit_scorer(views, labels[train], landmarks, train, **settings)
+        for files in np.array_split(test, len(test) // _BLOCK + 1):
+            for name, pieces in queries.items():
+                scores[name][files] = scorer.decision_function(pieces[files])
     return scores
 
 # %% ../nbs/06a_best.ipynb #06a-015f
@@ -105,7 +122,7 @@ class CrossValidation:
     truth: np.ndarray  # Composer of each file, as a column, shape `(files,)`
     works: np.ndarray  # Work of each file, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]]  # Positions of training and test files
-    ngram_kernel: np.ndarray  # Of all training versions one after the other
+    landmarks: Landmarks  # Of all training versions one after the other
     settings: dict[str, float]  # Of the `KernelClassifier`
     seed: int  # Of the split
     scores: dict[str, np.ndarray]  # By version, shape `(files, composers)`
@@ -176,9 +193,9 @@ def cross_validate(
     training = [pieces[name] for name in TRAINING_VIEWS]
     truth = corpus.labels
     settings = default_settings(len(corpus.composers))
-    ngram_kernel = bhattacharyya_kernel(PieceFeatures.concatenate(training).ngrams)
-    scores = cross_val_scores_by_view(training, pieces, truth, splits, ngram_kernel, **settings)
-    return _calibrate(CrossValidation(views, pieces, truth, works, splits, ngram_kernel, settings, seed, scores))
+    landmarks = compare_views(training, truth)
+    scores = cross_val_scores_by_view(training, pieces, truth, splits, landmarks, **settings)
+    return _calibrate(CrossValidation(views, pieces, truth, works, splits, landmarks, settings, seed, scores))
 
 # %% ../nbs/06a_best.ipynb #06a-018b
 def _second_opinions(corpus: Corpus, cv: CrossValidation, networks: list[keras.Model], name: str) -> np.ndarray:
@@ -290,7 +307,7 @@ def fit_final_model(
     Returns what was written about it. Raises `OSError` if it cannot be written.
     """
     about = _model_about(corpus, cv)
-    scorer = fit_scorer(cv.training_views, cv.truth, cv.ngram_kernel, **cv.settings)
+    scorer = fit_scorer(cv.training_views, cv.truth, cv.landmarks, **cv.settings)
     if network is not None:
         about["powers"], scorer.network = cv.powers, _as_onnx(network, corpus.composers)
     save_model(scorer, out, about)
