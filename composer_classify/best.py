@@ -28,6 +28,7 @@ from .features import PieceFeatures, View, apply_view, corpus_features
 from .files import check_writable
 from .kernel import N_LANDMARKS, KernelClassifier, Landmarks, choose_landmarks
 from .probabilities import apply_pool
+from .processes import check_room
 from composer_classify.shipped_model import (
     SequencedPerformedScorer,
     needs_second_opinion,
@@ -42,26 +43,33 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TRAINING_VIEWS', 'compare_views', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings', 'CrossValidation',
-           'fit_calibration', 'cross_validate', 'add_second_opinion', 'evaluate', 'fit_final_model', 'train']
+__all__ = ['TRAINING_VIEWS', 'landmarks_of_views', 'compare_views', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings',
+           'CrossValidation', 'fit_calibration', 'required_room', 'cross_validate', 'add_second_opinion', 'evaluate',
+           'fit_final_model', 'train']
 
 # %% ../nbs/06a_best.ipynb #06a-012
 TRAINING_VIEWS = dict(sequenced=None, performed=simulate_performance, crop=performed_crop)  # what a model learns from
 
 # %% ../nbs/06a_best.ipynb #06a-015
+def landmarks_of_views(
+    labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
+    n_views: int,  # Versions of the files, as they are encoded first
+    n: int = N_LANDMARKS,  # How many
+) -> np.ndarray:
+    """Positions of `n` landmarks among all versions one after the other, or of all versions if there are no more.
+
+    Where not all can be landmarks, half of them are files as they are encoded."""
+    others = np.tile(labels, n_views - 1)
+    rows = choose_landmarks(labels, max(n - len(others), n // 2))
+    return np.r_[rows, len(labels) + choose_landmarks(others, n - len(rows), seed=1)]
+
+# %% ../nbs/06a_best.ipynb #06a-015k
 def compare_views(
     views: list[PieceFeatures],  # Versions of the files, as they are encoded first
     labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
 ) -> Landmarks:
-    """Landmarks among all versions one after the other, with which all are compared.
-
-    Raises `OSError` if the disk is full."""
-    n = len(labels)
-    others = min(n, N_LANDMARKS // max(2 * (len(views) - 1), 1)) * (len(views) - 1)  # half of them, if not all fit
-    rows = choose_landmarks(labels, N_LANDMARKS - others)
-    if others:
-        rows = np.r_[rows, n + choose_landmarks(np.tile(labels, len(views) - 1), N_LANDMARKS - len(rows), seed=1)]
-    return Landmarks.of([view.ngrams for view in views], rows)
+    "The landmarks, with which all versions are compared. Raises `OSError` if the disk is full."
+    return Landmarks.of([view.ngrams for view in views], landmarks_of_views(labels, len(views)))
 
 # %% ../nbs/06a_best.ipynb #06a-015c
 def _rows_of_views(files: np.ndarray, n_files: int, n_views: int) -> np.ndarray:
@@ -176,6 +184,18 @@ def _seeded_views(queries: dict[str, View] | None) -> dict[str, tuple[View | Non
     views = {name: (view, 0) for name, view in TRAINING_VIEWS.items()}
     return views | {name: (view, 1) for name, view in (queries or {}).items()}
 
+# %% ../nbs/06a_best.ipynb #06a-018xe
+def required_room(
+    n_files: int,  # Files to train on
+    n_notes: int,  # Notes in them
+) -> tuple[float, float]:
+    "Bytes of memory, and bytes of temporary files, that training takes, about."
+    pieces = n_files * len(TRAINING_VIEWS)
+    n_landmarks, n_features, n_ngrams = min(pieces, N_LANDMARKS), 407, 43_008
+    equations = 5 * 8 * n_landmarks**2 + 4 * n_landmarks * n_ngrams
+    memory = 0.7e9 + equations + pieces * (5 * 4 * n_features + 5_000)  # 5 kB: scores of a hundred composers
+    return memory, 25.0 * n_notes + 4.0 * pieces * n_landmarks  # 25 bytes: four n-grams a note in all versions
+
 # %% ../nbs/06a_best.ipynb #06a-018xc
 def cross_validate(
     corpus: Corpus,  # To train and test on
@@ -185,8 +205,10 @@ def cross_validate(
 ) -> CrossValidation:
     """Out-of-fold scores and calibrated probabilities of all versions.
 
-    Raises `ValueError` where works are too few.
+    Raises `ValueError` where works are too few, or memory or disk too small.
     """
+    n_notes = int(np.diff(corpus.offsets[corpus.files.index]).sum())
+    check_room(f"{corpus.path}: training on {len(corpus.files):,} files", *required_room(len(corpus.files), n_notes))
     splits, works = _checked_splits(corpus, folds, seed), corpus.files["work_id"].to_numpy()
     views = _seeded_views(queries)
     pieces = {name: corpus_features(corpus, *view) for name, view in views.items()}
@@ -252,7 +274,9 @@ def evaluate(
     Returns what `evaluation.evaluation_report` returns. Raises `ValueError` where works are too few.
     """
     cv = cross_validate(corpus, folds, seed)
-    return evaluation_report(corpus, cv.probabilities["sequenced"], baselines(corpus, cv.splits))
+    return evaluation_report(
+        corpus, cv.probabilities["sequenced"], baselines(corpus, cv.splits, cv.pieces["sequenced"].features)
+    )
 
 # %% ../nbs/06a_best.ipynb #06a-032b
 def _as_onnx(network: keras.Model, composers: list[str]) -> bytes:
