@@ -497,8 +497,8 @@ def _ngrams_on_disk(parts: Iterable[sparse.csr_array]) -> sparse.csr_array:
             part.indices.astype(np.int32, copy=False).tofile(columns)
             lengths.append(np.diff(part.indptr))
         begins, shape = np.cumsum(np.concatenate(lengths)), (sum(map(len, lengths)) - 1, part.shape[1])
-        mapped = (np.memmap(values, part.dtype, "r"), np.memmap(columns, np.int32, "r"), begins)
-        return sparse.csr_array(mapped, shape, copy=False)
+        begins = begins.astype(sparse.get_index_dtype(maxval=int(begins[-1])))  # of the same type as columns: no copy
+        return sparse.csr_array((np.memmap(values, part.dtype, "r"), np.memmap(columns, np.int32, "r"), begins), shape)
 
 # %% ../nbs/01b_features.ipynb #01b-027c
 def corpus_features(
