@@ -427,7 +427,7 @@ def _describe_index(found: dict, out: str) -> str:
 def _index(args: argparse.Namespace) -> int:
     "Make an index of the pieces of some corpora, and say what it holds. Returns the exit status."
     from composer_classify.collection import open_corpus
-    from composer_classify.fingerprints import make_index
+    from composer_classify.index import make_index
 
     begin, out = time.perf_counter(), Path(args.out)
     check_writable(out, "pieces.npz")

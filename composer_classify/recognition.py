@@ -18,7 +18,7 @@ import numpy as np
 from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
-from .fingerprints import Index
+from .index import Index
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from .probabilities import apply_pool, softmax, temperature_at, with_temperature
 from .processes import DIED, in_processes
@@ -290,7 +290,7 @@ class Recognizer:
         cls,
         model: str
         | os.PathLike = "all",  # `all` or `four` of the shipped `MODELS`, or a file of `composer-classify train`
-        pieces: str | os.PathLike = PIECES,  # An index as `fingerprints.Index.save` writes them
+        pieces: str | os.PathLike = PIECES,  # An index as `index.Index.save` writes them
     ) -> Recognizer:
         "Load a model. Raises `ModelError` if it is no model of this package, or does not fit this version."
         path = MODELS.get(model, model)

@@ -30,7 +30,7 @@ from builders import musicxml, mxl, write_tunes
 from composer_classify import app
 from composer_classify.app import FAILED, LIMITS, LONGEST_NAME, NAMELESS, VISITOR, WAITING
 from composer_classify.collection import collect
-from composer_classify.fingerprints import make_index
+from composer_classify.index import make_index
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from serving import ROOT, served
 

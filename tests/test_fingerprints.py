@@ -11,18 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composer_classify import fingerprints as fp
+from composer_classify import index as ix
 from composer_classify.augment import EDGE, cut_notes, simulate_query
 from composer_classify.corpus import Corpus
 from composer_classify.files import ModelError, checksum, sha256
-from composer_classify.fingerprints import (
-    CHORD_WINDOW,
-    KNOWN,
-    Index,
-    fingerprints,
-    make_index,
-    outer_voices,
-)
+from composer_classify.fingerprints import CHORD_WINDOW, KNOWN, fingerprints, outer_voices
+from composer_classify.index import Index, make_index
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.recognition import PIECES
 from patterns import patterns, repeat
@@ -181,15 +175,15 @@ def test_an_index_of_nothing_finds_nothing(pieces):
 def test_the_rarest_of_each_second_are_kept():
     rng = np.random.default_rng(0)
     kind, second = rng.integers(0, 40, 500), np.sort(rng.uniform(0, 20, 500))
-    chosen, count = fp._rarest(kind, second), np.bincount(kind, minlength=40)
+    chosen, count = ix._rarest(kind, second), np.bincount(kind, minlength=40)
     for s in range(20):
         here, kept = np.flatnonzero(second.astype(int) == s), chosen[second[chosen].astype(int) == s]
-        assert len(kept) == min(len(here), fp.RAREST)
+        assert len(kept) == min(len(here), ix.RAREST)
         assert sorted(count[kind[kept]]) == sorted(count[kind[here]])[: len(kept)]
 
 
 def test_more_music_than_fits_is_refused(monkeypatch):
-    monkeypatch.setattr(fp, "GAP", 1e6)
+    monkeypatch.setattr(ix, "GAP", 1e6)
     with pytest.raises(ValueError, match="corpus: holds .* hours of music, and an index at most"):
         make_index(corpus_of([random_piece(0)] * 3), n_jobs=1)
 

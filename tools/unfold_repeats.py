@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from composer_classify.archives import hash_source
-from composer_classify.fingerprints import Index
+from composer_classify.index import Index
 from composer_classify.midi import NoteArray
 from composer_classify.results import write_results
 from composer_classify.scores import load_score

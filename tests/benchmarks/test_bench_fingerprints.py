@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from composer_classify.augment import simulate_query
-from composer_classify.fingerprints import Index, make_index, outer_voices
+from composer_classify.fingerprints import outer_voices
+from composer_classify.index import Index, make_index
 from composer_classify.recognition import PIECES
 
 pytestmark = [pytest.mark.slow, pytest.mark.benchmark(group="ten seconds")]  # whether it works is tested elsewhere
