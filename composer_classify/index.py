@@ -28,6 +28,7 @@ from composer_classify.fingerprints import (
     best_match,
     fingerprints,
     heard_fingerprints,
+    is_played,
     parts_to_hear,
     piece_at,
 )
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'RAREST', 'TOO_FREQUENT', 'Index', 'make_index']
+__all__ = ['TICK', 'GAP', 'RAREST', 'TOO_FREQUENT', 'DOUBTFUL', 'Index', 'make_index']
 
 # %% ../nbs/06c_index.ipynb #06c-013
 TICK = 0.01  # seconds: how exactly a place is kept
@@ -106,9 +107,10 @@ class Index:
         self,
         notes: np.ndarray,  # Note array of some seconds, beginning at 0
         without: int = None,  # A work that does not count, to see what is said about music that is not in the index
+        plain: bool = False,  # As for `heard_fingerprints`
     ) -> Match | None:
         "Where in which piece we are. `None` if no fingerprint is found."
-        heard = heard_fingerprints(notes)
+        heard = heard_fingerprints(notes, plain)
         votes = self.look_up(heard.kind)
         if without is not None:
             votes = votes[self.works[piece_at(votes.second, self.begin)] != without]
@@ -279,12 +281,13 @@ def _look_up(index: Index, kind: np.ndarray) -> Votes:
     return Votes(np.repeat(order, n), (place >> 4) * TICK, place % 16, np.repeat(1 / np.sqrt(n), n))
 
 # %% ../nbs/06c_index.ipynb #06c-018c
-def _known_matches(index: Index, notes: np.ndarray, parts: list, without: int | None) -> list[tuple[Match, float]]:
+def _matches(
+    index: Index, notes: np.ndarray, parts: list, without: int | None, plain: bool
+) -> list[tuple[Match, float]]:
     "Matches of parts with the second at which each begins, up to the first sure one."
     found = []
     for begin, end in parts:
-        match = index.query(cut_notes(notes, begin, end), without)
-        if match and match.score >= KNOWN:
+        if match := index.query(cut_notes(notes, begin, end), without, plain):
             found.append((match, begin))
             if match.score > SURE:
                 break
@@ -293,8 +296,24 @@ def _known_matches(index: Index, notes: np.ndarray, parts: list, without: int | 
 # %% ../nbs/06c_index.ipynb #06c-018d
 def _agreed(index: Index, found: list[tuple[Match, float]]) -> list[tuple[Match, float]]:
     "Those of several matches that are sure, or whose work is named twice."
-    works = [index.pieces[match.piece]["work"] for match, _ in found]
+    works = [int(index.works[match.piece]) for match, _ in found]
     return [each for each, work in zip(found, works) if each[0].score > SURE or works.count(work) > 1]
+
+# %% ../nbs/06c_index.ipynb #06c-018cx
+DOUBTFUL = 0.1  # score of a plain match, from which typed music is looked up with all fingerprints
+
+
+def _matches_of_piece(index: Index, notes: np.ndarray, without: int | None) -> list[tuple[Match, float]]:
+    "The matches of parts of a piece by plain fingerprints, and by all where these leave doubt; those that are known."
+    onset = np.sort(notes["onset_sec"])
+    parts = parts_to_hear(onset)
+    found = _matches(index, notes, parts, without, plain=True)
+    best = max((match.score for match, _ in found), default=0.0)
+    if best <= SURE:
+        unknown = best < DOUBTFUL and len(parts) > 1 and not is_played(onset)
+        found = [] if unknown else _matches(index, notes, parts, without, plain=False)
+    found = [each for each in found if each[0].score >= KNOWN]
+    return _agreed(index, found) if len(parts) > 1 else found
 
 # %% ../nbs/06c_index.ipynb #06c-018e
 def _identify(
@@ -307,11 +326,7 @@ def _identify(
     `score` is from 0 to 1, and `offset_sec` the second of the piece at second 0 of the notes. Returns `None` if the
     piece is unknown.
     """
-    notes = notes[~notes["is_drum"]]
-    parts = parts_to_hear(np.sort(notes["onset_sec"]))
-    agreed = _known_matches(index, notes, parts, without)
-    if len(parts) > 1:
-        agreed = _agreed(index, agreed)
+    agreed = _matches_of_piece(index, notes[~notes["is_drum"]], without)
     if not agreed:
         return None
     best = max((match for match, _ in agreed), key=lambda match: match.score)
