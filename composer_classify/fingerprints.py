@@ -324,8 +324,8 @@ def _aligned(heard: Fingerprints, votes: Votes, stretch: np.ndarray) -> tuple[np
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016m
 def _chosen(piece: np.ndarray, offset: np.ndarray, n_votes: np.ndarray, coverage: np.ndarray) -> int:
-    "The alignment with most votes; of repeats in one piece the first."
-    best = np.lexsort((coverage, n_votes))[-1]
+    "The alignment with most votes; of pieces with as many the first, and of repeats in one piece too."
+    best = np.lexsort((-piece, coverage, n_votes))[-1]
     repeats = np.flatnonzero((piece == piece[best]) & (n_votes >= 0.75 * n_votes[best]))
     return repeats[np.argmin(np.abs(offset[repeats]))]
 
