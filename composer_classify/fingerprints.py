@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 # %% auto #0
-__all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'CERTAINTY', 'KNOWN', 'SURE',
-           'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY', 'outer_voices', 'Fingerprints',
-           'fingerprints', 'heard_fingerprints', 'Match', 'Votes', 'piece_at', 'best_match', 'parts_to_hear',
-           'is_played']
+__all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'CERTAINTY',
+           'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY', 'outer_voices',
+           'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps', 'kept_fingerprints', 'Match', 'Votes',
+           'as_heard', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -60,7 +62,7 @@ class Fingerprints:
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010b
 N_NOTES = 5  # notes of a fingerprint
-KINDS = 1 << 20  # of fingerprints; it is a hash of the steps
+KINDS = 1 << 27  # of fingerprints; it is a hash of the steps
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010c
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -148,6 +150,65 @@ def heard_fingerprints(
     reach, nears = (N_NOTES - 1, (CHORD_WINDOW,)) if plain else (REACH, CHORD_WINDOWS)
     return fingerprints(notes, reach, nears, MAX_SPAN * SPEEDS[-1])
 
+# %% ../nbs/06b_fingerprints.ipynb #06b-0112
+STEPS = 12  # semitones of the largest step that has a count of its own
+
+
+def count_steps(
+    pitch: np.ndarray,  # Of the notes of a voice
+) -> np.ndarray:
+    "How often each step follows each other step, int64 of shape `(2 * STEPS + 1, 2 * STEPS + 1)`."
+    step = np.clip(np.diff(pitch), -STEPS, STEPS) + STEPS
+    n = 2 * STEPS + 1
+    return np.bincount(step[:-1] * n + step[1:], minlength=n * n).reshape(n, n)
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0114
+_COUNTS = (
+    Path(__file__).parent / "tables" / "steps.csv"
+    if "__file__" in globals()
+    else Path("../composer_classify/tables/steps.csv")
+)
+
+
+@lru_cache(maxsize=1)
+def _log_likelihoods() -> tuple[np.ndarray, np.ndarray]:
+    "Logarithms of how likely each step is, and how likely it is after each other one."
+    counts = np.loadtxt(_COUNTS, delimiter=",") + 0.5
+    return np.log(counts.sum(axis=1) / counts.sum()), np.log(counts / counts.sum(axis=1, keepdims=True))
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0115
+def _likelihood(pitches: np.ndarray) -> np.ndarray:
+    "Logarithm of how likely each fingerprint is, by the pitches of its notes, shape `(n, N_NOTES)` to `(n,)`."
+    first, following = _log_likelihoods()
+    step = np.clip(np.diff(pitches, axis=1), -STEPS, STEPS).T + STEPS
+    return first[step[0]] + sum(following[a, b] for a, b in zip(step, step[1:]))
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0117
+RAREST = 3  # fingerprints that are kept of a second of music
+
+
+def _rarest(likelihood: np.ndarray, second: np.ndarray) -> np.ndarray:
+    "Positions of the `RAREST` fingerprints of each second, in the order of time."
+    of_second = second.astype(np.int64)
+    order = np.lexsort((second, likelihood, of_second))
+    begins = np.r_[True, np.diff(of_second[order]) != 0] if len(order) else np.empty(0, bool)
+    position = np.arange(len(order))
+    return np.sort(order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST])
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0119
+def kept_fingerprints(
+    notes: np.ndarray,  # Note array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "What an index keeps of a piece: kind, second and pitch of each fingerprint, all of shape `(n,)`."
+    parts = []
+    for voice, (second, pitch) in enumerate(outer_voices(notes)):
+        run = _runs(second, N_NOTES - 1, MAX_SPAN)
+        pitches = pitch[run]
+        parts.append((_kinds(pitches, voice), second[run[:, 0]], pitches[:, 0], _likelihood(pitches)))
+    kind, second, pitch, likelihood = map(np.concatenate, zip(*parts))
+    kept = _rarest(likelihood, second)
+    return kind[kept], second[kept], pitch[kept]
+
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
 CERTAINTY = (-12.64, 3.34, 8.09, 0.56, 2.89)  # found on the page of the index
 
@@ -193,6 +254,16 @@ class Votes:
     def __getitem__(self, rows: np.ndarray) -> Votes:
         "Some of the votes."
         return Votes(self.which[rows], self.second[rows], self.pitch_class[rows], self.weight[rows])
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-016d1
+def as_heard(
+    kind: np.ndarray,  # Of kept fingerprints
+    second: np.ndarray,  # When each begins
+    pitch: np.ndarray,  # Of its first note
+) -> Fingerprints:
+    "Kept fingerprints as a query, which asks an index for a piece of another one."
+    n, half_seconds = len(kind), _different(_half_seconds(second))
+    return Fingerprints(kind, second, pitch, np.arange(n), kind, n, _different(kind), half_seconds)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016dx
 def piece_at(

@@ -5,10 +5,12 @@
 # %% ../nbs/06c_index.ipynb #06c-003
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from .augment import cut_notes
 from .composers import composer_name
-from .files import ModelError, load_sealed, save_sealed
+from .files import LARGEST, ModelError, atomic_write, check_writable, checksum
 from composer_classify.fingerprints import (
     KINDS,
     KNOWN,
@@ -25,14 +27,15 @@ from composer_classify.fingerprints import (
     Fingerprints,
     Match,
     Votes,
+    as_heard,
     best_match,
-    fingerprints,
     heard_fingerprints,
     is_played,
+    kept_fingerprints,
     parts_to_hear,
     piece_at,
 )
-from .processes import map_pieces
+from .processes import in_processes, map_pieces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,67 +43,135 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'RAREST', 'TOO_FREQUENT', 'DOUBTFUL', 'Index', 'make_index']
+__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'DOUBTFUL', 'Segment', 'Index', 'check_index_folder', 'check_room',
+           'verify_index', 'readable_title', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
-TICK = 0.01  # seconds: how exactly a place is kept
-GAP = 60.0  # seconds between pieces on the clock, so that none is taken for the end of another
-_MOST_TICKS = 1 << 28  # of the clock, as four of 32 bits hold the pitch class
+TICK = 0.025  # seconds: how exactly a place is kept
+GAP = 60  # seconds between pieces on the clock, so that none is taken for the end of another
 
 
-def _packed(second: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    "Places for `Index.places`: ticks of the clock times 16, plus the pitch class."
-    return (second / TICK).astype(np.uint32) << 4 | (pitch % 12).astype(np.uint32)
+def _span(seconds: int) -> int:
+    "How many places so many seconds of the clock have."
+    return round(seconds / TICK) * 12
+
+
+def _places(second: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    "The places of notes: ticks of the clock times 12, plus the pitch class, uint64."
+    return (np.asarray(second) / TICK).astype(np.uint64) * np.uint64(12) + (pitch % 12).astype(np.uint64)
 
 # %% ../nbs/06c_index.ipynb #06c-013c
-def _index_parts(path: str | os.PathLike) -> tuple[list[dict], np.ndarray, np.ndarray, np.ndarray]:
-    "The fields of an `Index` from a file, not checked but for the version. Raises `ModelError`, or any other error."
-    about, arrays = load_sealed(path, "index")
-    if (about["run"], about["kinds"]) != (N_NOTES, KINDS):
-        raise ModelError(
-            f"{path}: was made by another version of composer_classify; make it again with `composer-classify index`"
-        )
-    first = np.r_[0, np.cumsum(arrays["counts"], dtype=np.int64)]
-    pieces = [
-        dict(composer=composer_name(str(piece["composer"])), title=str(piece["title"]), work=int(piece["work"]))
-        for piece in about["pieces"]
-    ]
-    return pieces, arrays["begin"], first, arrays["places"]
+_REST = np.uint64(40)  # bits of a key that are stored
+_LOW = np.uint64(32)  # of these in `low`, the others in `middle`
+_REST_MASK = (np.uint64(1) << _REST) - np.uint64(1)
+
+
+@dataclass(frozen=True)
+class Segment:
+    "The keys of some pieces, sorted. Its arrays never change."
+
+    name: str  # Made from its content
+    seconds: int  # How long its clock is
+    pieces: int  # How many it holds
+    first: np.ndarray  # Where the keys of each bucket begin, and the end, uint32 of shape `(buckets + 1,)`
+    middle: np.ndarray  # Bits 32 to 39 of each key, uint8 of shape `(n,)`
+    low: np.ndarray  # Bits 0 to 31, uint32 of shape `(n,)`
+
+    def rest(self, rows: np.ndarray) -> np.ndarray:
+        "What is stored of some keys, uint64."
+        return self.middle[rows].astype(np.uint64) << _LOW | self.low[rows]
+
+    def keys(self) -> np.ndarray:
+        "All keys, uint64 of shape `(n,)`."
+        bucket = np.repeat(np.arange(len(self.first) - 1, dtype=np.uint64), np.diff(self.first))
+        return bucket << _REST | self.rest(slice(None))
+
+# %% ../nbs/06c_index.ipynb #06c-013c1
+def _content(*arrays: np.ndarray) -> str:
+    "A name for arrays, made from what is in them."
+    return checksum("", {str(k): array for k, array in enumerate(arrays)})[:16]
 
 # %% ../nbs/06c_index.ipynb #06c-013d
-def _is_sound(index: Index) -> bool:
-    "Whether the arrays of an index fit each other."
-    begin, first, places = index.begin, index.first, index.places
-    return (
-        begin.dtype == np.float64
-        and begin.shape == (len(index.pieces) + 1,)
-        and np.all(np.diff(begin) > 0)
-        and begin[-1] / TICK < _MOST_TICKS
-        and places.dtype == np.uint32
-        and places.shape == (first[-1],)
-        and first.shape == (KINDS + 1,)
-    )
+def _buckets(seconds: int) -> int:
+    "How many buckets a clock of so many seconds needs."
+    return (KINDS * _span(seconds) >> int(_REST)) + 1
 
-# %% ../nbs/06c_index.ipynb #06c-013e
+
+def _segment(keys: np.ndarray, seconds: int, pieces: int) -> Segment:
+    "A segment of sorted keys."
+    first = np.searchsorted(keys >> _REST, np.arange(_buckets(seconds) + 1, dtype=np.uint64)).astype(np.uint32)
+    middle, low = (keys >> _LOW).astype(np.uint8), keys.astype(np.uint32)
+    return Segment(_content(first, middle, low), seconds, pieces, first, middle, low)
+
+# %% ../nbs/06c_index.ipynb #06c-013f
+def _rows(segment: Segment, keys: np.ndarray) -> np.ndarray:
+    "How many keys of a segment are smaller than each of these, int64."
+    bucket, rest = (keys >> _REST).astype(np.int64), keys & _REST_MASK
+    low, high = segment.first[bucket].astype(np.int64), segment.first[bucket + 1].astype(np.int64)
+    for _ in range(int(np.max(high - low, initial=0)).bit_length()):
+        middle = (low + high) // 2
+        smaller = (low < high) & (segment.rest(np.minimum(middle, len(segment.low) - 1)) < rest)
+        low, high = np.where(smaller, middle + 1, low), np.where(smaller, high, middle)
+    return low
+
+# %% ../nbs/06c_index.ipynb #06c-013i
+PIECE_DTYPE = np.dtype(
+    [
+        ("seconds", "<u4"),  # on the clock, with the pause after it
+        ("work", "<i4"),  # a number
+        ("file", "<u8"),  # hash of the file's content
+        ("letters", "<u4"),  # bytes of its composer and title, UTF-8
+        ("removed", "?"),
+    ]
+)
+
+# %% ../nbs/06c_index.ipynb #06c-013k
 @dataclass(frozen=True)
 class Index:
     "Where each kind of fingerprint occurs in a collection. Make one with `make_index`."
 
-    pieces: list[dict]  # `composer`, `title` and `work` (a number) of each
-    begin: np.ndarray  # Second of the clock at which each begins, and the end, shape `(pieces + 1,)`
-    first: np.ndarray  # Where the places of each kind begin in `places`, and the end, int64 of shape `(KINDS + 1,)`
-    places: np.ndarray  # Ticks of the clock times 16, plus the pitch class, uint32 of shape `(fingerprints,)`
+    segments: tuple[Segment, ...]
+    table: np.ndarray  # A row a piece, `PIECE_DTYPE`
+    names: np.ndarray  # Composer and title of all pieces, uint8
+
+    def __len__(self) -> int:
+        "How many pieces it has, with those removed."
+        return len(self.table)
+
+    @cached_property
+    def begin(self) -> np.ndarray:
+        "Second of the clock at which each piece begins, and the end, shape `(pieces + 1,)`."
+        return np.r_[0.0, np.cumsum(self.table["seconds"], dtype=np.float64)]
 
     @cached_property
     def works(self) -> np.ndarray:
-        "The work of each piece, a number, int64 of shape `(pieces,)`."
-        return np.array([piece["work"] for piece in self.pieces], np.int64)
+        "The work of each piece, a number, shape `(pieces,)`."
+        return np.ascontiguousarray(self.table["work"])
+
+    @cached_property
+    def removed(self) -> np.ndarray:
+        "Whether each piece has been removed, bool of shape `(pieces,)`."
+        return np.ascontiguousarray(self.table["removed"])
+
+    @cached_property
+    def _letters(self) -> np.ndarray:
+        "Where the letters of each piece begin, and the end."
+        return np.r_[0, np.cumsum(self.table["letters"], dtype=np.int64)]
+
+    def piece(
+        self,
+        number: int,  # Which, from 0
+    ) -> dict:
+        "`composer`, `title` and `work` of a piece. Raises `ModelError` if the index is damaged."
+        letters = self.names[self._letters[number] : self._letters[number + 1]].tobytes()
+        composer, _, title = letters.decode(errors="replace").partition("\0")
+        return dict(composer=composer_name(composer), title=title, work=int(self.works[number]))
 
     def look_up(
         self,
         kind: np.ndarray,  # Of the fingerprints of a query, int64 of shape `(n,)`
     ) -> Votes:
-        "A vote for each place in the index that has a fingerprint of one of these kinds."
+        "A vote for each place at which one of these kinds occurs. Raises `ModelError` if the index is damaged."
         return _look_up(self, kind)
 
     def query(
@@ -110,11 +181,7 @@ class Index:
         plain: bool = False,  # As for `heard_fingerprints`
     ) -> Match | None:
         "Where in which piece we are. `None` if no fingerprint is found."
-        heard = heard_fingerprints(notes, plain)
-        votes = self.look_up(heard.kind)
-        if without is not None:
-            votes = votes[self.works[piece_at(votes.second, self.begin)] != without]
-        return best_match(heard, votes, self.begin, self.works)
+        return _match(self, heard_fingerprints(notes, plain), without)
 
     def identify(
         self,
@@ -124,74 +191,181 @@ class Index:
         "The piece it is: `composer`, `title`, `score`, `offset_sec` (second of it at second 0). `None` if unknown."
         return _identify(self, notes, without)
 
+    def remove(
+        self,
+        numbers: Sequence[int],  # Of the pieces
+    ) -> Index:
+        "The same index without these pieces. Raises `IndexError` if there is none of that number."
+        table = np.array(self.table)
+        table["removed"][np.asarray(numbers, np.int64)] = True
+        return replace(self, table=table)
+
     def size(self) -> dict:
         "How many `pieces` it holds, of how many `works`, and `hours` of music."
-        works, seconds = {piece["work"] for piece in self.pieces}, self.begin[-1] - GAP * len(self.pieces)
-        return dict(pieces=len(self.pieces), works=len(works), hours=round(float(seconds) / 3600, 2))
+        held = ~self.removed
+        seconds = int(self.table["seconds"][held].sum(dtype=np.int64)) - GAP * int(held.sum())
+        return dict(pieces=int(held.sum()), works=len(np.unique(self.works[held])), hours=round(seconds / 3600, 2))
 
     def save(
         self,
-        path: str | os.PathLike,  # File to write, `.npz`
+        path: str | os.PathLike,  # Folder to write, which may hold an index already
     ) -> None:
-        "Write the index. Raises `OSError`."
-        about = dict(pieces=self.pieces, run=N_NOTES, kinds=KINDS)
-        counts = np.diff(self.first).astype(np.uint16)
-        save_sealed(path, about, dict(begin=self.begin, counts=counts, places=self.places), compressed=True)
+        "Write what the folder does not have yet. Raises `OSError`, and `ValueError` if it holds something else."
+        _save(self, Path(path))
 
     @classmethod
     def load(
         cls,
         path: str | os.PathLike,  # As `save` writes it
     ) -> Index:
-        "Read an index. Raises `ModelError` if the file is no index, is damaged or was made by another version."
-        try:
-            index = cls(*_index_parts(path))
-            if not _is_sound(index):
-                raise ValueError("shapes")
-            return index
-        except FileNotFoundError:
-            advice = f"make one with `composer-classify index CORPUS --out {Path(path).name}`"
-            raise ModelError(f"{path}: does not exist; {advice}") from None
-        except ModelError:
-            raise
-        except Exception as error:  # many kinds, from zipfile and NumPy for damaged files, or for files of another kind
-            raise ModelError(f"{path}: is not an index of composer_classify ({type(error).__name__})") from None
+        "Open an index. Raises `ModelError` if it is none, its files do not fit each other, or of another version."
+        return _load(Path(path))
 
-# %% ../nbs/06c_index.ipynb #06c-013g
-RAREST = 4  # fingerprints that are kept of a second of music
+# %% ../nbs/06c_index.ipynb #06c-014b
+_ABOUT = dict(format="composer_classify index", version=2, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
 
 
-def _rarest(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
-    "Positions of the `RAREST` fingerprints of each second of the clock."
-    of_second = second.astype(np.int64)
-    order = np.lexsort((np.bincount(kind, minlength=KINDS)[kind], of_second))
-    begins = np.r_[True, np.diff(of_second[order]) != 0] if len(order) else np.empty(0, bool)
-    position = np.arange(len(order))
-    return order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST]
+def _files(index: Index) -> dict[str, np.ndarray]:
+    "All arrays of an index by the names of their files."
+    files = {}
+    for segment in index.segments:
+        files |= {f"{segment.name}.{array}.npy": getattr(segment, array) for array in ("first", "middle", "low")}
+    table = _content(index.table, index.names)
+    return files | {f"{table}.table.npy": index.table, f"{table}.names.npy": index.names}
 
-# %% ../nbs/06c_index.ipynb #06c-013i
-TOO_FREQUENT = 500  # places of a kind beyond which it says nothing
+# %% ../nbs/06c_index.ipynb #06c-014c
+def check_index_folder(
+    path: Path,  # Folder to write an index to
+) -> None:
+    "Check now that an index can be written. Raises `ValueError` if something else is there, and `OSError`."
+    if path.is_file():
+        raise ValueError(f"{path}: is a file, and an index is a folder; name another one, as in {path.with_suffix('')}")
+    if path.is_dir() and os.listdir(path) and not (path / "index.json").exists():
+        raise ValueError(f"{path}: holds other files; name a new folder, as in {path / 'index'}")
+    check_writable(path / "index.json", "index.json")
+
+# %% ../nbs/06c_index.ipynb #06c-014d
+def _save(index: Index, folder: Path) -> None:
+    "For `Index.save`."
+    check_index_folder(folder)
+    files = _files(index)
+    missing = {name: array for name, array in files.items() if not (folder / name).exists()}
+    check_room(folder, sum(array.nbytes for array in missing.values()))
+    for name, array in missing.items():
+        atomic_write(folder / name, lambda file, array=array: np.save(file, array))
+    about = dict(_ABOUT, segments=[[each.name, each.seconds, each.pieces] for each in index.segments])
+    about["table"] = next(name for name in files if name.endswith(".table.npy")).partition(".")[0]
+    atomic_write(folder / "index.json", lambda file: file.write(json.dumps(about, indent=1).encode()))
+    for path in folder.glob("*.npy"):
+        if path.name not in files:
+            path.unlink(missing_ok=True)
+
+# %% ../nbs/06c_index.ipynb #06c-014d1
+def check_room(
+    folder: Path,  # That exists
+    needed: int,  # Bytes
+) -> None:
+    "Check that a disk has room. Raises `ValueError` if it has not."
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        has = f"needs {needed / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB left"
+        raise ValueError(f"{folder}: {has}; name a folder on another disk")
+
+# %% ../nbs/06c_index.ipynb #06c-014f
+def _mapped(path: Path) -> np.ndarray:
+    "An array of an index, mapped into memory."
+    return np.load(path, mmap_mode="r" if os.path.getsize(path) else None, allow_pickle=False)
 
 
-def _kept(kind: np.ndarray, second: np.ndarray) -> np.ndarray:
-    "Positions of the fingerprints of the whole clock that are kept, by kind and then by second."
-    rare = _rarest(kind, second)
-    kept = rare[np.bincount(kind[rare], minlength=KINDS)[kind[rare]] <= TOO_FREQUENT]
-    return kept[np.lexsort((second[kept], kind[kept]))]
+def _segment_of(folder: Path, name: str, seconds: int, pieces: int) -> Segment:
+    "A segment from its files."
+    if not name.isalnum():  # leads out of the folder
+        raise ValueError(name)
+    arrays = {array: _mapped(folder / f"{name}.{array}.npy") for array in ("first", "middle", "low")}
+    return Segment(name, seconds, pieces, **arrays)
 
-# %% ../nbs/06c_index.ipynb #06c-013k
-def _readable(title: str) -> str:
+# %% ../nbs/06c_index.ipynb #06c-014g
+def _is_sound(index: Index) -> bool:
+    "Whether the arrays of an index fit each other."
+    lengths = [each.seconds for each in index.segments]
+    ends = np.cumsum([0, *(each.pieces for each in index.segments)])
+    return (
+        bool(index.segments)
+        and index.table.dtype == PIECE_DTYPE
+        and index.names.dtype == np.uint8
+        and index.names.shape == (index.table["letters"].sum(dtype=np.int64),)
+        and index.table.shape == (ends[-1],)
+        and [int(index.begin[b] - index.begin[a]) for a, b in zip(ends, ends[1:])] == lengths
+        and all(map(_is_sound_segment, index.segments))
+    )
+
+
+def _is_sound_segment(segment: Segment) -> bool:
+    "Whether the arrays of a segment fit each other."
+    return (
+        (segment.first.dtype, segment.middle.dtype, segment.low.dtype) == (np.uint32, np.uint8, np.uint32)
+        and 0 <= segment.seconds <= MOST_SECONDS
+        and segment.first.shape == (_buckets(segment.seconds) + 1,)
+        and segment.middle.shape == segment.low.shape == (segment.first[-1],)
+    )
+
+# %% ../nbs/06c_index.ipynb #06c-014h
+def _read_index(folder: Path) -> Index:
+    "The index in a folder, not checked but for the version. Raises `ModelError`, or any other error."
+    content = (folder / "index.json").read_bytes()[:LARGEST]
+    about = json.loads(content)
+    if {key: about[key] for key in _ABOUT} != _ABOUT:
+        raise ModelError(f"{folder}: was made by another version of composer_classify; {_AGAIN}")
+    segments = tuple(_segment_of(folder, str(name), int(s), int(n)) for name, s, n in about["segments"])
+    table, names = (_mapped(folder / f"{about['table']}.{array}.npy") for array in ("table", "names"))
+    return Index(segments, table, names)
+
+# %% ../nbs/06c_index.ipynb #06c-014i
+_AGAIN = "make it again with `composer-classify index`"
+
+
+def _load(folder: Path) -> Index:
+    "For `Index.load`."
+    if not folder.exists():
+        advice = f"make one with `composer-classify index CORPUS --out {folder.name}`"
+        raise ModelError(f"{folder}: does not exist; {advice}")
+    try:
+        index = _read_index(folder)
+        if not _is_sound(index):
+            raise ValueError("shapes")
+        return index
+    except ModelError:
+        raise
+    except NotADirectoryError:
+        raise ModelError(f"{folder}: is not an index of composer_classify, which is a folder; {_AGAIN}") from None
+    except Exception as error:  # many kinds, from JSON and NumPy for damaged files, or for files of another kind
+        raise ModelError(f"{folder}: is not an index of composer_classify ({type(error).__name__})") from None
+
+# %% ../nbs/06c_index.ipynb #06c-014j
+def verify_index(
+    index: Index,
+) -> list[str]:
+    "Names of the segments whose content has changed since they were made; reads all of them."
+    return [each.name for each in index.segments if _content(each.first, each.middle, each.low) != each.name]
+
+# %% ../nbs/06c_index.ipynb #06c-013k1
+def readable_title(
+    title: str,  # As in a manifest
+) -> str:
     "A title with its folders after it in brackets, each once."
     *folders, name = dict.fromkeys(" ".join(title.replace("_", " ").split()).replace(" /", "/").split("/"))
     return f"{name} ({', '.join(folders)})" if folders else name
 
-# %% ../nbs/06c_index.ipynb #06c-013m
-def _piece_names(files: pd.DataFrame, work: np.ndarray) -> list[dict]:
-    "`composer`, `title` and `work` of each file, for `Index.pieces`."
-    return [
-        dict(composer=composer, title=_readable(title), work=int(number))
-        for composer, title, number in zip(files["composer"], files["title"], work)
+# %% ../nbs/06c_index.ipynb #06c-013m1
+def _piece_table(files: pd.DataFrame, work: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The `table` and the `names` of an index."
+    names = [
+        f"{composer}\0{title}".encode(errors="replace") for composer, title in zip(files["composer"], files["title"])
     ]
+    table = np.zeros(len(names), PIECE_DTYPE)
+    table["seconds"], table["work"], table["letters"] = seconds, work, [len(name) for name in names]
+    table["file"] = [int(content[:16], 16) for content in files["sha256"]]
+    return table, np.frombuffer(b"".join(names), np.uint8)
 
 # %% ../nbs/06c_index.ipynb #06c-0132
 def _without_repeats(corpora: Sequence[Corpus]) -> list[Corpus]:
@@ -227,58 +401,121 @@ def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus]) -> np.ndarray:
     return join_works(len(files), known, copies, find_named(files["composer"], files["title"]))
 
 # %% ../nbs/06c_index.ipynb #06c-013o
-def _of_pieces(pieces: list[np.ndarray]) -> list[tuple[Fingerprints, float]]:
-    "The fingerprints of each piece, and its length in seconds."
+@dataclass(frozen=True)
+class _Kept:
+    "What an index keeps of some pieces."
+
+    kind: np.ndarray  # Of all their fingerprints, uint32
+    place: np.ndarray  # From the beginning of the piece, uint32
+    n: np.ndarray  # Fingerprints of each piece, int64
+    seconds: list[float]  # Length of each piece
+
+
+def _of_pieces(pieces: list[np.ndarray]) -> _Kept:
+    "The kept fingerprints of some pieces."
+    found = [kept_fingerprints(notes) for notes in pieces]
+    kind = [kind.astype(np.uint32) for kind, _, _ in found]
+    place = [_places(second, pitch).astype(np.uint32) for _, second, pitch in found]
     ends = [float((notes["onset_sec"] + notes["duration_sec"]).max(initial=0)) for notes in pieces]
-    return [(fingerprints(notes), end) for notes, end in zip(pieces, ends)]
+    nothing = np.empty(0, np.uint32)
+    n = np.array([len(each) for each in kind], np.int64)
+    return _Kept(np.concatenate([nothing, *kind]), np.concatenate([nothing, *place]), n, ends)
 
 # %% ../nbs/06c_index.ipynb #06c-013p
-def _on_clock(ends: list[float], paths: str) -> np.ndarray:
-    "Second at which each piece begins, and the end. Raises `ValueError` if the music in `paths` is none, or too long."
-    if not ends:
+MOST_SECONDS = int(2**64 / KINDS / 12 * TICK) - 1  # of a clock, so that a key has 64 bits
+
+
+def _seconds(parts: list[_Kept], paths: str) -> np.ndarray:
+    "Seconds of the clock that each piece takes. Raises `ValueError` if the music in `paths` is none, or too long."
+    seconds = np.array([np.ceil(end) + GAP for part in parts for end in part.seconds])
+    if not len(seconds):
         raise ValueError(f"{paths}: holds no music to make an index of")
-    begin = np.r_[0, np.cumsum([np.ceil(end) + GAP for end in ends])]
-    if begin[-1] / TICK >= _MOST_TICKS:
-        hours, most = begin[-1] / 3600, _MOST_TICKS * TICK / 3600
-        raise ValueError(
-            f"{paths}: holds {hours:.0f} hours of music, and an index at most {most:.0f}; make one of a part of it"
-        )
-    return begin
+    if seconds.sum() > MOST_SECONDS:
+        hours, most = seconds.sum() / 3600, MOST_SECONDS / 3600
+        advice = "make indexes of its parts, and merge them"
+        raise ValueError(f"{paths}: holds {hours:.0f} hours of music, and an index is made of {most:.0f}; {advice}")
+    return seconds.astype(np.int64)
 
 # %% ../nbs/06c_index.ipynb #06c-013q
+def _sorted_keys(parts: list[_Kept], seconds: np.ndarray) -> np.ndarray:
+    "The keys of all pieces."
+    begin = np.cumsum(np.r_[0, seconds[:-1]]) * _span(1)
+    n = np.concatenate([part.n for part in parts])
+    keys = np.concatenate([part.kind for part in parts]).astype(np.uint64)
+    keys *= np.uint64(_span(seconds.sum()))
+    keys += np.concatenate([part.place for part in parts])
+    keys += np.repeat(begin.astype(np.uint64), n)
+    keys.sort()
+    return keys
+
+# %% ../nbs/06c_index.ipynb #06c-013r
 def make_index(
     *corpora: Corpus,  # Whose files can then be found
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> Index:
     """The index of all files of some corpora.
 
-    Raises `ValueError` for more than seven hundred hours of music, and for none."""
+    Raises `ValueError` for more music than 64 bits can count, for none, and if memory does not suffice."""
     corpora = _without_repeats(corpora)
     files, paths = _all_files(corpora), ", ".join(str(corpus.path) for corpus in corpora)
-    found = [piece for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs) for piece in part]
-    begin = _on_clock([end for _, end in found], paths)
-    kind = np.concatenate([each.kind for each, _ in found])
-    second = np.concatenate([each.second + start for (each, _), start in zip(found, begin)])
-    pitch = np.concatenate([each.pitch for each, _ in found])
-    kept = _kept(kind, second)
-    first = np.r_[0, np.cumsum(np.bincount(kind[kept], minlength=KINDS))]
-    names = _piece_names(files, _number_works(files, corpora))
-    return Index(names, begin, first, _packed(second[kept], pitch[kept]))
+    parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs)]
+    seconds = _seconds(parts, paths)
+    segment = _segment(_sorted_keys(parts, seconds), int(seconds.sum()), len(files))
+    return Index((segment,), *_piece_table(files, _number_works(files, corpora), seconds))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
 _MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
 
 
-def _look_up(index: Index, kind: np.ndarray) -> Votes:
-    "For `Index.look_up`."
-    begin, n = index.first[kind], index.first[kind + 1] - index.first[kind]
+def _ranges(segment: Segment, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Row of the first key of each kind in a segment, and how many there are."
+    span = np.uint64(_span(segment.seconds))
+    low = kind.astype(np.uint64) * span
+    begin, end = np.split(_rows(segment, np.r_[low, low + span]), 2)
+    return begin, np.maximum(end - begin, 0)
+
+# %% ../nbs/06c_index.ipynb #06c-016d1
+def _rarest_first(n: np.ndarray) -> np.ndarray:
+    "Positions of the kinds that may vote, by how many places they have: as many as `_MOST` votes allow."
     order = np.flatnonzero(n)
     order = order[np.argsort(n[order], kind="stable")]
-    order = order[np.cumsum(n[order]) <= _MOST]
-    n = n[order]
+    return order[np.cumsum(n[order]) <= _MOST]
+
+# %% ../nbs/06c_index.ipynb #06c-016d2
+def _places_of(segment: Segment, kind: np.ndarray, begin: np.ndarray, n: np.ndarray) -> np.ndarray:
+    "The places of some kinds, by their first keys and how many there are. Raises `ModelError` if they are none."
+    span = np.uint64(_span(segment.seconds))
     ends = np.cumsum(n)
-    place = index.places[np.repeat(begin[order] - ends + n, n) + np.arange(n.sum())]
-    return Votes(np.repeat(order, n), (place >> 4) * TICK, place % 16, np.repeat(1 / np.sqrt(n), n))
+    rows = np.repeat(begin - ends + n, n) + np.arange(n.sum())
+    places = (segment.rest(rows) - np.repeat(kind.astype(np.uint64) * span, n)) & _REST_MASK
+    if np.any(places >= span):
+        raise ModelError(f"an index of composer_classify is damaged (segment {segment.name}); {_AGAIN}")
+    return places
+
+# %% ../nbs/06c_index.ipynb #06c-016d3
+def _look_up(index: Index, kind: np.ndarray) -> Votes:
+    "For `Index.look_up`."
+    ranges = [_ranges(segment, kind) for segment in index.segments]
+    total = np.sum([n for _, n in ranges], axis=0, dtype=np.int64)
+    chosen = _rarest_first(total)
+    starts = np.cumsum([0, *(segment.seconds for segment in index.segments)])
+    which, second, pitch_class = [], [], []
+    for segment, start, (begin, n) in zip(index.segments, starts, ranges):
+        places = _places_of(segment, kind[chosen], begin[chosen], n[chosen])
+        which.append(np.repeat(chosen, n[chosen]))
+        second.append(start + (places // np.uint64(12)) * TICK)
+        pitch_class.append((places % np.uint64(12)).astype(np.int64))
+    which = np.concatenate(which)
+    votes = Votes(which, np.concatenate(second), np.concatenate(pitch_class), 1 / np.sqrt(total[which]))
+    return votes[~index.removed[piece_at(votes.second, index.begin)]] if index.removed.any() else votes
+
+# %% ../nbs/06c_index.ipynb #06c-016d4
+def _match(index: Index, heard: Fingerprints, without: int = None) -> Match | None:
+    "The piece that fingerprints are from, and the place in it."
+    votes = index.look_up(heard.kind)
+    if without is not None:
+        votes = votes[index.works[piece_at(votes.second, index.begin)] != without]
+    return best_match(heard, votes, index.begin, index.works)
 
 # %% ../nbs/06c_index.ipynb #06c-018c
 def _matches(
@@ -296,7 +533,7 @@ def _matches(
 # %% ../nbs/06c_index.ipynb #06c-018d
 def _agreed(index: Index, found: list[tuple[Match, float]]) -> list[tuple[Match, float]]:
     "Those of several matches that are sure, or whose work is named twice."
-    works = [int(index.works[match.piece]) for match, _ in found]
+    works = [index.works[match.piece] for match, _ in found]
     return [each for each, work in zip(found, works) if each[0].score > SURE or works.count(work) > 1]
 
 # %% ../nbs/06c_index.ipynb #06c-018cx
@@ -331,6 +568,105 @@ def _identify(
         return None
     best = max((match for match, _ in agreed), key=lambda match: match.score)
     match, begin = next((match, begin) for match, begin in agreed if match.piece == best.piece)  # nearest to second 0
-    composer, title = index.pieces[best.piece]["composer"], index.pieces[best.piece]["title"]
-    offset = round(max(match.offset - begin * match.speed, 0), 2)
-    return dict(composer=composer, title=title, score=round(best.score, 4), offset_sec=offset)
+    piece, offset = index.piece(best.piece), round(max(match.offset - begin * match.speed, 0), 2)
+    return dict(
+        composer=piece["composer"], title=readable_title(piece["title"]), score=round(best.score, 4), offset_sec=offset
+    )
+
+# %% ../nbs/06c_index.ipynb #06c-0182
+def _by_piece(index: Index) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    "Kind, second on the clock and pitch class of the fingerprints of each piece, in the order of time."
+    parts, start = [], 0
+    for segment in index.segments:
+        kind, place = np.divmod(segment.keys(), np.uint64(_span(segment.seconds)))
+        parts.append((kind.astype(np.int64), start + (place // np.uint64(12)) * TICK, place % np.uint64(12)))
+        start += segment.seconds
+    kind, second, pitch = map(np.concatenate, zip(*parts))
+    order = np.argsort(second, kind="stable")
+    edges = np.searchsorted(second[order], index.begin)
+    return [
+        (kind[rows], second[rows], pitch[rows].astype(np.int64))
+        for rows in map(order.__getitem__, map(slice, edges, edges[1:]))
+    ]
+
+# %% ../nbs/06c_index.ipynb #06c-0183
+def _known_piece(index: Index, kind: np.ndarray, second: np.ndarray, pitch: np.ndarray) -> int:
+    "The piece of an index that surely holds these fingerprints; -1 if none does."
+    for begin, end in parts_to_hear(second):
+        rows = slice(*np.searchsorted(second, [begin, end]))
+        match = _match(index, as_heard(kind[rows], second[rows] - begin, pitch[rows]))
+        if match and match.score > SURE:
+            return match.piece
+    return -1
+
+
+def _known_pieces(index: Index, asked: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[int]:
+    "The same for several pieces."
+    return [_known_piece(index, *each) for each in asked]
+
+# %% ../nbs/06c_index.ipynb #06c-0184
+def _links(first: Index, second: Index, n_jobs: int) -> list[pd.DataFrame]:
+    "Pairs of pieces of two indexes, numbered through, that belong to one work."
+    import pandas as pd
+
+    from composer_classify.works import find_named  # not needed for an answer
+
+    asked = _by_piece(second)
+    jobs = [(first, asked[k : k + 64]) for k in range(0, len(asked), 64)]
+    found = sorted(in_processes(_known_pieces, jobs, n_jobs if len(jobs) > 8 else 1))
+    known = np.concatenate([pieces for _, pieces in found])
+    new = np.flatnonzero(known >= 0)
+    by_music = pd.DataFrame(dict(first=known[new], second=new + len(first)))
+    names = [index.piece(k) for index in (first, second) for k in range(len(index))]
+    by_name = find_named([name["composer"] for name in names], [name["title"] for name in names])
+    works = np.r_[first.works, second.works + first.works.max(initial=0) + 1]
+    _, original, which = np.unique(works, return_index=True, return_inverse=True)
+    return [by_music, by_name, pd.DataFrame(dict(first=original[which], second=np.arange(len(works))))]
+
+# %% ../nbs/06c_index.ipynb #06c-0185
+def _moved(index: Index, which: int, start: int, seconds: int) -> np.ndarray:
+    "The keys of one segment on a clock of `seconds` on which it begins at `start`, without those of removed pieces."
+    segment = index.segments[which]
+    kind, place = np.divmod(segment.keys(), np.uint64(_span(segment.seconds)))
+    before = sum(each.seconds for each in index.segments[:which])
+    held = ~index.removed[piece_at(before + (place // np.uint64(12)) * TICK, index.begin)]
+    return kind[held] * np.uint64(_span(seconds)) + place[held] + np.uint64(_span(start))
+
+# %% ../nbs/06c_index.ipynb #06c-0186
+def _joined_last(index: Index) -> Index:
+    "The same index with its last two segments as one."
+    *others, first, second = index.segments
+    seconds = first.seconds + second.seconds
+    last = len(index.segments) - 1
+    keys = np.concatenate([_moved(index, last - 1, 0, seconds), _moved(index, last, first.seconds, seconds)])
+    keys.sort(kind="stable")
+    return replace(index, segments=(*others, _segment(keys, seconds, first.pieces + second.pieces)))
+
+# %% ../nbs/06c_index.ipynb #06c-0188
+def _compacted(index: Index) -> Index:
+    "The same index with few segments."
+    while len(index.segments) > 1:
+        first, second = index.segments[-2:]
+        if len(first.low) > 2 * len(second.low) or first.seconds + second.seconds > MOST_SECONDS:
+            break
+        index = _joined_last(index)
+    return index
+
+# %% ../nbs/06c_index.ipynb #06c-0189
+def _merged(first: Index, second: Index, n_jobs: int) -> Index:
+    "Two indexes as one."
+    from composer_classify.works import join_works
+
+    again = np.isin(second.table["file"], first.table["file"][~first.removed])
+    second = second.remove(np.flatnonzero(again))
+    table = np.concatenate([first.table, second.table])
+    table["work"] = join_works(len(table), *_links(first, second, n_jobs))
+    return _compacted(Index(first.segments + second.segments, table, np.concatenate([first.names, second.names])))
+
+
+def merge_indexes(
+    *indexes: Index,  # At least one
+    n_jobs: int = -1,  # Processes that look for works that are in several; all cores by default
+) -> Index:
+    "One index of the pieces of several, in their order; of files that several hold, the first counts."
+    return reduce(lambda first, second: _merged(first, second, n_jobs), indexes)
