@@ -192,15 +192,12 @@ def _describe(answer: Recognition) -> Iterator[str]:
 def _answers(
     args: argparse.Namespace, files: list[str], unread: dict[str, str], given: dict[str, bytes]
 ) -> Iterator[tuple[str, Recognition]]:
-    "Each file with its answer. More than `SERIAL_FILES` get short answers, unless more is asked for."
-    from composer_classify.recognition import PIECES, SERIAL_FILES, predict_files
+    "Each file with its answer; with passages if these are shown, as they are not for the files of a folder."
+    from composer_classify.recognition import PIECES, predict_files
 
-    quick = len(files) > SERIAL_FILES and not (args.json or args.plot or args.index)
-    if quick:
-        what = "so only their composers; --json names the pieces and passages too, ten times slower"
-        _warn(f"{len(files):,} files, {what}")
-    how = dict(start=args.start, duration=args.duration, top=args.top)
-    found = predict_files(files, args.model, args.index or PIECES, quick, given, **how)
+    timeline = bool(args.json or args.plot or files == args.files)
+    how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
+    found = predict_files(files, args.model, args.index or PIECES, given, **how)
     with contextlib.closing(found):
         for path, answer in zip(files, found):
             yield path, replace(answer, file=decoded(path), error=unread.get(path, answer.error))
@@ -214,21 +211,23 @@ def _predict(args: argparse.Namespace) -> int:
     given = dict.fromkeys(unread, b"")
     if STDIN in files:
         given[STDIN] = _read_stdin(unread)
-    answers, first = [], None
+    as_json, first, failed = [], None, False
     with contextlib.closing(_answers(args, files, unread, given)) as found:
         for path, answer in found:
-            answers.append(answer)
+            if args.json:
+                as_json.append(answer.to_dict())
             if answer.error:
                 _warn(f"{answer.file}: {answer.error}")
+                failed = True
                 continue
             first = first or (path, answer)
             if not args.json:
                 _print_lines(_describe(answer))
     if args.json:
-        _print_json([answer.to_dict() for answer in answers])
+        _print_json(as_json)
     if args.plot is not None and first:
         _save_picture(args, given, *first)
-    return int(any(answer.error for answer in answers))
+    return int(failed)
 
 # %% ../nbs/09_cli.ipynb #09-009
 def _describe_corpus(corpus: Corpus, found: dict, dest: str) -> Iterator[str]:

@@ -5,7 +5,7 @@
 # %% ../nbs/06b_fingerprints.ipynb #06b-003
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
-           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'outer_voices',
-           'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps', 'kept_fingerprints', 'Match', 'Votes',
-           'as_heard', 'piece_at', 'best_match', 'parts_to_hear']
+           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY',
+           'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps', 'kept_fingerprints',
+           'Match', 'Votes', 'as_heard', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -85,11 +85,11 @@ def _runs(second: np.ndarray, reach: int, longest: float) -> np.ndarray:
     return run[second[run[:, -1]] - second[run[:, 0]] < longest]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010h
-def _numbers(onsets: np.ndarray, of: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Numbers of the notes at the onsets `of`, and all onsets that have a number; `known` ones keep theirs."
-    known = np.append(known, np.setdiff1d(onsets, known))
+def _numbers(onsets: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Numbers of the notes at some onsets, and all onsets that have a number; `known` ones keep theirs."
+    known = np.append(known, onsets[~np.isin(onsets, known)])
     order = np.argsort(known, kind="stable")
-    return order[np.searchsorted(known, of, sorter=order)], known
+    return order[np.searchsorted(known, onsets, sorter=order)], known
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010i
 def _found_fingerprints(notes: np.ndarray, reach: int, nears: tuple, longest: float) -> tuple[np.ndarray, ...]:
@@ -102,15 +102,16 @@ def _found_fingerprints(notes: np.ndarray, reach: int, nears: tuple, longest: fl
             before[voice] = second
             run = _runs(second, reach, longest)
             first = run[:, 0]
-            figure = _kinds(pitch[first[:, None] + np.arange(N_NOTES)], voice)
-            note, known[voice] = _numbers(second, second[first], known[voice])
-            parts.append((_kinds(pitch[run], voice), second[first], pitch[first], note * 2 + voice, figure))
+            figure = _kinds(pitch[_runs(second, N_NOTES - 1, np.inf)], voice)
+            number, known[voice] = _numbers(second, known[voice])
+            note = number[first] * 2 + voice
+            parts.append((_kinds(pitch[run], voice), second[first], pitch[first], note, figure[first]))
     return tuple(map(np.concatenate, zip(*parts)))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010j
 def _different(values: np.ndarray) -> int:
     "How many different values there are."
-    return len(np.unique(values))
+    return int((np.diff(np.sort(values)) != 0).sum()) + min(len(values), 1)  # `np.unique` is ten times slower
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010k
 def _half_seconds(seconds: np.ndarray) -> np.ndarray:
@@ -143,9 +144,11 @@ SPEEDS = np.geomspace(0.4, 2.5, 105)  # of a query, compared with the piece: hal
 
 def heard_fingerprints(
     notes: np.ndarray,  # Note array of some seconds
+    plain: bool = False,  # Of neighbours alone, with one chord window
 ) -> Fingerprints:
     "All fingerprints that a query is looked up by."
-    return fingerprints(notes, REACH, CHORD_WINDOWS, MAX_SPAN * SPEEDS[-1])
+    reach, nears = (N_NOTES - 1, (CHORD_WINDOW,)) if plain else (REACH, CHORD_WINDOWS)
+    return fingerprints(notes, reach, nears, MAX_SPAN * SPEEDS[-1])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0112
 STEPS = 12  # semitones of the largest step that has a count of its own
@@ -275,77 +278,130 @@ def piece_at(
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f
 CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
+_COUNTERS = 1 << 15  # for stretches, many of which share one
 
 
-def _stretches(
-    second: np.ndarray, transposed: np.ndarray, weight: np.ndarray, figure: np.ndarray, width: float
-) -> list[np.ndarray]:
-    "The votes in each of the `CANDIDATES` stretches of two widths, in seconds, and of one transposition."
-    key = (second / width).astype(np.int64) * 12 + transposed.astype(np.int64)
-    order = np.sort(key * len(key) + np.arange(len(key))) % len(key)  # as a stable argsort, and much faster
-    begin = np.flatnonzero(np.diff(key[order], prepend=-1))
-    keys = key[order[begin]]
-    weights, end = np.add.reduceat(weight[order], begin), np.r_[begin[1:], len(order)]
+def _promising(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    "Positions of the votes that may lie in one of the stretches with most weight; `key` + 12 is the next stretch."
+    counter = key % _COUNTERS
+    total = np.bincount(counter, weight, _COUNTERS)
+    together = total + np.roll(total, -12)
+    best = np.argpartition(-together, 2 * CANDIDATES[0])[: 2 * CANDIDATES[0]]
+    full = np.zeros(_COUNTERS, bool)
+    full[best] = full[(best + 12) % _COUNTERS] = True
+    return np.flatnonzero(full[counter])
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-016f1
+def _ranges(first: np.ndarray, n: np.ndarray) -> np.ndarray:
+    "The `n` positions from each `first` on, one range after the other."
+    return np.repeat(first - np.cumsum(n) + n, n) + np.arange(n.sum())
+
+
+def _different_in(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:
+    "How many different values each group has, shape `(n_groups,)`."
+    pair = np.sort(group << 40 | value)
+    return np.bincount(pair[np.diff(pair, prepend=-1) != 0] >> 40, minlength=n_groups)
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-016f3
+def _heaviest(key: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "By sorted keys: positions of the votes in each of the heaviest stretches, of two widths, and the stretch of each."
+    begin = np.flatnonzero(np.diff(key, prepend=-1))
+    keys, n, weights = key[begin], np.diff(begin, append=len(key)), np.add.reduceat(weight, begin)
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
-    together = weights + np.where(has_next, weights[after], 0)
-    best = np.argpartition(-together, min(CANDIDATES[0], len(keys)) - 1)[: CANDIDATES[0]]
-    best = best[np.argsort(-together[best], kind="stable")]
-    rows = lambda k: order[begin[k] : end[k]]
-    stretches = [np.concatenate([rows(k), rows(after[k])]) if has_next[k] else rows(k) for k in best]
-    return sorted(stretches, key=lambda votes: -_different(figure[votes]))[: CANDIDATES[1]]
+    best = np.argsort(-(weights + np.where(has_next, weights[after], 0)), kind="stable")[: CANDIDATES[0]]
+    number = np.append(np.arange(len(best)), np.flatnonzero(has_next[best]))
+    half = np.append(best, after[best[has_next[best]]])
+    return _ranges(begin[half], n[half]), np.repeat(number, n[half])
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-016f4
+def _stretches(key: np.ndarray, weight: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The votes in each of the `CANDIDATES`: their positions, and the number of the candidate, sorted by it."
+    rows = _promising(key, weight)
+    rows = rows[np.argsort(key[rows], kind="stable")]
+    positions, stretch = _heaviest(key[rows], weight[rows])
+    rows = rows[positions]
+    n_figures = _different_in(stretch, figure[rows], CANDIDATES[0])
+    number = np.full(CANDIDATES[0], -1)
+    number[np.argsort(-n_figures, kind="stable")[: CANDIDATES[1]]] = np.arange(CANDIDATES[1])
+    kept = np.flatnonzero(number[stretch] >= 0)
+    kept = kept[np.argsort(number[stretch[kept]], kind="stable")]
+    return rows[kept], number[stretch[kept]]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016h
 VOTE_TOLERANCE = 0.15  # seconds by which votes for the same beginning may differ
 
 
-def _agreeing(at: np.ndarray, note: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
-    "Which votes for `second`, given at `at`, mean the same beginning, and at which speed."
-    begins = second - SPEEDS[:, None] * at
-    bins = ((begins - begins.min()) / VOTE_TOLERANCE).astype(np.int64)
-    width, n = int(bins.max()) + 2, int(note.max()) + 1
-    votes = np.sort(((np.arange(len(SPEEDS))[:, None] * width + bins) * n + note).ravel())
-    votes = votes[np.diff(votes, prepend=-1) > 0]  # a note has one vote
-    votes = np.bincount(votes // n, minlength=len(SPEEDS) * width).reshape(-1, width)
-    votes[:, :-1] += votes[:, 1:]
-    speed, bin = divmod(int(votes.argmax()), width)
-    return (bins[speed] == bin) | (bins[speed] == bin + 1), float(SPEEDS[speed])
+def _fullest(bins: np.ndarray, group: np.ndarray, n_bins: int) -> np.ndarray:
+    """For each group the bin that holds most values together with the next one, of bins whose last is empty.
+
+    `bins` has a row for each speed, and `group` one value for each column. The answer counts bins over all rows.
+    """
+    of_group = len(bins) * n_bins
+    row = group * of_group + np.arange(len(bins))[:, None] * n_bins
+    smallest = np.min_scalar_type(-of_group * (int(group[-1]) + 1))  # short numbers are sorted faster
+    filled = np.sort((bins + row).astype(smallest).ravel())
+    begin = np.flatnonzero(np.diff(filled, prepend=-1))
+    filled, n = filled[begin], np.diff(begin, append=len(filled))
+    n[:-1] += np.where(np.diff(filled) == 1, n[1:], 0)
+    rank = n * len(n) - np.arange(len(n))  # of several with as many, the first
+    best = -np.maximum.reduceat(rank, np.flatnonzero(np.diff(filled // of_group, prepend=-1))) % len(n)
+    return filled[best] % of_group
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-016h1
+def _agreeing(at: np.ndarray, second: np.ndarray, stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which votes for `second`, given at `at`, mean the beginning that most votes of their stretch mean.
+
+    Also the speed in each stretch. Stretches are numbered and sorted.
+    """
+    earliest = np.minimum.reduceat(second, np.flatnonzero(np.diff(stretch, prepend=-1))) - SPEEDS[-1] * at.max()
+    from_earliest = ((second - earliest[stretch]) / VOTE_TOLERANCE).astype(np.float32)
+    bins = (from_earliest - SPEEDS[:, None].astype(np.float32) * (at / VOTE_TOLERANCE).astype(np.float32)).astype(
+        np.int32
+    )
+    n_bins = int(bins.max()) + 2
+    speed, best = np.divmod(_fullest(bins, stretch, n_bins), n_bins)
+    beyond = bins[speed[stretch], np.arange(len(stretch))] - best[stretch]
+    return (beyond == 0) | (beyond == 1), SPEEDS[speed]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016i
-def _line(at: np.ndarray, second: np.ndarray, speed: float) -> tuple[float, float]:
-    "Speed and second at 0 of the line through votes, as exactly as they say: the speed within a step of `SPEEDS`."
-    from_mean, step = at - at.mean(), SPEEDS[1] / SPEEDS[0]
-    slope = np.dot(from_mean, second) / max(np.dot(from_mean, from_mean), 1e-9)
-    speed = float(np.clip(slope, speed / step, speed * step))
-    return speed, float(second.mean() - speed * at.mean())
+def _means(values: np.ndarray, stretch: np.ndarray, n: np.ndarray) -> np.ndarray:
+    "The mean of the values of each stretch, of which there are `n`."
+    return np.bincount(stretch, values, len(n)) / n
+
+
+def _lines(
+    at: np.ndarray, second: np.ndarray, stretch: np.ndarray, speed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The line through the votes of each stretch: its speed, second at 0, and mean second.
+
+    It is as exact as the votes: the speed lies within a step of `SPEEDS`.
+    """
+    n, step = np.bincount(stretch), SPEEDS[1] / SPEEDS[0]
+    mean_at, mean_second = _means(at, stretch, n), _means(second, stretch, n)
+    from_mean = at - mean_at[stretch]
+    slope = _means(from_mean * (second - mean_second[stretch]), stretch, n)
+    slope = slope / np.maximum(_means(from_mean**2, stretch, n), 1e-9)
+    speed = np.clip(slope, speed / step, speed * step)
+    return speed, mean_second - speed * mean_at, mean_second
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016k
-def _align(heard: Fingerprints, which: np.ndarray, second: np.ndarray, begin: np.ndarray) -> Match:
-    "The speed and the beginning on which most votes of a stretch agree."
-    at = heard.second[which]
-    agree, speed = _agreeing(at, heard.note[which], second)
-    at, second, which = at[agree], second[agree], which[agree]
-    speed, start = _line(at, second, speed)
-    piece = int(piece_at(np.median(second), begin))
-    return Match(
-        piece,
-        start - float(begin[piece]),
-        speed,
-        votes=min(_different(heard.figure[which]), _different(heard.kind[which])),
-        rival=0,
-        coverage=_different(_half_seconds(at)) / heard.n_half_seconds,
-        asked=heard.n_figures,
-        variety=heard.n_figures / heard.n_notes,
-    )
+def _aligned(heard: Fingerprints, votes: Votes, stretch: np.ndarray) -> tuple[np.ndarray, ...]:
+    "Of each stretch: the second of the clock at which the query begins, a second of it, speed, votes and coverage."
+    agree, speed = _agreeing(heard.second[votes.which], votes.second, stretch)
+    votes, stretch = votes[agree], stretch[agree]
+    at, which, n = heard.second[votes.which], votes.which, len(speed)
+    speed, start, within = _lines(at, votes.second, stretch, speed)
+    n_votes = np.minimum(*(_different_in(stretch, each[which], n) for each in (heard.figure, heard.kind)))
+    coverage = _different_in(stretch, _half_seconds(at), n) / heard.n_half_seconds
+    return start, within, speed, n_votes, coverage
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016m
-def _best(matches: list[Match], work: np.ndarray) -> Match:
-    "The match with most votes, of repeats in one piece the first, and with the votes of its rival."
-    best = max(matches, key=lambda match: (match.votes, match.coverage))
-    repeats = [match for match in matches if match.piece == best.piece and match.votes >= 0.75 * best.votes]
-    best = min(repeats, key=lambda match: abs(match.offset))
-    rivals = [match.votes for match in matches if work[match.piece] != work[best.piece]]
-    return replace(best, rival=max(rivals, default=0))
+def _chosen(piece: np.ndarray, offset: np.ndarray, n_votes: np.ndarray, coverage: np.ndarray) -> int:
+    "The alignment with most votes; of pieces with as many the first, and of repeats in one piece too."
+    best = np.lexsort((-piece, coverage, n_votes))[-1]
+    repeats = np.flatnonzero((piece == piece[best]) & (n_votes >= 0.75 * n_votes[best]))
+    return repeats[np.argmin(np.abs(offset[repeats]))]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016n
 def best_match(
@@ -357,11 +413,25 @@ def best_match(
     "The piece that most votes agree on, and the place in it. `None` if there are no votes."
     if not len(votes.which):
         return None
-    which, second = votes.which, votes.second
-    transposed = (votes.pitch_class - heard.pitch[which]) % 12
     width = max(2 * float(np.ptp(heard.second)), 4)
-    stretches = _stretches(second, transposed, votes.weight, heard.figure[which], width)
-    return _best([_align(heard, which[rows], second[rows], begin) for rows in stretches], work)
+    transposed = (votes.pitch_class - heard.pitch[votes.which]) % 12
+    key = (votes.second / width).astype(np.int64) * 12 + transposed.astype(np.int64)
+    rows, stretch = _stretches(key, votes.weight, heard.figure[votes.which])
+    start, within, speed, n_votes, coverage = _aligned(heard, votes[rows], stretch)
+    piece = piece_at(within, begin)
+    offset = start - begin[piece]
+    best = _chosen(piece, offset, n_votes, coverage)
+    rival = n_votes[work[piece] != work[piece[best]]].max(initial=0)
+    return Match(
+        int(piece[best]),
+        float(offset[best]),
+        float(speed[best]),
+        votes=int(n_votes[best]),
+        rival=int(rival),
+        coverage=float(coverage[best]),
+        asked=heard.n_figures,
+        variety=heard.n_figures / heard.n_notes,
+    )
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-018
 LISTEN = 15.0  # seconds of a part that is looked up
@@ -394,3 +464,15 @@ def parts_to_hear(
     chosen = np.unique(np.searchsorted(n_notes, np.array([0, 0.4, 0.8]) * n_notes[-1], "right"))
     end = np.append(onset, np.inf)
     return [(float(onset[first]), float(end[after])) for first, after in (parts[k] for k in chosen)]
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-019a
+UNSTEADY = 0.02  # part of the notes that begin nearly together, above which music counts as played
+
+
+def is_played(
+    onset: np.ndarray,  # Of all notes, seconds, sorted
+) -> bool:
+    "Whether so many notes begin nearly together that somebody has played them."
+    gap = np.diff(onset)
+    nearly = (gap > 0.0015) & (gap < CHORD_WINDOWS[-1])  # what is less is rounding
+    return bool(len(gap)) and float(nearly.mean()) > UNSTEADY

@@ -30,6 +30,7 @@ from composer_classify.fingerprints import (
     as_heard,
     best_match,
     heard_fingerprints,
+    is_played,
     kept_fingerprints,
     parts_to_hear,
     piece_at,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'Segment', 'Index', 'is_index', 'check_index_folder', 'check_room',
-           'verify_index', 'readable_title', 'make_index', 'merge_indexes']
+__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'DOUBTFUL', 'Segment', 'Index', 'is_index', 'check_index_folder',
+           'check_room', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
 TICK = 0.025  # seconds: how exactly a place is kept
@@ -177,9 +178,10 @@ class Index:
         self,
         notes: np.ndarray,  # Note array of some seconds, beginning at 0
         without: int = None,  # A work that does not count, to see what is said about music that is not in the index
+        plain: bool = False,  # As for `heard_fingerprints`
     ) -> Match | None:
         "Where in which piece we are. `None` if no fingerprint is found."
-        return _match(self, heard_fingerprints(notes), without)
+        return _match(self, heard_fingerprints(notes, plain), without)
 
     def identify(
         self,
@@ -522,12 +524,13 @@ def _match(index: Index, heard: Fingerprints, without: int = None) -> Match | No
     return best_match(heard, votes, index.begin, index.works)
 
 # %% ../nbs/06c_index.ipynb #06c-018c
-def _known_matches(index: Index, notes: np.ndarray, parts: list, without: int | None) -> list[tuple[Match, float]]:
+def _matches(
+    index: Index, notes: np.ndarray, parts: list, without: int | None, plain: bool
+) -> list[tuple[Match, float]]:
     "Matches of parts with the second at which each begins, up to the first sure one."
     found = []
     for begin, end in parts:
-        match = index.query(cut_notes(notes, begin, end), without)
-        if match and match.score >= KNOWN:
+        if match := index.query(cut_notes(notes, begin, end), without, plain):
             found.append((match, begin))
             if match.score > SURE:
                 break
@@ -538,6 +541,22 @@ def _agreed(index: Index, found: list[tuple[Match, float]]) -> list[tuple[Match,
     "Those of several matches that are sure, or whose work is named twice."
     works = [index.works[match.piece] for match, _ in found]
     return [each for each, work in zip(found, works) if each[0].score > SURE or works.count(work) > 1]
+
+# %% ../nbs/06c_index.ipynb #06c-018cx
+DOUBTFUL = 0.1  # score of a plain match, from which typed music is looked up with all fingerprints
+
+
+def _matches_of_piece(index: Index, notes: np.ndarray, without: int | None) -> list[tuple[Match, float]]:
+    "The matches of parts of a piece by plain fingerprints, and by all where these leave doubt; those that are known."
+    onset = np.sort(notes["onset_sec"])
+    parts = parts_to_hear(onset)
+    found = _matches(index, notes, parts, without, plain=True)
+    best = max((match.score for match, _ in found), default=0.0)
+    if best <= SURE:
+        unknown = best < DOUBTFUL and len(parts) > 1 and not is_played(onset)
+        found = [] if unknown else _matches(index, notes, parts, without, plain=False)
+    found = [each for each in found if each[0].score >= KNOWN]
+    return _agreed(index, found) if len(parts) > 1 else found
 
 # %% ../nbs/06c_index.ipynb #06c-018e
 def _identify(
@@ -550,11 +569,7 @@ def _identify(
     `score` is from 0 to 1, and `offset_sec` the second of the piece at second 0 of the notes. Returns `None` if the
     piece is unknown.
     """
-    notes = notes[~notes["is_drum"]]
-    parts = parts_to_hear(np.sort(notes["onset_sec"]))
-    agreed = _known_matches(index, notes, parts, without)
-    if len(parts) > 1:
-        agreed = _agreed(index, agreed)
+    agreed = _matches_of_piece(index, notes[~notes["is_drum"]], without)
     if not agreed:
         return None
     best = max((match for match, _ in agreed), key=lambda match: match.score)
