@@ -337,7 +337,7 @@ def test_a_model_of_ones_own_answers(written, prelude):
     assert sorted(r["composer"] for r in answer.ranking) == NAMES and sum(
         r["probability"] for r in answer.ranking
     ) == pytest.approx(1, abs=1e-3)
-    (many,) = predict_files([str(SAMPLES / "bach_bwv846.mid")], written, top=2, quick=True)
+    (many,) = predict_files([str(SAMPLES / "bach_bwv846.mid")], written, top=2, timeline=False)
     assert many.ranking == answer.ranking and many.timeline == []
 
 
@@ -589,12 +589,13 @@ def test_many_files_and_processes_give_the_answers_of_one(tmp_path):
         (tmp_path / f"{k:03d}.mid").write_bytes((SAMPLES / ("bach_bwv772.mid", "bach_bwv846.mid")[k % 2]).read_bytes())
     (tmp_path / "100.mid").write_bytes(b"no music")
     paths = sorted(map(str, tmp_path.iterdir()))
-    answers = list(predict_files(paths, quick=True))
+    answers = list(predict_files(paths, timeline=False))
     alone = [Recognizer.load().predict(path) for path in paths[:2]]
     assert [answer.file for answer in answers] == paths
     for k, answer in enumerate(answers):
         assert bool(answer.error) == (k == 100)
         if k != 100:
+            assert answer.piece == alone[k % 2].piece is not None
             assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx(
                 {r["composer"]: r["probability"] for r in alone[k % 2].ranking}, abs=1e-3
             )
@@ -616,6 +617,9 @@ def test_a_folder_on_the_command_line(tmp_path):
     assert {r["composer"] for r in answers[0]["ranking"]} == {"Bach", "Beethoven", "Chopin", "Mozart"} and answers[0][
         "timeline"
     ]
+    lines = run("predict", tmp_path / "deep").stdout.splitlines()  # the passages are not shown, so not looked for
+    assert sum(line.startswith("    the piece: Bach, ") for line in lines) == 2
+    assert not any("sounds most like" in line for line in lines)
     done = run("predict", tmp_path / "empty")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "empty" in done.stderr
     done = run("predict", SAMPLES / "bach_bwv772.mid", "--model", tmp_path / "none.npz")

@@ -705,7 +705,7 @@ def test_an_edit_of_what_feeds_a_network_changes_the_hash_of_the_code(monkeypatc
     assert training.code_hash() != before
 
 
-@pytest.mark.parametrize("module", ["app", "cli", "fingerprints", "cnn"])
+@pytest.mark.parametrize("module", ["app", "cli", "fingerprints", "index", "cnn"])
 def test_an_edit_of_what_feeds_no_network_changes_nothing(monkeypatch, module):
     before, of_lstm = training.code_hash(), training.code_hash(build_lstm)
     monkeypatch.setitem(training._SOURCES, f"composer_classify.{module}", "print('something else')")
