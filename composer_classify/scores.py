@@ -1085,6 +1085,9 @@ def _tunes(text: str) -> list[str]:
     return tunes
 
 # %% ../nbs/00h_scores.ipynb #00h-137
+_ABC_VERSION = "%abc-2.1"  # without it music21 lets no accidental hold for the rest of the bar
+
+
 def _parse_abc(tune: str) -> list[music21.stream.Score]:
     "A tune as music21 reads it. Raises `_Problem` if music21 is missing or fails."
     try:
@@ -1095,7 +1098,7 @@ def _parse_abc(tune: str) -> list[music21.stream.Score]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = music21.converter.parseData(tune, format="abc")
+            found = music21.converter.parseData(f"{_ABC_VERSION}\n{tune}", format="abc")
     except Exception as error:  # music21 raises whatever its parser trips over
         raise _Problem("is damaged: music21 cannot read this ABC") from error
     return list(found.scores) if isinstance(found, music21.stream.Opus) else [found]
