@@ -183,9 +183,9 @@ def _notes_hash(notes: np.ndarray) -> str:
     if not len(notes):
         return ""
     ticks = np.round((notes["onset_beat"] - notes["onset_beat"][0]) * 48).astype("<i8")
-    pitch = notes["pitch"].astype("<i2") - int(notes["pitch"].min())
-    order = np.lexsort((pitch, ticks))
-    return sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
+    pitch = notes["pitch"].astype("<i8") - int(notes["pitch"].min())
+    both = np.sort(ticks << 8 | pitch)
+    return sha256((both >> 8).tobytes() + (both & 255).astype("<i2").tobytes())[:16]
 
 # %% ../nbs/01_collection.ipynb #01-030d
 def _facts(notes: np.ndarray) -> dict:
@@ -1057,7 +1057,7 @@ def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dic
 
 # %% ../nbs/01_collection.ipynb #01-044zb
 _DISK = {True: 10, False: 1.5}  # bytes on disk for a byte of MIDI, and for one of a score
-_MEMORY = 30_000  # bytes for each file of the corpus, most of them to compare its lines
+_MEMORY = 40_000  # bytes for each file of the corpus, most of them to compare its lines
 
 
 def _require_room(new: _New, old: Corpus | None, dest: Path) -> None:

@@ -114,11 +114,15 @@ def _match(
 def _chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     "Which matches form the longest chain that moves forward in both lines (patience sorting), as positions in `first`."
     order = np.lexsort((-second, first))
-    ends, last, before = [], [], np.empty(len(order), np.int64)
+    ends, last, before = [], [], []
     for k, place in enumerate(second[order].tolist()):
         rank = bisect_left(ends, place)
-        before[k] = last[rank - 1] if rank else -1
-        ends[rank : rank + 1], last[rank : rank + 1] = [place], [k]
+        before.append(last[rank - 1] if rank else -1)
+        if rank == len(ends):
+            ends.append(place)
+            last.append(k)
+        else:
+            ends[rank], last[rank] = place, k
     chain = [last[-1]] if last else []
     while chain and before[chain[-1]] >= 0:
         chain.append(before[chain[-1]])
@@ -381,9 +385,14 @@ def _compare(voices: list[_Voice], a: int, b: int) -> _Pair | None:
     lines = [(_line(voice, a), _line(voice, b)) for voice in voices]
     shorter = sum(min(len(first[0]), len(second[0])) for first, second in lines)
     enough = max(SHARED, OVERLAP * shorter)
-    for count in (_at_most, _agreement):
-        if (agree := sum(count(*pair) for pair in lines)) < enough:
+    bounds = [_at_most(*pair) for pair in lines]
+    agree = sum(bounds)
+    for pair, bound in zip(lines, bounds):
+        if agree < enough:
             return None
+        agree += _agreement(*pair) - bound
+    if agree < enough:
+        return None
     return a, b, agree / shorter, agree
 
 
