@@ -14,9 +14,9 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
-           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY',
-           'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps', 'kept_fingerprints',
-           'Match', 'Votes', 'as_heard', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
+           'SPARSEST', 'REPEATS', 'CERTAINTY', 'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE',
+           'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
+           'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -184,19 +184,31 @@ def _likelihood(pitches: np.ndarray) -> np.ndarray:
     return first[step[0]] + sum(following[a, b] for a, b in zip(step, step[1:]))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0117
+def _rank(groups: np.ndarray) -> np.ndarray:
+    "How many of its group come before each of some sorted values, int64 of shape `(n,)`."
+    position = np.arange(len(groups))
+    begins = np.r_[True, groups[1:] != groups[:-1]][: len(groups)]
+    return position - np.maximum.accumulate(np.where(begins, position, 0))
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0117b
 RAREST = 4  # fingerprints that are kept of a second of music
-LONG = 240  # seconds of a piece from which on it is of more than a second
-SPARSEST = 1.6  # seconds of music of which `RAREST` are kept at least
+LONG = 400  # seconds of a piece from which on it is of more than a second
+SPARSEST = 2.5  # seconds of music of which `RAREST` are kept at least
+REPEATS = 3  # times that a piece keeps the same fingerprint
 
 
 def _rarest(likelihood: np.ndarray, second: np.ndarray) -> np.ndarray:
-    "Positions of the fingerprints of a piece that are kept, in the order of time."
-    stretch = np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)
-    of_stretch = (second / stretch).astype(np.int64)
-    order = np.lexsort((second, likelihood, of_stretch))
-    begins = np.r_[True, np.diff(of_stretch[order]) != 0] if len(order) else np.empty(0, bool)
-    position = np.arange(len(order))
-    return np.sort(order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST])
+    "Positions of the rarest fingerprints of each second of a piece, in the order of time."
+    of_second = (second / np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)).astype(np.int64)
+    order = np.lexsort((second, likelihood, of_second))
+    kept = order[_rank(of_second[order]) < RAREST]
+    return kept[np.argsort(second[kept], kind="stable")]
+
+
+def _first_times(kind: np.ndarray) -> np.ndarray:
+    "Positions of the first `REPEATS` fingerprints of each kind."
+    order = np.argsort(kind, kind="stable")
+    return np.sort(order[_rank(kind[order]) < REPEATS])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0119
 def kept_fingerprints(
@@ -210,6 +222,7 @@ def kept_fingerprints(
         parts.append((_kinds(pitches, voice), second[run[:, 0]], pitches[:, 0], _likelihood(pitches)))
     kind, second, pitch, likelihood = map(np.concatenate, zip(*parts))
     kept = _rarest(likelihood, second)
+    kept = kept[_first_times(kind[kept])]
     return kind[kept], second[kept], pitch[kept]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
