@@ -14,9 +14,9 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'CERTAINTY',
-           'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY', 'outer_voices',
+           'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY', 'outer_voices',
            'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps', 'kept_fingerprints', 'Match', 'Votes',
-           'as_heard', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
+           'as_heard', 'plain_fingerprints', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -144,11 +144,9 @@ SPEEDS = np.geomspace(0.4, 2.5, 105)  # of a query, compared with the piece: hal
 
 def heard_fingerprints(
     notes: np.ndarray,  # Note array of some seconds
-    plain: bool = False,  # Of neighbours alone, with one chord window
 ) -> Fingerprints:
     "All fingerprints that a query is looked up by."
-    reach, nears = (N_NOTES - 1, (CHORD_WINDOW,)) if plain else (REACH, CHORD_WINDOWS)
-    return fingerprints(notes, reach, nears, MAX_SPAN * SPEEDS[-1])
+    return fingerprints(notes, REACH, CHORD_WINDOWS, MAX_SPAN * SPEEDS[-1])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0112
 STEPS = 12  # semitones of the largest step that has a count of its own
@@ -187,17 +185,18 @@ def _likelihood(pitches: np.ndarray) -> np.ndarray:
 RAREST = 3  # fingerprints that are kept of a second of music
 
 
-def _rarest(likelihood: np.ndarray, second: np.ndarray) -> np.ndarray:
-    "Positions of the `RAREST` fingerprints of each second, in the order of time."
+def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) -> np.ndarray:
+    "Positions of the `rarest` fingerprints of each second, in the order of time."
     of_second = second.astype(np.int64)
     order = np.lexsort((second, likelihood, of_second))
     begins = np.r_[True, np.diff(of_second[order]) != 0] if len(order) else np.empty(0, bool)
     position = np.arange(len(order))
-    return np.sort(order[position - np.maximum.accumulate(np.where(begins, position, 0)) < RAREST])
+    return np.sort(order[position - np.maximum.accumulate(np.where(begins, position, 0)) < rarest])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0119
 def kept_fingerprints(
     notes: np.ndarray,  # Note array
+    rarest: int = RAREST,  # Fingerprints that are kept of a second
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "What an index keeps of a piece: kind, second and pitch of each fingerprint, all of shape `(n,)`."
     parts = []
@@ -206,7 +205,7 @@ def kept_fingerprints(
         pitches = pitch[run]
         parts.append((_kinds(pitches, voice), second[run[:, 0]], pitches[:, 0], _likelihood(pitches)))
     kind, second, pitch, likelihood = map(np.concatenate, zip(*parts))
-    kept = _rarest(likelihood, second)
+    kept = _rarest(likelihood, second, rarest)
     return kind[kept], second[kept], pitch[kept]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
@@ -264,6 +263,16 @@ def as_heard(
     "Kept fingerprints as a query, which asks an index for a piece of another one."
     n, half_seconds = len(kind), _different(_half_seconds(second))
     return Fingerprints(kind, second, pitch, np.arange(n), kind, n, _different(kind), half_seconds)
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-016d3
+PLAIN = 5  # fingerprints of a second that a plain query is looked up by
+
+
+def plain_fingerprints(
+    notes: np.ndarray,  # Note array of some seconds
+) -> Fingerprints:
+    "The rarest fingerprints of neighbours, by which copies are found."
+    return as_heard(*kept_fingerprints(notes, PLAIN))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016dx
 def piece_at(
@@ -335,15 +344,16 @@ def _fullest(bins: np.ndarray, group: np.ndarray, n_bins: int) -> np.ndarray:
     `bins` has a row for each speed, and `group` one value for each column. The answer counts bins over all rows.
     """
     of_group = len(bins) * n_bins
-    row = group * of_group + np.arange(len(bins))[:, None] * n_bins
-    smallest = np.min_scalar_type(-of_group * (int(group[-1]) + 1))  # short numbers are sorted faster
-    filled = np.sort((bins + row).astype(smallest).ravel())
+    edges = np.arange(int(group[-1]) + 1) * of_group
+    short = np.min_scalar_type(-int(edges[-1]) - of_group)  # short numbers are sorted faster
+    row = (np.arange(len(bins)) * n_bins).astype(short)[:, None]
+    filled = np.sort((bins.astype(short) + edges.astype(short)[group] + row).ravel())
     begin = np.flatnonzero(np.diff(filled, prepend=-1))
     filled, n = filled[begin], np.diff(begin, append=len(filled))
     n[:-1] += np.where(np.diff(filled) == 1, n[1:], 0)
     rank = n * len(n) - np.arange(len(n))  # of several with as many, the first
-    best = -np.maximum.reduceat(rank, np.flatnonzero(np.diff(filled // of_group, prepend=-1))) % len(n)
-    return filled[best] % of_group
+    best = -np.maximum.reduceat(rank, np.searchsorted(filled, edges.astype(short))) % len(n)
+    return filled[best] - edges
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016h1
 def _agreeing(at: np.ndarray, second: np.ndarray, stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
