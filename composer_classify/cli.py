@@ -424,15 +424,19 @@ def _describe_index(found: dict, out: str) -> str:
 
 # %% ../nbs/09_cli.ipynb #09-011n
 def _index(args: argparse.Namespace) -> int:
-    "Make an index of the pieces of some corpora, and say what it holds. Returns the exit status."
+    "Make an index of the pieces of some corpora and indexes, and say what it holds. Returns the exit status."
     from composer_classify.collection import open_corpus
-    from composer_classify.index import make_index
+    from composer_classify.index import Index, check_index_folder, is_index, make_index, merge_indexes
 
     begin, out = time.perf_counter(), Path(args.out)
-    check_writable(out, "pieces.npz")
-    index = make_index(*map(open_corpus, [args.corpus, *args.add]))
+    check_index_folder(out)
+    sources = [args.corpus, *args.add]
+    corpora = [open_corpus(source) for source in sources if not is_index(source)]
+    indexes = [Index.load(source) for source in sources if is_index(source)]
+    index = merge_indexes(*indexes, *([make_index(*corpora)] if corpora else []))
     index.save(out)
-    found = dict(index.size(), bytes=out.stat().st_size, seconds=round(time.perf_counter() - begin, 2))
+    written = sum(file.stat().st_size for file in out.iterdir())
+    found = dict(index.size(), bytes=written, seconds=round(time.perf_counter() - begin, 2))
     if args.json:
         _print_json(found)
     else:
@@ -542,15 +546,15 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--json", action="store_true")
 
 # %% ../nbs/09_cli.ipynb #09-015n
-INDEX_HELP = "the pieces that can be named: a file that index wrote (default: those of the package)"
+INDEX_HELP = "the pieces that can be named: a folder that index wrote (default: those of the package)"
 
 
 def _add_index(commands) -> None:
     "The arguments of `index`."
     add = _add_command(commands, "index", _index, "make an index of pieces, by which they can be named").add_argument
     add("corpus", type=_name)
-    add("--out", required=True, type=_name, metavar="INDEX", help="file to write, .npz")
-    more = "another corpus for the same index; can be given several times"
+    add("--out", required=True, type=_name, metavar="INDEX", help="folder to write")
+    more = "another corpus, or an index, for the same index; can be given several times"
     add("--add", action="append", default=[], type=_name, metavar="CORPUS", help=more)
     add("--json", action="store_true")
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 # %% auto #0
-__all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'CERTAINTY',
-           'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE', 'UNSTEADY', 'outer_voices',
-           'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps', 'kept_fingerprints', 'Match', 'Votes',
-           'as_heard', 'plain_fingerprints', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
+__all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
+           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE',
+           'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
+           'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'plain_fingerprints', 'piece_at', 'best_match',
+           'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -182,14 +183,17 @@ def _likelihood(pitches: np.ndarray) -> np.ndarray:
     return first[step[0]] + sum(following[a, b] for a, b in zip(step, step[1:]))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0117
-RAREST = 3  # fingerprints that are kept of a second of music
+RAREST = 4  # fingerprints that are kept of a second of music
+LONG = 240  # seconds of a piece from which on it is of more than a second
+SPARSEST = 1.6  # seconds of music of which `RAREST` are kept at least
 
 
 def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) -> np.ndarray:
-    "Positions of the `rarest` fingerprints of each second, in the order of time."
-    of_second = second.astype(np.int64)
-    order = np.lexsort((second, likelihood, of_second))
-    begins = np.r_[True, np.diff(of_second[order]) != 0] if len(order) else np.empty(0, bool)
+    "Positions of the fingerprints of a piece that are kept, in the order of time."
+    stretch = np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)
+    of_stretch = (second / stretch).astype(np.int64)
+    order = np.lexsort((second, likelihood, of_stretch))
+    begins = np.r_[True, np.diff(of_stretch[order]) != 0] if len(order) else np.empty(0, bool)
     position = np.arange(len(order))
     return np.sort(order[position - np.maximum.accumulate(np.where(begins, position, 0)) < rarest])
 
@@ -265,7 +269,7 @@ def as_heard(
     return Fingerprints(kind, second, pitch, np.arange(n), kind, n, _different(kind), half_seconds)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016d3
-PLAIN = 5  # fingerprints of a second that a plain query is looked up by
+PLAIN = 6  # fingerprints of a second that a plain query is looked up by
 
 
 def plain_fingerprints(

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'DOUBTFUL', 'Segment', 'Index', 'check_index_folder', 'check_room',
-           'verify_index', 'readable_title', 'make_index', 'merge_indexes']
+__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'DOUBTFUL', 'Segment', 'Index', 'is_index', 'check_index_folder',
+           'check_room', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
 TICK = 0.025  # seconds: how exactly a place is kept
@@ -234,6 +234,13 @@ def _files(index: Index) -> dict[str, np.ndarray]:
     table = _content(index.table, index.names)
     return files | {f"{table}.table.npy": index.table, f"{table}.names.npy": index.names}
 
+# %% ../nbs/06c_index.ipynb #06c-014b1
+def is_index(
+    path: str | os.PathLike,  # A folder, or anything else
+) -> bool:
+    "Whether it is a folder that `Index.save` has written."
+    return Path(path, "index.json").is_file()
+
 # %% ../nbs/06c_index.ipynb #06c-014c
 def check_index_folder(
     path: Path,  # Folder to write an index to
@@ -241,14 +248,15 @@ def check_index_folder(
     "Check now that an index can be written. Raises `ValueError` if something else is there, and `OSError`."
     if path.is_file():
         raise ValueError(f"{path}: is a file, and an index is a folder; name another one, as in {path.with_suffix('')}")
-    if path.is_dir() and os.listdir(path) and not (path / "index.json").exists():
+    if path.is_dir() and os.listdir(path) and not is_index(path):
         raise ValueError(f"{path}: holds other files; name a new folder, as in {path / 'index'}")
-    check_writable(path / "index.json", "index.json")
+    check_writable(path / "index.json" if path.is_dir() else path, "index")
 
 # %% ../nbs/06c_index.ipynb #06c-014d
 def _save(index: Index, folder: Path) -> None:
     "For `Index.save`."
     check_index_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     files = _files(index)
     missing = {name: array for name, array in files.items() if not (folder / name).exists()}
     check_room(folder, sum(array.nbytes for array in missing.values()))
@@ -360,9 +368,7 @@ def readable_title(
 # %% ../nbs/06c_index.ipynb #06c-013m1
 def _piece_table(files: pd.DataFrame, work: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The `table` and the `names` of an index."
-    names = [
-        f"{composer}\0{title}".encode(errors="replace") for composer, title in zip(files["composer"], files["title"])
-    ]
+    names = [f"{composer}\0{title}".encode() for composer, title in zip(files["composer"], files["title"])]
     table = np.zeros(len(names), PIECE_DTYPE)
     table["seconds"], table["work"], table["letters"] = seconds, work, [len(name) for name in names]
     table["file"] = [int(content[:16], 16) for content in files["sha256"]]

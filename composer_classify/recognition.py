@@ -83,7 +83,7 @@ class Recognition:
 
 # %% ../nbs/07_recognition.ipynb #07-008
 WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../composer_classify/weights")
-PIECES = WEIGHTS / "pieces.npz"  # the index of all pieces of the collection
+PIECES = WEIGHTS / "pieces"  # the index of all pieces of the collection
 # all composers with ten works or more; Bach, Beethoven, Chopin and Mozart
 MODELS = {"all": WEIGHTS / "all.npz", "four": WEIGHTS / "four.npz"}
 

@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    index = Index.load(ROOT / "composer_classify" / "weights" / "pieces.npz")
+    index = Index.load(ROOT / "composer_classify" / "weights" / "pieces")
     ratios, shares, titles = [], [], []
     for path in sorted(folder.rglob("*.musicxml")):
         if path.stat().st_size > LARGEST or "<repeat " not in path.read_text(encoding="utf-8"):

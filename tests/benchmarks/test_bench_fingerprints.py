@@ -56,4 +56,4 @@ def test_by_looking_through_all_pieces(benchmark, questions, real_corpus):
 @pytest.mark.benchmark(group="index")
 def test_the_whole_collection_is_indexed(benchmark, real_corpus):
     index = benchmark.pedantic(make_index, (real_corpus,), rounds=1)
-    assert len(index.pieces) > 3500 and index.places.nbytes < 25e6
+    assert len(index) > 3500 and sum(len(segment.low) for segment in index.segments) < 5e6
