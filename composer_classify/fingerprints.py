@@ -110,9 +110,14 @@ def _found_fingerprints(notes: np.ndarray, reach: int, nears: tuple, longest: fl
     return tuple(map(np.concatenate, zip(*parts)))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010j
+def _begins(values: np.ndarray) -> np.ndarray:
+    "Where each different one of sorted values begins."
+    return np.flatnonzero(np.append(np.ones(min(len(values), 1), bool), values[1:] != values[:-1]))
+
+
 def _different(values: np.ndarray) -> int:
     "How many different values there are."
-    return int((np.diff(np.sort(values)) != 0).sum()) + min(len(values), 1)  # `np.unique` is ten times slower
+    return len(_begins(np.sort(values)))  # `np.unique` is ten times slower
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010k
 def _half_seconds(seconds: np.ndarray) -> np.ndarray:
@@ -310,12 +315,12 @@ def _ranges(first: np.ndarray, n: np.ndarray) -> np.ndarray:
 def _different_in(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:
     "How many different values each group has, shape `(n_groups,)`."
     pair = np.sort(group << 40 | value)
-    return np.bincount(pair[np.diff(pair, prepend=-1) != 0] >> 40, minlength=n_groups)
+    return np.bincount(pair[_begins(pair)] >> 40, minlength=n_groups)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f3
 def _heaviest(key: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "By sorted keys: positions of the votes in each of the heaviest stretches, of two widths, and the stretch of each."
-    begin = np.flatnonzero(np.diff(key, prepend=-1))
+    begin = _begins(key)
     keys, n, weights = key[begin], np.diff(begin, append=len(key)), np.add.reduceat(weight, begin)
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
@@ -326,16 +331,20 @@ def _heaviest(key: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f4
 def _stretches(key: np.ndarray, weight: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The votes in each of the `CANDIDATES`: their positions, and the number of the candidate, sorted by it."
+    """The votes in each of the `CANDIDATES`: their positions, and the number of the candidate, sorted by it.
+
+    Those with less than a quarter of the figures of the best are left out: not even as rivals would they count.
+    """
     rows = _promising(key, weight)
     rows = rows[np.argsort(key[rows], kind="stable")]
     positions, stretch = _heaviest(key[rows], weight[rows])
     rows = rows[positions]
     n_figures = _different_in(stretch, figure[rows], CANDIDATES[0])
-    number = np.full(CANDIDATES[0], -1)
-    number[np.argsort(-n_figures, kind="stable")[: CANDIDATES[1]]] = np.arange(CANDIDATES[1])
-    kept = np.flatnonzero(number[stretch] >= 0)
-    kept = kept[np.argsort(number[stretch[kept]], kind="stable")]
+    best = np.argsort(-n_figures, kind="stable")[: CANDIDATES[1]]
+    best = best[4 * n_figures[best] >= n_figures[best[0]]]
+    number = np.full(CANDIDATES[0], len(best))
+    number[best] = np.arange(len(best))
+    kept = np.argsort(number[stretch], kind="stable")[: np.isin(stretch, best).sum()]
     return rows[kept], number[stretch[kept]]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016h
@@ -352,9 +361,9 @@ def _fullest(bins: np.ndarray, group: np.ndarray, n_bins: int) -> np.ndarray:
     short = np.min_scalar_type(-int(edges[-1]) - of_group)  # short numbers are sorted faster
     row = (np.arange(len(bins)) * n_bins).astype(short)[:, None]
     filled = np.sort((bins.astype(short) + edges.astype(short)[group] + row).ravel())
-    begin = np.flatnonzero(np.diff(filled, prepend=-1))
+    begin = _begins(filled)
     filled, n = filled[begin], np.diff(begin, append=len(filled))
-    n[:-1] += np.where(np.diff(filled) == 1, n[1:], 0)
+    n[:-1] += np.where(filled[1:] - filled[:-1] == 1, n[1:], 0)
     rank = n * len(n) - np.arange(len(n))  # of several with as many, the first
     best = -np.maximum.reduceat(rank, np.searchsorted(filled, edges.astype(short))) % len(n)
     return filled[best] - edges
@@ -365,7 +374,7 @@ def _agreeing(at: np.ndarray, second: np.ndarray, stretch: np.ndarray) -> tuple[
 
     Also the speed in each stretch. Stretches are numbered and sorted.
     """
-    earliest = np.minimum.reduceat(second, np.flatnonzero(np.diff(stretch, prepend=-1))) - SPEEDS[-1] * at.max()
+    earliest = np.minimum.reduceat(second, _begins(stretch)) - SPEEDS[-1] * at.max()
     from_earliest = ((second - earliest[stretch]) / VOTE_TOLERANCE).astype(np.float32)
     bins = (from_earliest - SPEEDS[:, None].astype(np.float32) * (at / VOTE_TOLERANCE).astype(np.float32)).astype(
         np.int32
