@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -18,7 +17,7 @@ import numpy as np
 
 from .augment import cut_notes
 from .composers import composer_name
-from .files import LARGEST, ModelError, atomic_write, check_writable, checksum
+from .files import LARGEST, ModelError, atomic_write, check_writable, checksum, require_room
 from composer_classify.fingerprints import (
     KINDS,
     KNOWN,
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'DOUBTFUL', 'Segment', 'Index', 'is_index', 'check_index_folder',
-           'check_room', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
+__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', 'Segment', 'Index', 'is_index',
+           'check_index_folder', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
 TICK = 0.025  # seconds: how exactly a place is kept
@@ -259,7 +258,7 @@ def _save(index: Index, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = _files(index)
     missing = {name: array for name, array in files.items() if not (folder / name).exists()}
-    check_room(folder, sum(array.nbytes for array in missing.values()))
+    require_room("an index", folder, disk=sum(array.nbytes for array in missing.values()))
     for name, array in missing.items():
         atomic_write(folder / name, lambda file, array=array: np.save(file, array))
     about = dict(_ABOUT, segments=[[each.name, each.seconds, each.pieces] for each in index.segments])
@@ -268,17 +267,6 @@ def _save(index: Index, folder: Path) -> None:
     for path in folder.glob("*.npy"):
         if path.name not in files:
             path.unlink(missing_ok=True)
-
-# %% ../nbs/06c_index.ipynb #06c-014d1
-def check_room(
-    folder: Path,  # That exists
-    needed: int,  # Bytes
-) -> None:
-    "Check that a disk has room. Raises `ValueError` if it has not."
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        has = f"needs {needed / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB left"
-        raise ValueError(f"{folder}: {has}; name a folder on another disk")
 
 # %% ../nbs/06c_index.ipynb #06c-014f
 def _mapped(path: Path) -> np.ndarray:
@@ -392,11 +380,11 @@ def _all_files(corpora: Sequence[Corpus]) -> pd.DataFrame:
     return pd.concat([corpus.files.assign(corpus=k) for k, corpus in enumerate(corpora)], ignore_index=True)
 
 # %% ../nbs/06c_index.ipynb #06c-0134
-def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus]) -> np.ndarray:
+def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus], n_jobs: int) -> np.ndarray:
     "The work of each of the files of all corpora, a number, int64 of shape `(files,)`."
     import pandas as pd
 
-    from composer_classify.works import find_copies, find_named, join_works, outer_lines  # not needed for an answer
+    from composer_classify.works import credible_copies, find_copies, find_named, join_works, outer_lines
 
     position = pd.Series(files.index)
     known = pd.DataFrame(
@@ -404,7 +392,8 @@ def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus]) -> np.ndarray:
     )
     if len(corpora) == 1:
         return join_works(len(files), known)
-    copies = find_copies([outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index])
+    copies = find_copies([outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index], n_jobs)
+    copies = credible_copies(copies, files["composer"])
     return join_works(len(files), known, copies, find_named(files["composer"], files["title"]))
 
 # %% ../nbs/06c_index.ipynb #06c-013o
@@ -456,19 +445,25 @@ def _sorted_keys(parts: list[_Kept], seconds: np.ndarray) -> np.ndarray:
     return keys
 
 # %% ../nbs/06c_index.ipynb #06c-013r
+A_NOTE = 20  # bytes of memory that making an index takes for a note of its music
+
+
 def make_index(
     *corpora: Corpus,  # Whose files can then be found
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> Index:
     """The index of all files of some corpora.
 
-    Raises `ValueError` for more music than 64 bits can count, for none, and if memory does not suffice."""
+    Raises `ValueError` for more music than 64 bits can count, and for none, and `CollectionError` if there is too
+    little memory."""
     corpora = _without_repeats(corpora)
     files, paths = _all_files(corpora), ", ".join(str(corpus.path) for corpus in corpora)
+    n_notes = sum(int(np.ptp(corpus.offsets[corpus.files.index], axis=1).sum()) for corpus in corpora)
+    require_room("an index of it", corpora[0].path, memory=n_notes * A_NOTE)
     parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs)]
     seconds = _seconds(parts, paths)
     segment = _segment(_sorted_keys(parts, seconds), int(seconds.sum()), len(files))
-    return Index((segment,), *_piece_table(files, _number_works(files, corpora), seconds))
+    return Index((segment,), *_piece_table(files, _number_works(files, corpora, n_jobs), seconds))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
 _MOST = 100_000  # votes that are counted; the rarest fingerprints vote first

@@ -421,10 +421,13 @@ def test_an_interrupted_save_loses_nothing(pieces, tmp_path, monkeypatch, surviv
     assert equal(Index.load(tmp_path / "i"), more) and len(os.listdir(tmp_path / "i")) == 6
 
 
-def test_a_disk_without_room_is_one_sentence(index, tmp_path, monkeypatch):
-    monkeypatch.setattr(ix.shutil, "disk_usage", lambda path: type("Usage", (), dict(free=1000)))
-    with pytest.raises(ValueError, match="i: needs .* MB, and its disk has 0 MB left; name a folder on another disk"):
+def test_too_little_room_is_one_sentence(pieces, index, tmp_path, monkeypatch):
+    monkeypatch.setattr("composer_classify.files.shutil.disk_usage", lambda path: type("Usage", (), dict(free=1000)))
+    with pytest.raises(ValueError, match="i: an index needs about .* GB of disk, and .* free; make room"):
         index.save(tmp_path / "i")
+    monkeypatch.setattr("composer_classify.files.free_memory", lambda: 1000)
+    with pytest.raises(ValueError, match="corpus: an index of it needs about .* GB of memory, and .* free"):
+        make_index(corpus_of(pieces), n_jobs=1)
 
 
 def test_what_is_no_index_is_not_written_over(index, tmp_path):
