@@ -14,9 +14,10 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
-           'SPARSEST', 'REPEATS', 'CERTAINTY', 'KNOWN', 'SURE', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE',
-           'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
-           'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'piece_at', 'best_match', 'parts_to_hear', 'is_played']
+           'SPARSEST', 'REPEATS', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN',
+           'PAUSE', 'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
+           'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'plain_fingerprints', 'piece_at', 'best_match',
+           'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -109,9 +110,14 @@ def _found_fingerprints(notes: np.ndarray, reach: int, nears: tuple, longest: fl
     return tuple(map(np.concatenate, zip(*parts)))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010j
+def _begins(values: np.ndarray) -> np.ndarray:
+    "Where each different one of sorted values begins."
+    return np.flatnonzero(np.append(np.ones(min(len(values), 1), bool), values[1:] != values[:-1]))
+
+
 def _different(values: np.ndarray) -> int:
     "How many different values there are."
-    return int((np.diff(np.sort(values)) != 0).sum()) + min(len(values), 1)  # `np.unique` is ten times slower
+    return len(_begins(np.sort(values)))  # `np.unique` is ten times slower
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010k
 def _half_seconds(seconds: np.ndarray) -> np.ndarray:
@@ -144,11 +150,9 @@ SPEEDS = np.geomspace(0.4, 2.5, 105)  # of a query, compared with the piece: hal
 
 def heard_fingerprints(
     notes: np.ndarray,  # Note array of some seconds
-    plain: bool = False,  # Of neighbours alone, with one chord window
 ) -> Fingerprints:
     "All fingerprints that a query is looked up by."
-    reach, nears = (N_NOTES - 1, (CHORD_WINDOW,)) if plain else (REACH, CHORD_WINDOWS)
-    return fingerprints(notes, reach, nears, MAX_SPAN * SPEEDS[-1])
+    return fingerprints(notes, REACH, CHORD_WINDOWS, MAX_SPAN * SPEEDS[-1])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0112
 STEPS = 12  # semitones of the largest step that has a count of its own
@@ -197,11 +201,11 @@ SPARSEST = 2.5  # seconds of music of which `RAREST` are kept at least
 REPEATS = 3  # times that a piece keeps the same fingerprint
 
 
-def _rarest(likelihood: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) -> np.ndarray:
     "Positions of the rarest fingerprints of each second of a piece, in the order of time."
     of_second = (second / np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)).astype(np.int64)
     order = np.lexsort((second, likelihood, of_second))
-    kept = order[_rank(of_second[order]) < RAREST]
+    kept = order[_rank(of_second[order]) < rarest]
     return kept[np.argsort(second[kept], kind="stable")]
 
 
@@ -213,6 +217,7 @@ def _first_times(kind: np.ndarray) -> np.ndarray:
 # %% ../nbs/06b_fingerprints.ipynb #06b-0119
 def kept_fingerprints(
     notes: np.ndarray,  # Note array
+    rarest: int = RAREST,  # Fingerprints that are kept of a second
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "What an index keeps of a piece: kind, second and pitch of each fingerprint, all of shape `(n,)`."
     parts = []
@@ -221,7 +226,7 @@ def kept_fingerprints(
         pitches = pitch[run]
         parts.append((_kinds(pitches, voice), second[run[:, 0]], pitches[:, 0], _likelihood(pitches)))
     kind, second, pitch, likelihood = map(np.concatenate, zip(*parts))
-    kept = _rarest(likelihood, second)
+    kept = _rarest(likelihood, second, rarest)
     kept = kept[_first_times(kind[kept])]
     return kind[kept], second[kept], pitch[kept]
 
@@ -281,6 +286,16 @@ def as_heard(
     n, half_seconds = len(kind), _different(_half_seconds(second))
     return Fingerprints(kind, second, pitch, np.arange(n), kind, n, _different(kind), half_seconds)
 
+# %% ../nbs/06b_fingerprints.ipynb #06b-016d3
+PLAIN = 6  # fingerprints of a second that a plain query is looked up by
+
+
+def plain_fingerprints(
+    notes: np.ndarray,  # Note array of some seconds
+) -> Fingerprints:
+    "The rarest fingerprints of neighbours, by which copies are found."
+    return as_heard(*kept_fingerprints(notes, PLAIN))
+
 # %% ../nbs/06b_fingerprints.ipynb #06b-016dx
 def piece_at(
     second: np.ndarray,  # Of the clock
@@ -313,12 +328,12 @@ def _ranges(first: np.ndarray, n: np.ndarray) -> np.ndarray:
 def _different_in(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:
     "How many different values each group has, shape `(n_groups,)`."
     pair = np.sort(group << 40 | value)
-    return np.bincount(pair[np.diff(pair, prepend=-1) != 0] >> 40, minlength=n_groups)
+    return np.bincount(pair[_begins(pair)] >> 40, minlength=n_groups)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f3
 def _heaviest(key: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "By sorted keys: positions of the votes in each of the heaviest stretches, of two widths, and the stretch of each."
-    begin = np.flatnonzero(np.diff(key, prepend=-1))
+    begin = _begins(key)
     keys, n, weights = key[begin], np.diff(begin, append=len(key)), np.add.reduceat(weight, begin)
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
@@ -329,16 +344,20 @@ def _heaviest(key: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f4
 def _stretches(key: np.ndarray, weight: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The votes in each of the `CANDIDATES`: their positions, and the number of the candidate, sorted by it."
+    """The votes in each of the `CANDIDATES`: their positions, and the number of the candidate, sorted by it.
+
+    Those with less than a quarter of the figures of the best are left out: not even as rivals would they count.
+    """
     rows = _promising(key, weight)
     rows = rows[np.argsort(key[rows], kind="stable")]
     positions, stretch = _heaviest(key[rows], weight[rows])
     rows = rows[positions]
     n_figures = _different_in(stretch, figure[rows], CANDIDATES[0])
-    number = np.full(CANDIDATES[0], -1)
-    number[np.argsort(-n_figures, kind="stable")[: CANDIDATES[1]]] = np.arange(CANDIDATES[1])
-    kept = np.flatnonzero(number[stretch] >= 0)
-    kept = kept[np.argsort(number[stretch[kept]], kind="stable")]
+    best = np.argsort(-n_figures, kind="stable")[: CANDIDATES[1]]
+    best = best[4 * n_figures[best] >= n_figures[best[0]]]
+    number = np.full(CANDIDATES[0], len(best))
+    number[best] = np.arange(len(best))
+    kept = np.argsort(number[stretch], kind="stable")[: np.isin(stretch, best).sum()]
     return rows[kept], number[stretch[kept]]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016h
@@ -351,15 +370,16 @@ def _fullest(bins: np.ndarray, group: np.ndarray, n_bins: int) -> np.ndarray:
     `bins` has a row for each speed, and `group` one value for each column. The answer counts bins over all rows.
     """
     of_group = len(bins) * n_bins
-    row = group * of_group + np.arange(len(bins))[:, None] * n_bins
-    smallest = np.min_scalar_type(-of_group * (int(group[-1]) + 1))  # short numbers are sorted faster
-    filled = np.sort((bins + row).astype(smallest).ravel())
-    begin = np.flatnonzero(np.diff(filled, prepend=-1))
+    edges = np.arange(int(group[-1]) + 1) * of_group
+    short = np.min_scalar_type(-int(edges[-1]) - of_group)  # short numbers are sorted faster
+    row = (np.arange(len(bins)) * n_bins).astype(short)[:, None]
+    filled = np.sort((bins.astype(short) + edges.astype(short)[group] + row).ravel())
+    begin = _begins(filled)
     filled, n = filled[begin], np.diff(begin, append=len(filled))
-    n[:-1] += np.where(np.diff(filled) == 1, n[1:], 0)
+    n[:-1] += np.where(filled[1:] - filled[:-1] == 1, n[1:], 0)
     rank = n * len(n) - np.arange(len(n))  # of several with as many, the first
-    best = -np.maximum.reduceat(rank, np.flatnonzero(np.diff(filled // of_group, prepend=-1))) % len(n)
-    return filled[best] % of_group
+    best = -np.maximum.reduceat(rank, np.searchsorted(filled, edges.astype(short))) % len(n)
+    return filled[best] - edges
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016h1
 def _agreeing(at: np.ndarray, second: np.ndarray, stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -367,7 +387,7 @@ def _agreeing(at: np.ndarray, second: np.ndarray, stretch: np.ndarray) -> tuple[
 
     Also the speed in each stretch. Stretches are numbered and sorted.
     """
-    earliest = np.minimum.reduceat(second, np.flatnonzero(np.diff(stretch, prepend=-1))) - SPEEDS[-1] * at.max()
+    earliest = np.minimum.reduceat(second, _begins(stretch)) - SPEEDS[-1] * at.max()
     from_earliest = ((second - earliest[stretch]) / VOTE_TOLERANCE).astype(np.float32)
     bins = (from_earliest - SPEEDS[:, None].astype(np.float32) * (at / VOTE_TOLERANCE).astype(np.float32)).astype(
         np.int32

@@ -33,6 +33,7 @@ from composer_classify.fingerprints import (
     kept_fingerprints,
     parts_to_hear,
     piece_at,
+    plain_fingerprints,
 )
 from .processes import in_processes, map_pieces
 
@@ -189,10 +190,10 @@ class Index(Pieces):
         self,
         notes: np.ndarray,  # Note array of some seconds, beginning at 0
         without: int = None,  # A work that does not count, to see what is said about music that is not in the index
-        plain: bool = False,  # As for `heard_fingerprints`
+        plain: bool = False,  # By `plain_fingerprints`, in a quarter of the time
     ) -> Match | None:
         "Where in which piece we are. `None` if no fingerprint is found."
-        return _match(self, heard_fingerprints(notes, plain), without)
+        return _match(self, plain_fingerprints(notes) if plain else heard_fingerprints(notes), without)
 
     def identify(
         self,
@@ -471,7 +472,7 @@ def make_index(
     return Index(*_piece_table(files, _number_works(files, corpora, n_jobs), seconds), (segment,))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
-_MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
+_MOST = 100_000  # votes that are counted; the rarest fingerprints vote first
 
 
 def _ranges(segment: Segment, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -116,6 +116,64 @@ def test_what_is_not_in_the_index_is_unknown(index):
     assert [index.identify(random_piece(seed, 60)) for seed in range(100, 120)] == [None] * 20
 
 
+def in_chords(seed: int, n: int = 400) -> np.ndarray:
+    "A melody over chords that begin with it."
+    rng = np.random.default_rng(seed)
+    onsets = np.cumsum(rng.choice([0.2, 0.3, 0.4], n)).round(2)
+    tune, bass = rng.integers(60, 84, n), rng.integers(36, 50, n)
+    return note_array(np.tile(onsets, 4), np.concatenate([tune, tune - 5, tune - 9, bass]))
+
+
+def asked_of(index: Index, notes: np.ndarray, monkeypatch) -> tuple[dict | None, list[bool]]:
+    "What a piece is said to be, and for each query whether it was a plain one."
+    asked, query = [], Index.query
+
+    def watched(self, notes, without=None, plain=False):
+        asked.append(plain)
+        return query(self, notes, without, plain)
+
+    monkeypatch.setattr(Index, "query", watched)
+    found = index.identify(notes)
+    monkeypatch.undo()
+    return found, asked
+
+
+@pytest.fixture(scope="module")
+def chords() -> Index:
+    return make_index(corpus_of([in_chords(seed) for seed in range(30)]), n_jobs=1)
+
+
+def test_a_copy_is_named_by_one_plain_query(chords, monkeypatch):
+    for seed in range(10):
+        copy = in_chords(seed)
+        copy["pitch"] += 3
+        copy["onset_sec"] *= 1.2
+        found, asked = asked_of(chords, copy, monkeypatch)
+        assert (found["title"], asked) == (f"{seed}", [True]) and found["offset_sec"] < 1
+
+
+def test_typed_music_that_has_hardly_a_vote_is_not_looked_up_again(chords, monkeypatch):
+    for seed in range(100, 110):
+        assert asked_of(chords, in_chords(seed), monkeypatch) == (None, [True] * 3)
+
+
+def test_played_music_is_looked_up_by_all_fingerprints_before_it_is_unknown(chords, monkeypatch):
+    for seed in range(100, 105):
+        assert asked_of(chords, played(in_chords(seed), 1, np.random.default_rng(seed)), monkeypatch) == (
+            None,
+            [True] * 3 + [False] * 3,
+        )
+    for seed in range(10):
+        found, _ = asked_of(chords, played(in_chords(seed), 1, np.random.default_rng(seed)), monkeypatch)
+        assert found["title"] == f"{seed}"
+
+
+def test_a_short_excerpt_is_looked_up_by_all_fingerprints_before_it_is_unknown(chords, monkeypatch):
+    part = in_chords(100)
+    part = part[part["onset_sec"] < 12]
+    assert asked_of(chords, part, monkeypatch) == (None, [True, False])
+
+
 def test_the_other_file_of_a_work_is_no_rival(pieces):
     twice = make_index(corpus_of([*pieces[:5], pieces[0]], works=["0", "1", "2", "3", "4", "0"]), n_jobs=1)
     part = pieces[0][pieces[0]["onset_sec"] < 10]

@@ -253,8 +253,10 @@ MUTATIONS = [
     ),
     # identification, the page, the command line
     Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k again_and_again"),
+    Mutation("index", " and not is_played(onset)", "", "test_fingerprints.py -k played_music"),
+    Mutation("index", "best < DOUBTFUL and len(parts) > 1", "best < DOUBTFUL", "test_fingerprints.py -k short_excerpt"),
     Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k more_than_may_wait"),
-    Mutation("cli", "return int(any(answer.error for answer in answers))", "return 0", "test_cli.py -k bad_file"),
+    Mutation("cli", "return int(failed)", "return 0", "test_cli.py -k bad_file"),
 ]
 
 
