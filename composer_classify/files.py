@@ -161,10 +161,11 @@ def checksum(
     arrays: dict[str, np.ndarray],  # The arrays of the file, by name
 ) -> str:
     "SHA-256 of a text and of arrays with their names, types and shapes, as 64 hexadecimal digits."
-    described = (
-        f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes() for name in sorted(arrays)
-    )
-    return hashlib.sha256(b"".join([about.encode(), *described])).hexdigest()
+    seen = hashlib.sha256(about.encode())
+    for name in sorted(arrays):
+        seen.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        seen.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+    return seen.hexdigest()
 
 # %% ../nbs/00a_files.ipynb #00a-022c
 def save_sealed(
