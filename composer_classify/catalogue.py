@@ -154,22 +154,28 @@ def _names() -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def _meant(composer: str, title: str) -> tuple[re.Match, dict[str, str]] | None:
+def _meant(
+    composer: str,
+    title: str,
+    whole: bool,  # Look only for rows with a whole title
+) -> tuple[re.Match, dict[str, str]] | None:
     "The first row of the table of names that a name fits, and where; `None` if it fits none."
     name = plain_name(title)
     for row in _names().get(composer, []):
         exact = row["name"].startswith("=")
+        if whole and not exact:
+            continue
         pattern, text = (re.escape(row["name"][1:]) + r"\Z", title) if exact else (row["name"], name)
         if match := (re.match if exact else re.search)(pattern, text):
             return match, row
     return None
 
 # %% ../nbs/00i_catalogue.ipynb #00i-025
-def _by_hand(composer: str, title: str) -> tuple[Work | None, str] | None:
+def _by_hand(composer: str, title: str, whole: bool = False) -> tuple[Work | None, str] | None:
     """The work that a row of the table of names says, and its movement as text.
 
     The work is `None` if the name says too little; all is `None` if no row fits."""
-    if not (found := _meant(composer, title)):
+    if not (found := _meant(composer, title, whole)):
         return None
     match, row = found
     name, movement = (
@@ -355,8 +361,9 @@ def title_of(
     source: str = "",  # Where the file is from, as in a manifest; says which names are printed ones
 ) -> WorkTitle:
     "The title of the work that a file holds, with the movement. `how` says how it was found."
-    by_hand = _by_hand(composer, title)
-    if re.match(r"(lieder|quartets)/", source) and not by_hand:
+    printed = bool(re.match(r"(lieder|quartets)/", source))
+    by_hand = _by_hand(composer, title, whole=printed)
+    if printed and not by_hand:
         return _of_score(composer, title, source)
     work, said = by_hand or _by_number(composer, title) or (_by_form(composer, plain_name(title)), "")
     if work is None:
