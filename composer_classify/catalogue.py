@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -132,8 +132,9 @@ def plain_name(
     return re.sub(r"(?<!\d)0+(?=\d)", "", letters).strip()
 
 
-def _by_form(composer: str, name: str) -> Work | None:
-    "The one work of this form and count; `None` if there is none or it may be several."
+def _by_form(composer: str, title: str) -> tuple[Work, str] | None:
+    "The one work of the form and count that a name says, and no movement; `None` if there is none or several."
+    name = plain_name(title)
     if not (match := _FORM.search(name)):
         return None
     form = f"{_FORMS.get(match[1], match[1])} no {match[2]}"
@@ -142,9 +143,25 @@ def _by_form(composer: str, name: str) -> Work | None:
         works = {work for work in works if plain_name(work.work).split()[0] in name.split()} or {
             work for work in works if work.work.startswith("Piano")
         }
-    return works.pop() if len(works) == 1 else None
+    return (works.pop(), "") if len(works) == 1 else None
 
 # %% ../nbs/00i_catalogue.ipynb #00i-024
+@cache
+def _printed_titles(composer: str) -> dict[str, Work]:
+    "The works of a composer by title and number in plain letters."
+    return {plain_name(f"{work.work} {work.catalogue}"): work for work in works_of(composer).values()}
+
+
+def _by_title(composer: str, title: str) -> tuple[Work, str] | None:
+    "The work whose title a name begins with, and what follows, `-` if nothing does; `None` if it is no title."
+    pieces = title[:_LONGEST].split(": ")
+    for end in range(len(pieces), 0, -1):
+        whole = re.sub(r" “[^”]*”$", "", ": ".join(pieces[:end]))
+        if work := _printed_titles(composer).get(plain_name(whole)):
+            return work, ": ".join(pieces[end:]) or "-"
+    return None
+
+# %% ../nbs/00i_catalogue.ipynb #00i-027
 @cache
 def _names() -> dict[str, list[dict[str, str]]]:
     "The table of names, read once: its rows for each composer."
@@ -170,7 +187,7 @@ def _meant(
             return match, row
     return None
 
-# %% ../nbs/00i_catalogue.ipynb #00i-025
+# %% ../nbs/00i_catalogue.ipynb #00i-028
 def _by_hand(composer: str, title: str, whole: bool = False) -> tuple[Work | None, str] | None:
     """The work that a row of the table of names says, and its movement as text.
 
@@ -186,7 +203,7 @@ def _by_hand(composer: str, title: str, whole: bool = False) -> tuple[Work | Non
         return works_of(other).get(rest), movement
     return works_of(composer).get(name), movement
 
-# %% ../nbs/00i_catalogue.ipynb #00i-028
+# %% ../nbs/00i_catalogue.ipynb #00i-031
 _SEVERAL = r"(\d{1,2}(?:(?:st|nd|rd|th)? ?[-&,] ?\d{1,2})*)"
 _WRITTEN = [
     re.compile(pattern)
@@ -207,7 +224,7 @@ def _written(title: str) -> tuple[int, ...]:
     match = next(filter(None, (pattern.search(name) for pattern in _WRITTEN)), None)
     return tuple(map(int, re.findall(r"\d+", match[1]))) if match else ()
 
-# %% ../nbs/00i_catalogue.ipynb #00i-031
+# %% ../nbs/00i_catalogue.ipynb #00i-034
 def _headed(
     work: Work,
     name: str,  # A plain name
@@ -218,7 +235,7 @@ def _headed(
     longest = [i for i, heading in said.items() if not any(heading in o != heading for o in said.values())]
     return tuple(longest) if len(longest) == 1 else ()
 
-# %% ../nbs/00i_catalogue.ipynb #00i-034
+# %% ../nbs/00i_catalogue.ipynb #00i-037
 _CHORALES = re.compile(r"\d{4}(0[1-9]|[1-9]\d)[a-z]{1,3}\d?_?$|bwv\d+[a-z]?(?:\(\d\))?\.(\d+)")
 _CLAVIER = re.compile(r"wtc?_?(?:ii|i|1|2)_?x{0,2}_?\d{0,2}([ab])$")
 
@@ -235,7 +252,7 @@ def _coded(work: Work, title: str) -> str:
     number = int(match[1] or match[2])
     return _label(work, (number,)) + (". Chorale" if number > 1 and not work.headings else "")
 
-# %% ../nbs/00i_catalogue.ipynb #00i-036
+# %% ../nbs/00i_catalogue.ipynb #00i-039
 _ROMAN = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX".split()
 
 
@@ -259,7 +276,7 @@ def _exists(work: Work, numbers: tuple[int, ...]) -> bool:
     "Whether a work has these parts, as far as the table knows."
     return max(numbers) <= len(work.headings) if work.headings else " No. " not in work.catalogue
 
-# %% ../nbs/00i_catalogue.ipynb #00i-038
+# %% ../nbs/00i_catalogue.ipynb #00i-041
 def _movement(
     work: Work,
     title: str,  # Name of the file
@@ -282,7 +299,7 @@ def _described(work: Work, movement: str, how: str) -> WorkTitle:
     "The title of a work of the table."
     return WorkTitle(work.work, work.catalogue, movement, work.key, work.nickname, work.genre, how)
 
-# %% ../nbs/00i_catalogue.ipynb #00i-041
+# %% ../nbs/00i_catalogue.ipynb #00i-044
 _PRINTED_NUMBER = re.compile(
     r"D\d+[a-z]?|Opp?\. ?\d+[a-z]?(?:[-–]\d+)?(?:,? ?No\. ?\d+)?|D\.\d+[A-Za-z]?|Hob\. ?[IVX]+[a-z]*:?\d+|K\.\d+[a-z]?"
     r"|WWV \d+[A-Z]?|H\.\d+|MWV [A-Z] \d+|Sz\. ?\d+|BV \d+|CG \d+|G\.\d+|VWV \d+(?:-\d+)?|RT V\d+"
@@ -301,7 +318,7 @@ def _without_numbers(text: str) -> tuple[list[str], str]:
     rest = re.sub(rf",? ?\(?(?:{_PRINTED_NUMBER.pattern})\)?", "", text).strip(" ,")
     return [_respaced(number) for number in _PRINTED_NUMBER.findall(text)], rest
 
-# %% ../nbs/00i_catalogue.ipynb #00i-043
+# %% ../nbs/00i_catalogue.ipynb #00i-046
 _IN_SET = re.compile(r"(?P<set>.+?) - (?P<number>\d+)(?P<letter>[a-z]?) (?P<name>.+)$")
 _KEY = re.compile(r"\bin ([A-G](?:-flat|-sharp)? (?:major|minor))\b")
 _QUOTED = re.compile(r" ?\([“\"](.+?)[”\"]\)| [“\"](.+)[”\"]")
@@ -337,15 +354,15 @@ def _single(composer: str, title: str, genre: str) -> WorkTitle:
     said = dict(key=key[1] if key else "", nickname=(nickname[1] or nickname[2]) if nickname else "")
     return WorkTitle(name, (numbers or [""])[0], genre=genre, how="rule", **said)
 
-# %% ../nbs/00i_catalogue.ipynb #00i-044
+# %% ../nbs/00i_catalogue.ipynb #00i-047
 def _of_score(composer: str, title: str, source: str) -> WorkTitle:
     "The title of a score of OpenScore."
-    title = re.sub(r"(K\.\d{3})\d{3}[a-z]?", r"\1", title)  # 421417b is a number and its elder one
+    title = re.sub(r"(K\.\d{2,3}?)\d{2,3}[a-z]", r"\1", " ".join(title.split()))  # 421417b is 421, once 417b
     if match := _IN_SET.match(title):
         return _song(composer, match)
     return _single(composer, title, "string quartet" if source.startswith("quartets/") else "song")
 
-# %% ../nbs/00i_catalogue.ipynb #00i-047
+# %% ../nbs/00i_catalogue.ipynb #00i-050
 def clean_name(
     title: str,  # As in a manifest
 ) -> str:
@@ -361,16 +378,15 @@ def title_of(
     source: str = "",  # Where the file is from, as in a manifest; says which names are printed ones
 ) -> WorkTitle:
     "The title of the work that a file holds, with the movement. `how` says how it was found."
-    printed = bool(re.match(r"(lieder|quartets)/", source))
-    by_hand = _by_hand(composer, title, whole=printed)
-    if printed and not by_hand:
+    if re.match(r"(lieder|quartets)/", source) and not _by_hand(composer, title, whole=True):
         return _of_score(composer, title, source)
-    work, said = by_hand or _by_number(composer, title) or (_by_form(composer, plain_name(title)), "")
-    if work is None:
-        return WorkTitle(clean_name(title))
-    return _described(work, _movement(work, title, said), "by hand" if by_hand else "rule")
+    for how, find in (("rule", _by_title), ("by hand", _by_hand), ("rule", _by_number), ("rule", _by_form)):
+        if found := find(composer, title):
+            work, said = found
+            return _described(work, _movement(work, title, said), how) if work else WorkTitle(clean_name(title))
+    return WorkTitle(clean_name(title))
 
-# %% ../nbs/00i_catalogue.ipynb #00i-050
+# %% ../nbs/00i_catalogue.ipynb #00i-053
 def _better(title: WorkTitle, other: WorkTitle) -> bool:
     "Whether another title of the same notes says more."
     if title.how == "unresolved":

@@ -134,6 +134,12 @@ def test_the_rows_that_were_checked_one_by_one(row):
     assert not FILE_LIKE.search(str(found))
 
 
+@pytest.mark.parametrize("row", list(csv.DictReader((ROOT / "results/catalogue_sample.csv").open(encoding="utf-8"))))
+def test_a_title_reads_as_itself(row):
+    "So a file that was named by its title keeps it."
+    assert str(title_of(row["composer"], row["answer"])) == row["answer"]
+
+
 def test_at_least_98_in_100_of_them_are_right():
     right = pd.read_csv(ROOT / "results/catalogue_sample.csv")["right"]
     assert len(right) == 200 and right.eq("yes").mean() >= 0.98
