@@ -9,7 +9,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from .composers import TABLE, fold_name
@@ -188,7 +188,11 @@ def _meant(
     return None
 
 # %% ../nbs/00i_catalogue.ipynb #00i-028
-def _by_hand(composer: str, title: str, whole: bool = False) -> tuple[Work | None, str] | None:
+def _by_hand(
+    composer: str,
+    title: str,
+    whole: bool = False,  # Look only for rows with a whole title
+) -> tuple[Work | None, str] | None:
     """The work that a row of the table of names says, and its movement as text.
 
     The work is `None` if the name says too little; all is `None` if no row fits."""
@@ -209,7 +213,7 @@ _WRITTEN = [
     re.compile(pattern)
     for pattern in (
         rf"(?:mov(?:emen)?t?|mvt|satz)s?[-. _]{{0,2}}{_SEVERAL}(?!\d)",
-        rf"(?<![\da-z-]){_SEVERAL}(?:(?:st|nd|rd|th)[ .]{{0,2}}mov|[ .]?(?:mov(?!ement)|mvt|satz))",
+        rf"(?<![\da-z-]){_SEVERAL}(?:(?:st|nd|rd|th)[ .]{{0,2}}(?:mov|mvt)|[ .]?(?:mov(?!ement)|mvt|satz))",
         r"-(\d) movement",
         r"^(\d{1,2})\. ",
     )
@@ -274,7 +278,8 @@ def _label(
 
 def _exists(work: Work, numbers: tuple[int, ...]) -> bool:
     "Whether a work has these parts, as far as the table knows."
-    return max(numbers) <= len(work.headings) if work.headings else " No. " not in work.catalogue
+    known = max(numbers) <= len(work.headings) if work.headings else " No. " not in work.catalogue
+    return known and min(numbers) > 0
 
 # %% ../nbs/00i_catalogue.ipynb #00i-041
 def _movement(
@@ -378,9 +383,11 @@ def title_of(
     source: str = "",  # Where the file is from, as in a manifest; says which names are printed ones
 ) -> WorkTitle:
     "The title of the work that a file holds, with the movement. `how` says how it was found."
-    if re.match(r"(lieder|quartets)/", source) and not _by_hand(composer, title, whole=True):
+    by_name = partial(_by_hand, whole=True)
+    if re.match(r"(lieder|quartets)/", source) and not by_name(composer, title):
         return _of_score(composer, title, source)
-    for how, find in (("rule", _by_title), ("by hand", _by_hand), ("rule", _by_number), ("rule", _by_form)):
+    ways = ("by hand", by_name), ("rule", _by_title), ("by hand", _by_hand), ("rule", _by_number), ("rule", _by_form)
+    for how, find in ways:
         if found := find(composer, title):
             work, said = found
             return _described(work, _movement(work, title, said), how) if work else WorkTitle(clean_name(title))

@@ -1,4 +1,4 @@
-"""How many files of a corpus have a title, and whether its key is that of the notes.
+"""How many files of a corpus have a title, whether its key is that of the notes, and movements come in their order.
 
 .venv/bin/python tools/measure_titles.py CORPUS
 
@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from composer_classify.corpus import Corpus
 from composer_classify.features import key_fit
 from composer_classify.files import atomic_write
 from composer_classify.results import write_results
+from composer_classify.works import align, covered, outer_lines
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 NAMES = ["C", "C-sharp", "D", "E-flat", "E", "F", "F-sharp", "G", "A-flat", "A", "B-flat", "B"]
 OTHERWISE = {"D-flat": 1, "D-sharp": 3, "G-flat": 6, "G-sharp": 8, "A-sharp": 10, "C-flat": 11}
+MOST = 8  # files of a whole work that its movements are looked for in
 OPENING = re.compile(r"(I\b|Prelude$|Fugue$)")  # parts in the key of the work
 
 
@@ -96,6 +99,46 @@ def check_keys(corpus: Corpus, titles: list[WorkTitle]) -> tuple[int, list[dict[
     return len(checked), sorted(found, key=lambda row: (row["composer"], row["file"]))
 
 
+def movement_number(movement: str) -> int:
+    "The number of a movement or piece such as `II. Andante` or `No. 7`; 0 if it has none, or several."
+    if match := re.match(r"No\. (\d+)(?!\d|–)", movement):
+        return int(match[1])
+    roman = re.match(r"[IVX]+(?=\.|$)", movement)
+    values = [dict(I=1, V=5, X=10)[letter] for letter in roman[0]] if roman else []
+    return sum(-value if value < after else value for value, after in zip(values, values[1:] + [0]))
+
+
+def places(lines: dict[int, np.ndarray], whole: np.ndarray) -> dict[int, float]:
+    "Where melodies lie in that of a whole work, from 0 to 1; of those that it holds, a third at least."
+    found = {}
+    for key, line in lines.items():
+        agree = align(line, whole)
+        if len(agree) and covered(agree[:, 0]) > len(line) / 3:
+            found[key] = float(np.median(agree[:, 1])) / len(whole)
+    return found
+
+
+def check_order(corpus: Corpus, titles: list[WorkTitle]) -> tuple[int, list[str]]:
+    """How many movements were compared with the next one of the same work, by their places in a file that holds all of
+    it, and the titles of works where they come in another order."""
+    files = corpus.files[["composer", "n_notes"]].assign(title=titles)
+    files = files[[title.how != "unresolved" for title in titles]]
+    files["number"] = [movement_number(title.movement) for title in files["title"]]
+    melody = cache(lambda row: outer_lines(corpus.notes(row))[0])
+    works = files.groupby(["composer", [(title.work, title.catalogue) for title in files["title"]]])
+    compared, wrong = 0, []
+    for (_, work), found in works:
+        wholes = found[[not title.movement for title in found["title"]]]
+        for row, notes in zip(wholes.index[:MOST], wholes["n_notes"]):
+            parts = found[(found["number"] > 0) & (found["n_notes"] < 0.8 * notes)]
+            place = places({part: melody(part) for part in parts.index}, melody(row))
+            order = sorted((int(parts["number"][part]), where) for part, where in place.items())
+            pairs = [(one, two) for one, two in zip(order, order[1:]) if one[0] < two[0]]
+            compared += len(pairs)
+            wrong += [", ".join(work) for one, two in pairs if one[1] > two[1]]
+    return compared, wrong
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", help="a corpus, as `composer-classify collect` makes it")
@@ -103,11 +146,13 @@ def main() -> None:
     titles = title_all(corpus.files)
     checked, exceptions = check_keys(corpus, titles)
     write_exceptions(RESULTS / "catalogue_keys.csv", exceptions)
+    compared, wrong = check_order(corpus, titles)
     works = {(title.work, title.catalogue) for title in titles if title.how != "unresolved"}
     measured = dict(
         coverage=coverage(corpus.files, titles),
         works=len(works),
         keys=dict(checked=checked, other=len(exceptions)),
+        order=dict(compared=compared, wrong=wrong),
     )
     write_results(RESULTS / "catalogue.json", measured, {}, corpus.data_hash)
     print(json.dumps(measured, indent=1))
