@@ -120,6 +120,8 @@ _FORM = re.compile(
     r"\b(klaviersonate|sonat[ae]|symphony|concerto|quartet|nocturne|ballade|scherzo|impromptu|rhapsod(?:y|ie)|invention"
     r"|partita) ?n?[or]? ?0*(\d{1,3})\b"
 )
+_SCORED = {"sonata", "concerto", "quartet"}  # forms that are counted for each instrument
+_INSTRUMENTS = set("piano string violin viola cello flute oboe clarinet bassoon horn organ harpsichord guitar".split())
 _FORMS = {"klaviersonate": "sonata", "sonate": "sonata", "rhapsodie": "rhapsody"}
 
 
@@ -139,10 +141,11 @@ def _by_form(composer: str, title: str) -> tuple[Work, str] | None:
         return None
     form = f"{_FORMS.get(match[1], match[1])} no {match[2]}"
     works = {work for work in works_of(composer).values() if f" {form} " in f" {plain_name(work.work)} "}
-    if len(works) > 1:  # a symphony is called so; a sonata of which nothing is said is for piano
-        works = {work for work in works if plain_name(work.work).split()[0] in name.split()} or {
-            work for work in works if work.work.startswith("Piano")
-        }
+    if form.split()[0] in _SCORED:
+        said = _INSTRUMENTS.intersection(name.split())
+        works = {work for work in works if said <= set(plain_name(work.work).split())}
+        if len(works) > 1 and not said:  # a sonata of which nothing is said is for piano
+            works = {work for work in works if work.work.startswith("Piano")}
     return (works.pop(), "") if len(works) == 1 else None
 
 # %% ../nbs/00i_catalogue.ipynb #00i-024
@@ -156,9 +159,10 @@ def _by_title(composer: str, title: str) -> tuple[Work, str] | None:
     "The work whose title a name begins with, and what follows, `-` if nothing does; `None` if it is no title."
     pieces = title[:_LONGEST].split(": ")
     for end in range(len(pieces), 0, -1):
-        whole = re.sub(r" “[^”]*”$", "", ": ".join(pieces[:end]))
-        if work := _printed_titles(composer).get(plain_name(whole)):
-            return work, ": ".join(pieces[end:]) or "-"
+        whole = ": ".join(pieces[:end])
+        for name in (whole, re.sub(r" “[^”]*”$", "", whole)):  # with and without a nickname
+            if work := _printed_titles(composer).get(plain_name(name)):
+                return work, ": ".join(pieces[end:]) or "-"
     return None
 
 # %% ../nbs/00i_catalogue.ipynb #00i-027

@@ -95,6 +95,7 @@ PRINTED = [
     ("Holmès", "Les Heures - 2 L’Heure d’Or", "Les Heures: No. 2. L’Heure d’Or"),
     ("Boulton", "12 New Songs - 9 A Pretty Maid", "12 New Songs: No. 9. A Pretty Maid"),
     ("Chaminade", "Amour d’automne", "Amour d’automne"),
+    ("Schumann", "Dichterliebe, Op.48 - 7 Ich grolle nicht", "Dichterliebe, Op. 48: No. 7. Ich grolle nicht"),
 ]
 
 
@@ -106,7 +107,8 @@ def test_a_name_of_each_family(composer, name, title):
 
 @pytest.mark.parametrize(("composer", "name", "title"), PRINTED, ids=[name for _, name, _ in PRINTED])
 def test_a_printed_name(composer, name, title):
-    assert str(title_of(composer, name, "lieder/a/b.musicxml")) == title
+    found = title_of(composer, name, "lieder/a/b.musicxml")
+    assert (str(found), found.how) == (title, "rule")
 
 
 def test_a_printed_quartet():
@@ -119,6 +121,22 @@ def test_a_printed_quartet():
         "A minor",
         "string quartet",
     )
+
+
+@pytest.mark.parametrize("name", ["Symphonies/Symphony n5 op67 9mov", "Symphony n5 op67 0mov"])
+def test_there_is_no_such_movement(name):
+    assert str(title_of("Beethoven", name)) == "Symphony No. 5 in C minor, Op. 67"
+
+
+def test_a_name_with_the_headings_of_all_parts_is_that_of_the_whole():
+    assert str(title_of("Bach", "Bwv0906 Fantasia and Fugue")) == "Fantasia and Fugue in C minor, BWV 906"
+
+
+@pytest.mark.parametrize("composer", ["Bach", "Beethoven", "Ciconia", "German", "Mozart", "Scarlatti", "Vivaldi"])
+def test_the_title_of_a_work_is_read_as_that_work(composer):
+    for work in works_of(composer).values():
+        found = title_of(composer, ", ".join(filter(None, [work.work, work.catalogue])))
+        assert (found.work, found.catalogue, found.movement) == (work.work, work.catalogue, "")
 
 
 def test_what_no_table_knows_keeps_its_name_cleaned():

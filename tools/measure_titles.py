@@ -86,17 +86,19 @@ def write_exceptions(path: Path, found: list[dict[str, str]]) -> None:
     atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def check_keys(corpus: Corpus, titles: list[WorkTitle]) -> tuple[int, list[dict[str, str]]]:
-    "How many files were checked, and those whose notes speak for another key."
-    files, found = corpus.files, []
+def check_keys(corpus: Corpus, titles: list[WorkTitle]) -> tuple[int, int, list[dict[str, str]]]:
+    """How many files were checked, of how many the key fits the whole piece best, and those whose notes speak for
+    another key."""
+    files, found, fitting = corpus.files, [], 0
     checked = np.flatnonzero(in_key(files, titles))
     for place in checked:
         row, notes, title = files.iloc[place], corpus.notes(int(files.index[place])), titles[place]
+        best = int(fits(notes[~notes["is_drum"]]).argmax())
+        fitting += best == key_number(title.key)
         if not agrees(notes, key_number(title.key)):
-            best = int(fits(notes[~notes["is_drum"]]).argmax())
             heard = f"{NAMES[best % 12]} {'minor' if best >= 12 else 'major'}"
             found.append(dict(composer=row["composer"], file=row["title"], title=str(title), notes=heard))
-    return len(checked), sorted(found, key=lambda row: (row["composer"], row["file"]))
+    return len(checked), fitting, sorted(found, key=lambda row: (row["composer"], row["file"]))
 
 
 def movement_number(movement: str) -> int:
@@ -144,14 +146,14 @@ def main() -> None:
     parser.add_argument("corpus", help="a corpus, as `composer-classify collect` makes it")
     corpus = Corpus.open(parser.parse_args().corpus)
     titles = title_all(corpus.files)
-    checked, exceptions = check_keys(corpus, titles)
+    checked, fitting, exceptions = check_keys(corpus, titles)
     write_exceptions(RESULTS / "catalogue_keys.csv", exceptions)
     compared, wrong = check_order(corpus, titles)
     works = {(title.work, title.catalogue) for title in titles if title.how != "unresolved"}
     measured = dict(
         coverage=coverage(corpus.files, titles),
         works=len(works),
-        keys=dict(checked=checked, other=len(exceptions)),
+        keys=dict(checked=checked, fits_best=fitting, other=len(exceptions)),
         order=dict(compared=compared, wrong=wrong),
     )
     write_results(RESULTS / "catalogue.json", measured, {}, corpus.data_hash)

@@ -227,6 +227,23 @@ MUTATIONS = [
     Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k again_and_again"),
     Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k more_than_may_wait"),
     Mutation("cli", "return int(any(answer.error for answer in answers))", "return 0", "test_cli.py -k bad_file"),
+    # titles
+    Mutation(
+        "catalogue",
+        "_better(title, best[key]) else title",
+        "True else title",
+        "test_catalogue.py -k share_what",
+    ),
+    Mutation("catalogue", "best[key] if key[1] and", "best[key] if", "test_catalogue.py -k without_notes"),
+    Mutation("catalogue", "if len(longest) == 1 else ()", "if longest else ()", "test_catalogue.py -k headings_of"),
+    Mutation("catalogue", "return known and min(numbers) > 0", "return True", "test_catalogue.py -k no_such_movement"),
+    Mutation(
+        "catalogue",
+        '": ".join(pieces[end:]) or "-"',
+        '": ".join(pieces[end:])',
+        "test_catalogue.py -k read_as_that",
+    ),
+    Mutation("catalogue", "        if whole and not exact:", "        if False:", "test_catalogue.py -k printed_name"),
 ]
 
 
