@@ -490,7 +490,7 @@ def _introduction(pieces: str | os.PathLike) -> str:
     return (
         "# Who composed this?\nGive it a MIDI file or a score, or ten seconds of one. "
         f"This model knows {len(recognizer.composers)} composers, from {dated[0]} to {dated[-1]}, "
-        f"and {len(recognizer.index.pieces):,} files by name."
+        f"and {recognizer.index.size()['pieces']:,} files by name."
     )
 
 # %% ../nbs/08_app.ipynb #08-014i

@@ -46,6 +46,7 @@ class Member:
     inside: tuple
     refused: str = ""  # why it must not be read, if so
     nested: bool = False  # inside an archive inside the source
+    size: int = 0  # bytes, unpacked
 
     def read(self, opened: dict, limit: int = Limits.max_bytes) -> bytes:
         """Its bytes, at most `limit` and one more. `opened` keeps archives open from one member to the next.
@@ -268,7 +269,7 @@ def _archive_members(
     for entry in _open_archive(opened, source, inside):
         said = clean_name(entry.name.replace("\\", "/"))
         refused, name = _why_refused(entry, said), _plain(said)
-        member = Member(prefix + name, source, (*inside, entry.place), refused, nested=bool(inside))
+        member = Member(prefix + name, source, (*inside, entry.place), refused, bool(inside), entry.size)
         budget[0] -= 0 if member.refused else entry.size
         budget[1] -= 1
         if min(budget) < 0:
@@ -310,7 +311,7 @@ def _folder_members(source: str) -> Iterator[Member]:
                 reason = "it is no file but a pipe or the like" if path.exists() else "it is a link that leads nowhere"
                 yield Member(name, source, parts, reason)
         elif path.suffix.lower() != ".zip":
-            yield Member(name, source, parts)
+            yield Member(name, source, parts, size=path.stat().st_size)
         else:
             yield from _zip_members(path, Member(name, source, parts))
     for error in closed:

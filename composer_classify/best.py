@@ -26,8 +26,9 @@ from composer_classify.evaluation import (
 )
 from .features import PieceFeatures, View, apply_view, corpus_features
 from .files import check_writable
-from .kernel import KernelClassifier, bhattacharyya_kernel, stack_inputs
+from .kernel import N_LANDMARKS, KernelClassifier, Landmarks, choose_landmarks
 from .probabilities import apply_pool
+from .processes import check_room
 from composer_classify.shipped_model import (
     SequencedPerformedScorer,
     needs_second_opinion,
@@ -42,52 +43,76 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TRAINING_VIEWS', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings', 'CrossValidation', 'fit_calibration',
-           'cross_validate', 'add_second_opinion', 'evaluate', 'fit_final_model', 'train']
+__all__ = ['TRAINING_VIEWS', 'landmarks_of_views', 'compare_views', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings',
+           'CrossValidation', 'fit_calibration', 'required_room', 'cross_validate', 'add_second_opinion', 'evaluate',
+           'fit_final_model', 'train']
 
 # %% ../nbs/06a_best.ipynb #06a-012
 TRAINING_VIEWS = dict(sequenced=None, performed=simulate_performance, crop=performed_crop)  # what a model learns from
 
 # %% ../nbs/06a_best.ipynb #06a-015
-def fit_scorer(
+def landmarks_of_views(
+    labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
+    n_views: int,  # Versions of the files, as they are encoded first
+    n: int = N_LANDMARKS,  # How many
+) -> np.ndarray:
+    """Positions of `n` landmarks among all versions one after the other, or of all versions if there are no more.
+
+    Where not all can be landmarks, half of them are files as they are encoded."""
+    others = np.tile(labels, n_views - 1)
+    rows = choose_landmarks(labels, max(n - len(others), n // 2))
+    return np.r_[rows, len(labels) + choose_landmarks(others, n - len(rows), seed=1)]
+
+# %% ../nbs/06a_best.ipynb #06a-015k
+def compare_views(
     views: list[PieceFeatures],  # Versions of the files, as they are encoded first
     labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
-    ngram_kernel: np.ndarray = None,  # `bhattacharyya_kernel` of all versions one after the other, where that is known
-    **settings: float,  # Of the `KernelClassifier`
-) -> SequencedPerformedScorer:
-    "Fit two kernel models, on the files as they are encoded and on all versions. Returns the scorer that uses both."
-    n, every = len(labels), PieceFeatures.concatenate(views)
-    if ngram_kernel is None:
-        ngram_kernel = bhattacharyya_kernel(every.ngrams)
-    X, y = stack_inputs(every.features, every.ngrams), np.tile(labels, len(views))
-    sequenced = KernelClassifier(**settings).fit(X[:n], y[:n], ngram_kernel[:n, :n])
-    performed = KernelClassifier(**settings).fit(X, y, ngram_kernel)
-    return SequencedPerformedScorer(quantized(sequenced.scorer_), quantized(performed.scorer_))
+) -> Landmarks:
+    "The landmarks, with which all versions are compared. Raises `OSError` if the disk is full."
+    return Landmarks.of([view.ngrams for view in views], landmarks_of_views(labels, len(views)))
 
 # %% ../nbs/06a_best.ipynb #06a-015c
 def _rows_of_views(files: np.ndarray, n_files: int, n_views: int) -> np.ndarray:
     "Positions of these files in all versions one after the other."
     return np.concatenate([files + view * n_files for view in range(n_views)])
 
+# %% ../nbs/06a_best.ipynb #06a-015i
+def fit_scorer(
+    views: list[PieceFeatures],  # Versions of the files, as they are encoded first
+    labels: np.ndarray,  # Composer of each file that is trained on, as a number, shape `(len(files),)`
+    landmarks: Landmarks = None,  # As by `compare_views`, if that is already computed
+    files: np.ndarray = None,  # Positions of the files that are trained on; all if not given
+    **settings: float,  # Of the `KernelClassifier`
+) -> SequencedPerformedScorer:
+    "Fit two kernel models, on the files as they are encoded and on all versions. Returns the scorer that uses both."
+    n = len(views[0])
+    files = np.arange(n) if files is None else files
+    landmarks = compare_views(views, labels) if landmarks is None else landmarks
+    features, rows = np.concatenate([view.features for view in views]), _rows_of_views(files, n, len(views))
+    sequenced = KernelClassifier(**settings).fit_rows(features, labels, landmarks, files)
+    performed = KernelClassifier(**settings).fit_rows(features, np.tile(labels, len(views)), landmarks, rows)
+    return SequencedPerformedScorer(quantized(sequenced.scorer_), quantized(performed.scorer_))
+
 # %% ../nbs/06a_best.ipynb #06a-015d
+_BLOCK = 1024  # files that are scored at a time
+
+
 def cross_val_scores_by_view(
     views: list[PieceFeatures],  # As for `fit_scorer`
     queries: dict[str, PieceFeatures],  # Versions of the same files to score
     labels: np.ndarray,  # Composer of each file, as a number, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
-    ngram_kernel: np.ndarray = None,  # As for `fit_scorer`
+    landmarks: Landmarks = None,  # As for `fit_scorer`
     **settings: float,  # Of the `KernelClassifier`
 ) -> dict[str, np.ndarray]:
     "Out-of-fold scores of each version, by name, each of shape `(files, composers)`."
-    if ngram_kernel is None:
-        ngram_kernel = bhattacharyya_kernel(PieceFeatures.concatenate(views).ngrams)
+    landmarks = compare_views(views, labels) if landmarks is None else landmarks
     scores = {name: np.zeros((len(labels), int(labels.max()) + 1)) for name in queries}
     for train, test in splits:
-        rows = _rows_of_views(train, len(labels), len(views))
-        kernel = ngram_kernel[np.ix_(rows, rows)]
-        scorer = fit_scorer([view[train] for view in views], labels[train], kernel, **settings)
-        for name, pieces in queries.items():
-            scores[name][test] = scorer.decision_function(pieces[test])
+        scorer = fit_scorer(views, labels[train], landmarks, train, **settings)
+        for files in np.array_split(test, len(test) // _BLOCK + 1):
+            for name, pieces in queries.items():
+                scores[name][files] = scorer.decision_function(pieces[files])
     return scores
 
 # %% ../nbs/06a_best.ipynb #06a-015f
@@ -105,7 +130,7 @@ class CrossValidation:
     truth: np.ndarray  # Composer of each file, as a column, shape `(files,)`
     works: np.ndarray  # Work of each file, shape `(files,)`
     splits: list[tuple[np.ndarray, np.ndarray]]  # Positions of training and test files
-    ngram_kernel: np.ndarray  # Of all training versions one after the other
+    landmarks: Landmarks  # Of all training versions one after the other
     settings: dict[str, float]  # Of the `KernelClassifier`
     seed: int  # Of the split
     scores: dict[str, np.ndarray]  # By version, shape `(files, composers)`
@@ -159,6 +184,18 @@ def _seeded_views(queries: dict[str, View] | None) -> dict[str, tuple[View | Non
     views = {name: (view, 0) for name, view in TRAINING_VIEWS.items()}
     return views | {name: (view, 1) for name, view in (queries or {}).items()}
 
+# %% ../nbs/06a_best.ipynb #06a-018xe
+def required_room(
+    n_files: int,  # Files to train on
+    n_notes: int,  # Notes in them
+) -> tuple[float, float]:
+    "Bytes of memory, and bytes of temporary files, that training takes, about."
+    pieces = n_files * len(TRAINING_VIEWS)
+    n_landmarks, n_features, n_ngrams = min(pieces, N_LANDMARKS), 407, 43_008
+    equations = 5 * 8 * n_landmarks**2 + 4 * n_landmarks * n_ngrams
+    memory = 0.7e9 + equations + pieces * (5 * 4 * n_features + 5_000)  # 5 kB: scores of a hundred composers
+    return memory, 25.0 * n_notes + 4.0 * pieces * n_landmarks  # 25 bytes: four n-grams a note in all versions
+
 # %% ../nbs/06a_best.ipynb #06a-018xc
 def cross_validate(
     corpus: Corpus,  # To train and test on
@@ -168,17 +205,19 @@ def cross_validate(
 ) -> CrossValidation:
     """Out-of-fold scores and calibrated probabilities of all versions.
 
-    Raises `ValueError` where works are too few.
+    Raises `ValueError` where works are too few, or memory or disk too small.
     """
+    n_notes = int(np.diff(corpus.offsets[corpus.files.index]).sum())
+    check_room(f"{corpus.path}: training on {len(corpus.files):,} files", *required_room(len(corpus.files), n_notes))
     splits, works = _checked_splits(corpus, folds, seed), corpus.files["work_id"].to_numpy()
     views = _seeded_views(queries)
     pieces = {name: corpus_features(corpus, *view) for name, view in views.items()}
     training = [pieces[name] for name in TRAINING_VIEWS]
     truth = corpus.labels
     settings = default_settings(len(corpus.composers))
-    ngram_kernel = bhattacharyya_kernel(PieceFeatures.concatenate(training).ngrams)
-    scores = cross_val_scores_by_view(training, pieces, truth, splits, ngram_kernel, **settings)
-    return _calibrate(CrossValidation(views, pieces, truth, works, splits, ngram_kernel, settings, seed, scores))
+    landmarks = compare_views(training, truth)
+    scores = cross_val_scores_by_view(training, pieces, truth, splits, landmarks, **settings)
+    return _calibrate(CrossValidation(views, pieces, truth, works, splits, landmarks, settings, seed, scores))
 
 # %% ../nbs/06a_best.ipynb #06a-018b
 def _second_opinions(corpus: Corpus, cv: CrossValidation, networks: list[keras.Model], name: str) -> np.ndarray:
@@ -235,7 +274,9 @@ def evaluate(
     Returns what `evaluation.evaluation_report` returns. Raises `ValueError` where works are too few.
     """
     cv = cross_validate(corpus, folds, seed)
-    return evaluation_report(corpus, cv.probabilities["sequenced"], baselines(corpus, cv.splits))
+    return evaluation_report(
+        corpus, cv.probabilities["sequenced"], baselines(corpus, cv.splits, cv.pieces["sequenced"].features)
+    )
 
 # %% ../nbs/06a_best.ipynb #06a-032b
 def _as_onnx(network: keras.Model, composers: list[str]) -> bytes:
@@ -290,7 +331,7 @@ def fit_final_model(
     Returns what was written about it. Raises `OSError` if it cannot be written.
     """
     about = _model_about(corpus, cv)
-    scorer = fit_scorer(cv.training_views, cv.truth, cv.ngram_kernel, **cv.settings)
+    scorer = fit_scorer(cv.training_views, cv.truth, cv.landmarks, **cv.settings)
     if network is not None:
         about["powers"], scorer.network = cv.powers, _as_onnx(network, corpus.composers)
     save_model(scorer, out, about)

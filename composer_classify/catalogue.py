@@ -175,6 +175,13 @@ def _names() -> dict[str, list[dict[str, str]]]:
     return found
 
 
+@cache
+def _patterns(composer: str) -> list[tuple[re.Pattern, dict[str, str]]]:
+    "The rows of a composer in the table of names, each with its pattern."
+    whole = lambda title: re.escape(title[1:]) + r"\Z" if title.startswith("=") else title
+    return [(re.compile(whole(row["name"])), row) for row in _names().get(composer, [])]
+
+
 def _meant(
     composer: str,
     title: str,
@@ -182,12 +189,11 @@ def _meant(
 ) -> tuple[re.Match, dict[str, str]] | None:
     "The first row of the table of names that a name fits, and where; `None` if it fits none."
     name = plain_name(title)
-    for row in _names().get(composer, []):
+    for pattern, row in _patterns(composer):
         exact = row["name"].startswith("=")
         if whole and not exact:
             continue
-        pattern, text = (re.escape(row["name"][1:]) + r"\Z", title) if exact else (row["name"], name)
-        if match := (re.match if exact else re.search)(pattern, text):
+        if match := pattern.match(title) if exact else pattern.search(name):
             return match, row
     return None
 

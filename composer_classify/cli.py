@@ -192,15 +192,12 @@ def _describe(answer: Recognition) -> Iterator[str]:
 def _answers(
     args: argparse.Namespace, files: list[str], unread: dict[str, str], given: dict[str, bytes]
 ) -> Iterator[tuple[str, Recognition]]:
-    "Each file with its answer. More than `SERIAL_FILES` get short answers, unless more is asked for."
-    from composer_classify.recognition import PIECES, SERIAL_FILES, predict_files
+    "Each file with its answer; with passages if these are shown, as they are not for the files of a folder."
+    from composer_classify.recognition import PIECES, predict_files
 
-    quick = len(files) > SERIAL_FILES and not (args.json or args.plot or args.index)
-    if quick:
-        what = "so only their composers; --json names the pieces and passages too, ten times slower"
-        _warn(f"{len(files):,} files, {what}")
-    how = dict(start=args.start, duration=args.duration, top=args.top)
-    found = predict_files(files, args.model, args.index or PIECES, quick, given, **how)
+    timeline = bool(args.json or args.plot or files == args.files)
+    how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
+    found = predict_files(files, args.model, args.index or PIECES, given, **how)
     with contextlib.closing(found):
         for path, answer in zip(files, found):
             yield path, replace(answer, file=decoded(path), error=unread.get(path, answer.error))
@@ -214,21 +211,23 @@ def _predict(args: argparse.Namespace) -> int:
     given = dict.fromkeys(unread, b"")
     if STDIN in files:
         given[STDIN] = _read_stdin(unread)
-    answers, first = [], None
+    as_json, first, failed = [], None, False
     with contextlib.closing(_answers(args, files, unread, given)) as found:
         for path, answer in found:
-            answers.append(answer)
+            if args.json:
+                as_json.append(answer.to_dict())
             if answer.error:
                 _warn(f"{answer.file}: {answer.error}")
+                failed = True
                 continue
             first = first or (path, answer)
             if not args.json:
                 _print_lines(_describe(answer))
     if args.json:
-        _print_json([answer.to_dict() for answer in answers])
+        _print_json(as_json)
     if args.plot is not None and first:
         _save_picture(args, given, *first)
-    return int(any(answer.error for answer in answers))
+    return int(failed)
 
 # %% ../nbs/09_cli.ipynb #09-009
 def _describe_corpus(corpus: Corpus, found: dict, dest: str) -> Iterator[str]:
@@ -425,15 +424,19 @@ def _describe_index(found: dict, out: str) -> str:
 
 # %% ../nbs/09_cli.ipynb #09-011n
 def _index(args: argparse.Namespace) -> int:
-    "Make an index of the pieces of some corpora, and say what it holds. Returns the exit status."
+    "Make an index of the pieces of some corpora and indexes, and say what it holds. Returns the exit status."
     from composer_classify.collection import open_corpus
-    from composer_classify.fingerprints import make_index
+    from composer_classify.index import Index, check_index_folder, is_index, make_index, merge_indexes
 
     begin, out = time.perf_counter(), Path(args.out)
-    check_writable(out, "pieces.npz")
-    index = make_index(*map(open_corpus, [args.corpus, *args.add]))
+    check_index_folder(out)
+    sources = [args.corpus, *args.add]
+    corpora = [open_corpus(source) for source in sources if not is_index(source)]
+    indexes = [Index.load(source) for source in sources if is_index(source)]
+    index = merge_indexes(*indexes, *([make_index(*corpora)] if corpora else []))
     index.save(out)
-    found = dict(index.size(), bytes=out.stat().st_size, seconds=round(time.perf_counter() - begin, 2))
+    written = sum(file.stat().st_size for file in out.iterdir())
+    found = dict(index.size(), bytes=written, seconds=round(time.perf_counter() - begin, 2))
     if args.json:
         _print_json(found)
     else:
@@ -543,15 +546,15 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--json", action="store_true")
 
 # %% ../nbs/09_cli.ipynb #09-015n
-INDEX_HELP = "the pieces that can be named: a file that index wrote (default: those of the package)"
+INDEX_HELP = "the pieces that can be named: a folder that index wrote (default: those of the package)"
 
 
 def _add_index(commands) -> None:
     "The arguments of `index`."
     add = _add_command(commands, "index", _index, "make an index of pieces, by which they can be named").add_argument
     add("corpus", type=_name)
-    add("--out", required=True, type=_name, metavar="INDEX", help="file to write, .npz")
-    more = "another corpus for the same index; can be given several times"
+    add("--out", required=True, type=_name, metavar="INDEX", help="folder to write")
+    more = "another corpus, or an index, for the same index; can be given several times"
     add("--add", action="append", default=[], type=_name, metavar="CORPUS", help=more)
     add("--json", action="store_true")
 

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import unicodedata
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -33,23 +34,25 @@ from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_memb
 from .composers import SPELLINGS, WELL_KNOWN, composer_name, find_composer, fold_name
 from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
 from composer_classify.files import (
+    MIDI_SUFFIXES,
     MUSIC_SUFFIXES,
     SCORE_SUFFIXES,
     CollectionError,
     atomic_write,
     cache_folder,
     lock_folder,
+    require_room,
     sha256,
 )
 from .midi import AUGMENTED, NOTE_DTYPE, MusicLoadError
-from .processes import DIED, in_processes
+from .processes import DIED, SERIAL_BELOW, in_processes
 from .scores import format_of, load
-from .works import find_copies, find_named, join_works, outer_lines
+from .works import credible_copies, find_copies, find_named, join_works, outer_lines
 
 # %% auto #0
-__all__ = ['MAX_READING_SECONDS', 'CORRECTIONS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED', 'MUSIC21',
-           'KAGGLE_SET', 'NAMED', 'categorise', 'suspicious_label', 'contradictions', 'read_corrections', 'collect',
-           'open_corpus', 'summary', 'counts', 'overview']
+__all__ = ['MAX_READING_SECONDS', 'CORRECTIONS', 'WORKS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
+           'MUSIC21', 'KAGGLE_SET', 'NAMED', 'categorise', 'suspicious_label', 'contradictions', 'read_corrections',
+           'collect', 'open_corpus', 'summary', 'counts', 'overview']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
@@ -180,9 +183,9 @@ def _notes_hash(notes: np.ndarray) -> str:
     if not len(notes):
         return ""
     ticks = np.round((notes["onset_beat"] - notes["onset_beat"][0]) * 48).astype("<i8")
-    pitch = notes["pitch"].astype("<i2") - int(notes["pitch"].min())
-    order = np.lexsort((pitch, ticks))
-    return sha256(ticks[order].tobytes() + pitch[order].tobytes())[:16]
+    pitch = notes["pitch"].astype("<i8") - int(notes["pitch"].min())
+    both = np.sort(ticks << 8 | pitch)
+    return sha256((both >> 8).tobytes() + (both & 255).astype("<i2").tobytes())[:16]
 
 # %% ../nbs/01_collection.ipynb #01-030d
 def _facts(notes: np.ndarray) -> dict:
@@ -408,17 +411,17 @@ def _collect_shards(shards: list[_Shard], n_jobs: int) -> None:
         raise
 
 # %% ../nbs/01_collection.ipynb #01-033
+_FORBIDDEN = re.compile(r'[<>:"/|?*\\\x00-\x1f]')
+_OURS = re.compile(rf"\.({'|'.join(sorted(s[1:] for s in MUSIC_SUFFIXES))}|np[yz]|parquet|csv)$", re.IGNORECASE)
+
+
 def _safe_path(composer: str, title: str) -> str:
     """A relative path for a piece, without its ending, that every file system accepts.
 
     This concerns characters, length, and a folder that could be a file of ours."""
-    clean = lambda part: (
-        re.sub(r'[<>:"/|?*\\\x00-\x1f]', "_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
-    )
+    clean = lambda part: _FORBIDDEN.sub("_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
     *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
-    endings = "|".join(sorted(suffix[1:] for suffix in MUSIC_SUFFIXES))
-    ours = lambda folder: re.sub(rf"\.({endings}|npy|parquet|csv)$", r"_\1", folder, flags=re.IGNORECASE)
-    return "/".join([*map(ours, folders), name])
+    return "/".join([*(_OURS.sub(r"_\1", folder) for folder in folders), name])
 
 # %% ../nbs/01_collection.ipynb #01-033a
 def _free_name(stem: str, ending: str, taken: set[str]) -> str:
@@ -529,17 +532,84 @@ def _usable(manifest: pd.DataFrame) -> pd.DataFrame:
     "The rows of the pieces of a corpus."
     return manifest[manifest["status"].isin(["ok", "recovered"])]
 
+# %% ../nbs/01_collection.ipynb #01-037x
+_Lines = list[tuple[np.ndarray, np.ndarray]]  # of some pieces, as `outer_lines` gives
+
+
+def _save_lines(path: Path, lines: _Lines, **more: np.ndarray) -> None:
+    "Write outer lines of pieces, and more arrays with them."
+    flat = [np.empty(0, np.int16), *(line for outer in lines for line in outer)]
+    arrays = dict(pitches=np.concatenate(flat), lengths=np.array([len(line) for line in flat[1:]], np.int64))
+    atomic_write(path, lambda file: np.savez(file, **arrays, **more))
+
+
+def _read_lines(path: Path) -> tuple[_Lines, dict[str, np.ndarray]]:
+    "What `_save_lines` has written. Raises one of `ARCHIVE_ERRORS` or `KeyError` if it cannot be read."
+    with np.load(path, allow_pickle=False) as held:
+        arrays = dict(held)
+    flat = np.split(arrays.pop("pitches"), np.cumsum(arrays.pop("lengths"))[:-1])
+    return list(zip(flat[::2], flat[1::2])), arrays
+
+# %% ../nbs/01_collection.ipynb #01-037y
+_LINED = 256  # pieces whose outer lines a process finds at a time
+
+
+def _write_lines(store: Path, offsets: np.ndarray, path: Path) -> None:
+    "Write the outer lines of some pieces of a note store."
+    notes = np.load(store, mmap_mode="r")
+    _save_lines(path, [outer_lines(notes[begin:end]) for begin, end in offsets])
+
+
+def _find_lines(store: Path, offsets: np.ndarray, folder: Path, n_jobs: int) -> _Lines:
+    "The outer lines of some pieces of a note store. The folder gets files with them."
+    parts = np.array_split(offsets, len(offsets) // _LINED + 1)
+    jobs = [(store, part, folder / f"{k:05d}.npz") for k, part in enumerate(parts)]
+    for number, result in in_processes(_write_lines, jobs, n_jobs if len(offsets) > SERIAL_BELOW else 1):
+        if result is DIED:
+            _write_lines(*jobs[number])
+    return [outer for *_, path in jobs for outer in _read_lines(path)[0]]
+
+# %% ../nbs/01_collection.ipynb #01-0371
+WORKS = "works.npz"
+
+
+def _known_works(old: Corpus | None, usable: pd.DataFrame) -> tuple[np.ndarray, _Lines, pd.DataFrame | None]:
+    """Where each piece is among those of an earlier corpus, -1 for a new one; their lines; and the copies among them as
+    positions in `usable`, `None` if all must be compared again."""
+    try:
+        lines, copies = _read_lines(old.path / WORKS)
+        copies = {name: copies[name] for name in ("first", "second", "overlap", "notes")}
+    except (AttributeError, KeyError, *ARCHIVE_ERRORS):  # there is none, or it is damaged
+        return np.full(len(usable), -1), [], None
+    keys = lambda pieces: pd.MultiIndex.from_frame(pieces[["composer", "sha256"]])
+    before = keys(old.files).get_indexer(keys(usable))
+    kept = np.flatnonzero(before >= 0)
+    if not np.array_equal(before[kept], np.arange(len(lines))):
+        return before, lines, None
+    return before, lines, pd.DataFrame(copies | {name: kept[copies[name]] for name in ("first", "second")})
+
+
+def _compare_pieces(
+    usable: pd.DataFrame, store: Path, offsets: np.ndarray, old: Corpus | None, n_jobs: int
+) -> pd.DataFrame:
+    "The copies among the pieces of a corpus that is being made, as `find_copies` gives. `WORKS` is written beside it."
+    before, known, copies = _known_works(old, usable)
+    with tempfile.TemporaryDirectory(dir=store.parent) as folder:
+        found = iter(_find_lines(store, offsets[usable.index[before < 0]], Path(folder), n_jobs))
+        lines = [next(found) if place < 0 else known[place] for place in before]
+        copies = find_copies(lines, n_jobs, None if copies is None else (before >= 0, copies), Path(folder))
+    _save_lines(store.with_name(WORKS), lines, **{name: column.to_numpy() for name, column in copies.items()})
+    return copies
+
 # %% ../nbs/01_collection.ipynb #01-038
-def _name_works(
-    manifest: pd.DataFrame, notes: Callable[[int], np.ndarray], n_jobs: int = 1
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "The manifest with its works named, and the table of files that share one."
+def _name_works(manifest: pd.DataFrame, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The manifest with its works named, and the table of files that share one. `copies` are those of its pieces."
     usable = _usable(manifest)
+    copies = credible_copies(copies, usable["composer"])
     position = pd.Series(np.arange(len(usable)))
     exact = pd.DataFrame(
         dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)
     )
-    copies = find_copies([outer_lines(notes(row)) for row in usable.index], n_jobs)
     named = find_named(usable["composer"], usable["title"])
     works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
     manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
@@ -595,22 +665,71 @@ def _open_store(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.memmap(path, NOTE_DTYPE, "r")
 
 
-def _write_notes(path: Path, rows: list[dict]) -> None:
-    "Write the notes of these rows as one NumPy file."
+def _write_header(file: BinaryIO, n: int) -> None:
+    "Write the beginning of a NumPy file of `n` notes. It is as long for any `n`."
+    header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=(n,))
+    np.lib.format.write_array_header_1_0(file, header)
 
-    def write_notes(file):
-        shape = (sum(row["length"] for row in rows),)
-        header = dict(descr=np.lib.format.dtype_to_descr(NOTE_DTYPE), fortran_order=False, shape=shape)
-        np.lib.format.write_array_header_1_0(file, header)
-        for place, held in groupby((row for row in rows if row["length"]), key=lambda row: row["store"]):
-            store = _open_store(place)
-            for row in held:
-                file.write(store[row["begin"] : row["begin"] + row["length"]].tobytes())
 
-    atomic_write(path, write_notes)
+def _copy_notes(file: BinaryIO, rows: Iterable[dict]) -> None:
+    "Write the notes of these rows where a file is open."
+    for place, held in groupby((row for row in rows if row["length"]), key=lambda row: row["store"]):
+        store = _open_store(place)
+        for row in held:
+            file.write(store[row["begin"] : row["begin"] + row["length"]].tobytes())
+
+# %% ../nbs/01_collection.ipynb #01-039n
+def _in_place(rows: list[dict], old: Corpus | None) -> tuple[int, int]:
+    "How many of the first rows have their notes where they are going to be, and how many notes these are."
+    end = 0
+    for n, row in enumerate(rows):
+        if row["length"] and (old is None or row["store"] != old.path / "notes.npy" or row["begin"] != end):
+            return n, end
+        end += row["length"]
+    return len(rows), end
+
+# %% ../nbs/01_collection.ipynb #01-039o
+def _append_notes(path: Path, rows: list[dict], old: Path, end: int) -> None:
+    "Give an old note store, of which `end` notes count, another name, and write the notes of rows behind these."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        os.link(old, partial)
+    except OSError:  # a file system without second names
+        shutil.copyfile(old, partial)
+    with open(partial, "r+b") as file:
+        _write_header(file, end)
+        file.seek(end * NOTE_DTYPE.itemsize, os.SEEK_CUR)
+        _copy_notes(file, rows)
+        file.truncate()
+        file.seek(0)
+        _write_header(file, end + sum(row["length"] for row in rows))
+    os.replace(partial, path)
+
+
+def _write_notes(path: Path, rows: list[dict], old: Corpus | None) -> None:
+    "Write the notes of these rows as one NumPy file, behind those of the old corpus if these stay."
+
+    def write_all(file):
+        _write_header(file, sum(row["length"] for row in rows))
+        _copy_notes(file, rows)
+
+    kept, end = _in_place(rows, old)
+    if end and end >= old.offsets.max():  # nothing is lost to those who read the old corpus
+        _append_notes(path, rows[kept:], old.path / "notes.npy", end)
+    else:
+        atomic_write(path, write_all)
 
 # %% ../nbs/01_collection.ipynb #01-039h
-PARTS = ("notes.npy", "offsets.npy", "duplicates.csv", "review.csv", "manifest.parquet")  # the manifest comes last
+PARTS = (
+    "notes.npy",
+    "offsets.npy",
+    WORKS,
+    "duplicates.csv",
+    "review.csv",
+    "manifest.parquet",
+)  # the manifest comes last
 
 
 def _prepare(
@@ -624,10 +743,11 @@ def _prepare(
     "Make all files of the corpus but the pieces, in the staging folder. Can be interrupted and done again."
     ready = staging / "ready"
     offsets = _find_notes(manifest, [row["length"] for row in rows])
-    _write_notes(ready / "notes.npy", [row for row, s in zip(rows, manifest["status"]) if s != "duplicate"])
+    own = [row for row, status in zip(rows, manifest["status"]) if status != "duplicate"]
+    _write_notes(ready / "notes.npy", own, old)
     atomic_write(ready / "offsets.npy", lambda file: np.save(file, offsets))
-    store = np.load(ready / "notes.npy", mmap_mode="r")
-    manifest, duplicates = _name_works(manifest, lambda row: store[slice(*offsets[row])], n_jobs)
+    copies = _compare_pieces(_usable(manifest), ready / "notes.npy", offsets, old, n_jobs)
+    manifest, duplicates = _name_works(manifest, copies)
     atomic_write(ready / "duplicates.csv", lambda file: duplicates.to_csv(file, index=False))
     atomic_write(ready / "review.csv", lambda file: contradictions(manifest).to_csv(file, index=False))
     if old is not None:
@@ -903,8 +1023,9 @@ def _staged_rows(shards: list[_Shard], more: dict) -> Iterator[dict]:
 
 def _kept_rows(old: Corpus, source: _Source) -> Iterator[dict]:
     "The rows of a source of a corpus as they were read, each with the place of its notes."
-    for number, found in old.manifest[old.manifest["collection"] == source.collection].iterrows():
-        row, (begin, end) = _plain_row(found), old.offsets[number].tolist()
+    held = old.manifest[old.manifest["collection"] == source.collection]
+    plain = held.astype(object).where(held.notna(), None).to_dict("records")
+    for row, (begin, end) in zip(plain, old.offsets[held.index].tolist()):
         if row["status"] in ("ok", "recovered", "duplicate"):
             row["status"] = "incomplete" if row["lost"] else "recovered" if row["repairs"] else "ok"
         yield {**row, "store": old.path / "notes.npy", "begin": begin, "length": end - begin}
@@ -934,6 +1055,19 @@ def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dic
         rows += own
     return rows
 
+# %% ../nbs/01_collection.ipynb #01-044zb
+_DISK = {True: 10, False: 1.5}  # bytes on disk for a byte of MIDI, and for one of a score
+_MEMORY = 40_000  # bytes for each file of the corpus, most of them to compare its lines
+
+
+def _require_room(new: _New, old: Corpus | None, dest: Path) -> None:
+    "Raises `CollectionError` if there is too little disk or memory to read what is new."
+    members = [m for shards, _ in new.values() for shard in shards for m in shard.members if not m.refused]
+    music = [(os.path.splitext(m.name)[1].lower(), m.size) for m in members]
+    disk = sum(size * _DISK[suffix in MIDI_SUFFIXES] for suffix, size in music if suffix in MUSIC_SUFFIXES)
+    n = len(members) + (0 if old is None else len(old.manifest))
+    require_room(f"collecting {len(members):,} files", dest, int(disk), n * _MEMORY)
+
 # %% ../nbs/01_collection.ipynb #01-044zy
 @contextmanager
 def _nothing_left(dest: Path) -> Iterator[None]:
@@ -953,7 +1087,8 @@ def _to_update(dest: Path, recipe: str) -> Corpus | None:
         return None
     try:
         corpus = Corpus.open(dest)
-        if _is_whole(dest, {**corpus.manifest.attrs, "recipe": recipe}):
+        there = all((dest / path_on_disk(path)).is_file() for path in corpus.files["path"])
+        if there and corpus.manifest.attrs["recipe"] == recipe:
             return corpus
     except CollectionError:
         pass
@@ -982,8 +1117,11 @@ def _collect(
         advice = f"repeat that call, choose another folder or delete {staging.parent}"
         raise CollectionError(f"{dest}: holds {begun}; {advice}")
     with _nothing_left(dest):
+        begun = staging.is_dir()
         (staging / "files").mkdir(parents=True, exist_ok=True)
         new = _list_new(sources, old, staging)
+        if not begun:  # else what has been read would be lost, and its room has been taken already
+            _require_room(new, old, dest)
     _collect_shards([shard for shards, _ in new.values() for shard in shards], n_jobs)
     with _nothing_left(dest):
         rows = _all_rows(sources, new, old)

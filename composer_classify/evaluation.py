@@ -279,17 +279,19 @@ def cross_val_proba_trees(
 def baselines(
     corpus: Corpus,  # Corpus whose files are answered
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # As `get_splits` gives
+    features: np.ndarray = None,  # As by `feature_table`, if they are already computed
 ) -> dict[str, np.ndarray]:
     "Out-of-fold probabilities of the three baselines by name, each of shape `(files, composers)`."
     from composer_classify.features import feature_table, metadata
 
     splits, composers = list(splits), corpus.composers
+    features = feature_table(corpus) if features is None else features
     labels = np.searchsorted(composers, corpus.files["composer"])
     commonest = np.bincount(labels).argmax()
     return {
         f"always {composers[commonest]}": np.eye(len(composers))[np.full(len(labels), commonest)],
         "metadata only": cross_val_proba_trees(metadata(corpus), labels, splits),
-        "note features": cross_val_proba_trees(feature_table(corpus), labels, splits),
+        "note features": cross_val_proba_trees(features, labels, splits),
     }
 
 # %% ../nbs/02a_evaluation.ipynb #02a-048b

@@ -5,9 +5,10 @@
 # %% ../nbs/01b_features.ipynb #01b-003
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -299,7 +300,7 @@ def feature_table(
     columns = [
         f"{name} {k}" for name, values in note_features(np.empty(0, NOTE_DTYPE)).items() for k in range(len(values))
     ]
-    return pd.DataFrame(np.concatenate(map_pieces(_features, corpus, n_jobs)), rows, columns)
+    return pd.DataFrame(np.concatenate(list(map_pieces(_features, corpus, n_jobs))), rows, columns)
 
 # %% ../nbs/01b_features.ipynb #01b-022a
 NGRAMS = dict(  # lengths by kind of observation
@@ -416,7 +417,7 @@ def ngram_table(
     """
     from scipy import sparse
 
-    return sparse.vstack(map_pieces(_ngrams, corpus)).tocsr()
+    return sparse.vstack(list(map_pieces(_ngrams, corpus))).tocsr()
 
 # %% ../nbs/01b_features.ipynb #01b-025
 @dataclass(frozen=True)
@@ -433,23 +434,13 @@ class PieceFeatures:
     def __getitem__(self, rows: np.ndarray) -> PieceFeatures:
         return PieceFeatures(self.features[rows], self.ngrams[rows], self.on_grid[rows])
 
-    @property
+    @cached_property
     def n_onsets(self) -> np.ndarray:
         """How many onsets each piece has, shape `(pieces,)`.
 
         The register, the last kind of n-gram, has one entry for each onset.
         """
         return np.asarray(self.ngrams[:, -N_BINS:].sum(axis=1)).ravel()
-
-    @staticmethod
-    def concatenate(parts: list[PieceFeatures]) -> PieceFeatures:
-        "All rows of several, in order. The n-grams of each must be sparse."
-        from scipy import sparse
-
-        ngrams = sparse.vstack([part.ngrams for part in parts]).tocsr()
-        features = np.concatenate([part.features for part in parts])
-        on_grid = np.concatenate([part.on_grid for part in parts])
-        return PieceFeatures(features, ngrams, on_grid)
 
 # %% ../nbs/01b_features.ipynb #01b-026a
 def _on_grid(notes: np.ndarray) -> float:
@@ -483,12 +474,31 @@ def apply_view(
     return view(notes, np.random.default_rng([seed, len(notes), *notes["pitch"][:16]])) if view else notes
 
 # %% ../nbs/01b_features.ipynb #01b-027d
+_MOST = np.iinfo(np.uint16).max  # that an n-gram is counted
+
+
 def _features_of_views(pieces: list[np.ndarray], view: View | None, seed: int) -> PieceFeatures:
     "What models read of a version of each piece, n-grams sparse."
     from scipy import sparse
 
     found = piece_features([apply_view(notes, view, seed) for notes in pieces])
-    return PieceFeatures(found.features, sparse.csr_array(found.ngrams), found.on_grid)
+    ngrams = sparse.csr_array(np.minimum(found.ngrams, _MOST).astype(np.uint16))
+    return PieceFeatures(found.features, ngrams, found.on_grid)
+
+# %% ../nbs/01b_features.ipynb #01b-027f
+def _ngrams_on_disk(parts: Iterable[sparse.csr_array]) -> sparse.csr_array:
+    "All rows of several matrices, in order, in temporary files. Raises `OSError` if the disk is full."
+    from scipy import sparse
+
+    with TemporaryFile() as values, TemporaryFile() as columns:
+        lengths = [np.zeros(1, np.int64)]
+        for part in parts:
+            part.data.tofile(values)
+            part.indices.astype(np.int32, copy=False).tofile(columns)
+            lengths.append(np.diff(part.indptr))
+        begins, shape = np.cumsum(np.concatenate(lengths)), (sum(map(len, lengths)) - 1, part.shape[1])
+        begins = begins.astype(sparse.get_index_dtype(maxval=int(begins[-1])))  # of the same type as columns: no copy
+        return sparse.csr_array((np.memmap(values, part.dtype, "r"), np.memmap(columns, np.int32, "r"), begins), shape)
 
 # %% ../nbs/01b_features.ipynb #01b-027c
 def corpus_features(
@@ -496,11 +506,20 @@ def corpus_features(
     view: View = None,  # The files as they are if not given
     seed: int = 0,  # Seed of the random numbers
 ) -> PieceFeatures:
-    """What models read of a version of each file of a corpus, as `PieceFeatures` with sparse n-grams.
+    """What models read of a version of each file of a corpus, as `PieceFeatures`; n-grams sparse, in a temporary file.
 
-    Raises `FeatureError` if the features of a file cannot be computed.
+    Raises `FeatureError` if the features of a file cannot be computed, and `OSError` if the disk is full.
     """
-    return PieceFeatures.concatenate(map_pieces(partial(_features_of_views, view=view, seed=seed), corpus))
+    features, on_grid = [], []
+
+    def ngrams() -> Iterator[sparse.csr_array]:
+        for part in map_pieces(partial(_features_of_views, view=view, seed=seed), corpus):
+            features.append(part.features)
+            on_grid.append(part.on_grid)
+            yield part.ngrams
+
+    every = _ngrams_on_disk(ngrams())
+    return PieceFeatures(np.concatenate(features), every, np.concatenate(on_grid))
 
 # %% ../nbs/01b_features.ipynb #01b-030a
 _MEASURES = dict(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import unicodedata
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['MIDI_SUFFIXES', 'SCORE_SUFFIXES', 'MUSIC_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'walk_files', 'atomic_write',
            'check_writable', 'CollectionError', 'ModelError', 'sha256', 'cache_folder', 'lock_folder', 'checksum',
-           'save_sealed', 'load_sealed']
+           'save_sealed', 'load_sealed', 'free_memory', 'require_room']
 
 # %% ../nbs/00a_files.ipynb #00a-005a
 MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
@@ -160,10 +161,11 @@ def checksum(
     arrays: dict[str, np.ndarray],  # The arrays of the file, by name
 ) -> str:
     "SHA-256 of a text and of arrays with their names, types and shapes, as 64 hexadecimal digits."
-    described = (
-        f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes() for name in sorted(arrays)
-    )
-    return hashlib.sha256(b"".join([about.encode(), *described])).hexdigest()
+    seen = hashlib.sha256(about.encode())
+    for name in sorted(arrays):
+        seen.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        seen.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+    return seen.hexdigest()
 
 # %% ../nbs/00a_files.ipynb #00a-022c
 def save_sealed(
@@ -202,3 +204,35 @@ def load_sealed(
         advice = f"install composer_classify again, or make the {kind} again"
         raise ModelError(f"{path}: is damaged, its checksum does not fit; {advice}")
     return about, arrays
+
+# %% ../nbs/00a_files.ipynb #00a-026
+def free_memory() -> int | None:
+    "Bytes of memory that are available, also within the limit of a container; `None` where the system does not say."
+    try:
+        said = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
+    except (OSError, IndexError):
+        return None
+    free = int(said) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+# %% ../nbs/00a_files.ipynb #00a-027
+def require_room(
+    what: str,  # The job, for messages, as in `collecting 5 files`
+    folder: Path,  # Where it writes
+    disk: int = 0,  # Bytes that it will write
+    memory: int = 0,  # Bytes of memory that it will take
+) -> None:
+    "Raises `CollectionError` that says what to do if a job needs more disk or memory than is free."
+    nearest = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    room, there = f"{folder}: {what} needs about", shutil.disk_usage(nearest).free
+    if disk > there:
+        advice = "make room, or choose a folder on another disk"
+        raise CollectionError(f"{room} {disk / 1e9:.1f} GB of disk, and {there / 1e9:.1f} GB are free; {advice}")
+    if (there := free_memory()) is not None and memory > there:
+        advice = "end other programs, or take fewer files at a time"
+        raise CollectionError(f"{room} {memory / 1e9:.1f} GB of memory, and {there / 1e9:.1f} GB are free; {advice}")

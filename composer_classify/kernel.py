@@ -6,29 +6,91 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from tempfile import TemporaryFile
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import solve
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.kernel_ridge import KernelRidge
 
 from .features import N_BINS
 from .probabilities import softmax
 from .shipped_model import KernelScorer, ngram_shares, signed_sqrt, squared_distances
 
 # %% auto #0
-__all__ = ['bhattacharyya_kernel', 'stack_inputs', 'KernelClassifier', 'cross_val_scores_kernel']
+__all__ = ['N_LANDMARKS', 'choose_landmarks', 'bhattacharyya_kernel', 'Landmarks', 'stack_inputs', 'KernelClassifier',
+           'cross_val_scores_kernel']
+
+# %% ../nbs/05b_kernel.ipynb #05b-020
+N_LANDMARKS = 6000  # pieces, at most, that all others are compared with
+
+
+def choose_landmarks(
+    labels: np.ndarray,  # Composer of each piece, as a number, shape `(pieces,)`
+    n: int = N_LANDMARKS,  # How many
+    seed: int = 0,  # Of the drawing
+) -> np.ndarray:
+    "The positions of `n` pieces, in order, or of all pieces if there are no more."
+    if len(labels) <= n:
+        return np.arange(len(labels))
+    weights = np.bincount(labels)[labels] ** -0.5
+    return np.sort(np.random.default_rng(seed).choice(len(labels), n, replace=False, p=weights / weights.sum()))
 
 # %% ../nbs/05b_kernel.ipynb #05b-006
-def bhattacharyya_kernel(
-    ngrams: sparse.csr_array,  # As by `ngram_table`, shape `(files, n-grams)`
-) -> np.ndarray:
-    """How far the n-grams of each two files overlap, float32 of shape `(files, files)` (Bhattacharyya 1943).
+_BLOCK = 1024  # pieces that are compared at a time
 
-    The overlap is the sum of √(p·q) over the bins of a histogram, and the mean over the kinds of n-grams.
+
+def bhattacharyya_kernel(
+    ngrams: sparse.csr_array,  # As by `ngram_table`, shape `(pieces, n-grams)`
+    landmarks: sparse.csr_array,  # The same of the landmarks
+) -> np.ndarray:
+    """How far the n-grams of pieces overlap those of landmarks, float32 of shape `(pieces, landmarks)`, memory-mapped.
+
+    The overlap is the sum of √(p·q) over the bins of a histogram, and the mean over the kinds of n-grams (Bhattacharyya
+    1943). Raises `OSError` if the disk is full.
     """
-    shares = ngram_shares(ngrams)
-    return shares @ shares.T
+    known = ngram_shares(landmarks).T
+    with TemporaryFile() as file:
+        for begin in range(0, ngrams.shape[0], _BLOCK):
+            (ngram_shares(ngrams[begin : begin + _BLOCK]) @ known).tofile(file)
+        return np.memmap(file, np.float32, "r", shape=(ngrams.shape[0], landmarks.shape[0]))
+
+# %% ../nbs/05b_kernel.ipynb #05b-024
+@dataclass(frozen=True)
+class Landmarks:
+    "Some of the pieces, and how far the n-grams of all pieces overlap theirs."
+
+    rows: np.ndarray  # Which pieces, as positions among all, shape `(landmarks,)`
+    ngrams: sparse.csr_array  # Of the landmarks, shape `(landmarks, n-grams)`
+    overlaps: list[np.ndarray]  # `bhattacharyya_kernel` of each matrix of pieces
+
+    @classmethod
+    def of(
+        cls,
+        ngrams: list[sparse.csr_array],  # Of all pieces, in one matrix or in several
+        rows: np.ndarray,  # As by `choose_landmarks`
+    ) -> Landmarks:
+        "Compare all pieces with the landmarks. Raises `OSError` if the disk is full."
+        begins = np.cumsum([0, *(part.shape[0] for part in ngrams)])
+        within = [rows[(rows >= begin) & (rows < end)] - begin for begin, end in zip(begins, begins[1:])]
+        known = sparse.vstack([part[chosen] for part, chosen in zip(ngrams, within)]).tocsr()
+        return cls(rows, known, [bhattacharyya_kernel(part, known) for part in ngrams])
+
+    def overlap(
+        self,
+        rows: np.ndarray,  # Positions of pieces
+        columns: np.ndarray,  # Positions of landmarks among the landmarks
+    ) -> np.ndarray:
+        "The overlap of some pieces with some landmarks, float32 of shape `(len(rows), len(columns))`."
+        found = np.empty((len(rows), len(columns)), np.float32)
+        begin = 0
+        for part in self.overlaps:
+            inside = (rows >= begin) & (rows < begin + len(part))
+            found[inside] = part[rows[inside] - begin][:, columns]
+            begin += len(part)
+        return found
 
 # %% ../nbs/05b_kernel.ipynb #05b-006b
 def stack_inputs(
@@ -48,21 +110,80 @@ def _split_inputs(X: sparse.csr_array) -> tuple[np.ndarray, sparse.csr_array]:
     return X[:, :n_features].toarray(), X[:, n_features:]
 
 # %% ../nbs/05b_kernel.ipynb #05b-007a
-def _solve(kernel: np.ndarray, labels: np.ndarray, alpha: float, class_balance: float) -> np.ndarray:
-    "The weight of each file for each composer, float32 of shape `(files, composers)`."
-    n_files = np.bincount(labels)
-    weights = n_files[labels] ** -class_balance
-    targets = np.eye(len(n_files), dtype=np.float32)[labels]
-    ridge = KernelRidge(alpha=alpha, kernel="precomputed").fit(kernel, targets, weights / weights.mean())
-    return ridge.dual_coef_.astype(np.float32)
+def _weights(labels: np.ndarray, class_balance: float) -> np.ndarray:
+    "The weight of each piece, 1 on average, float64 of shape `(pieces,)`."
+    weights = np.bincount(labels)[labels] ** -float(class_balance)
+    return weights / weights.mean()
+
+# %% ../nbs/05b_kernel.ipynb #05b-007e
+def _normal_equations(compared: Iterable[np.ndarray], targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The products of weighted comparisons, given some rows at a time, with themselves and with the weighted targets."
+    square, right, begin = 0.0, 0.0, 0
+    for rows in compared:
+        square += rows.T @ rows
+        right += rows.T @ targets[begin : begin + len(rows)]
+        begin += len(rows)
+    return square, right
+
+# %% ../nbs/05b_kernel.ipynb #05b-007g
+def _solve(square: np.ndarray, right: np.ndarray, penalty: np.ndarray, alpha: float) -> np.ndarray:
+    """The weights of landmarks, float64 of shape `(landmarks, composers)`.
+
+    Two landmarks may be the same music; a little is added to the diagonal, so that there is one solution."""
+    square += penalty
+    square[np.diag_indices_from(square)] += 1e-8 * len(square) * alpha
+    return solve(square, right, assume_a="pos", overwrite_a=True, check_finite=False)
 
 # %% ../nbs/05b_kernel.ipynb #05b-007c
-def _standardized(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "The roots of features, float32 with mean 0 and standard deviation 1; and the mean and the deviation that they had."
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Mean and standard deviation of the roots of features, each of shape `(features,)`."
     roots = signed_sqrt(features)
     mean, scale = roots.mean(axis=0), roots.std(axis=0)
     scale[scale < 1e-6] = 1  # features that are constant, but for rounding
-    return ((roots - mean) / scale).astype(np.float32), mean, scale
+    return mean, scale
+
+# %% ../nbs/05b_kernel.ipynb #05b-007f
+@dataclass(frozen=True)
+class _Comparison:
+    "Compares pieces with landmarks: the kernel."
+
+    features: np.ndarray  # Of all pieces
+    landmarks: Landmarks
+    columns: np.ndarray  # Positions of the landmarks that count
+    mean: np.ndarray  # Of the roots of features
+    scale: np.ndarray  # Their standard deviation
+    gamma: float
+    ngram_weight: float
+
+    def points(self, rows: np.ndarray) -> np.ndarray:
+        "The standardised features of some pieces, float64, rounded to what a float32 can hold."
+        points = (signed_sqrt(self.features[rows]) - self.mean) / self.scale
+        return points.astype(np.float32).astype(np.float64)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        "The standardised features of the landmarks."
+        return self.points(self.landmarks.rows[self.columns])
+
+    @cached_property
+    def median(self) -> float:
+        "The median squared distance of two landmarks."
+        return float(np.median(squared_distances(self.known, self.known))) or 1.0  # 0 if all are the same piece
+
+    def kernel(self, rows: np.ndarray) -> np.ndarray:
+        "The kernel of some pieces and the landmarks, float64 of shape `(len(rows), len(columns))`."
+        near = np.exp(-self.gamma / self.median * squared_distances(self.points(rows), self.known))
+        return near + self.ngram_weight * self.landmarks.overlap(rows, self.columns)
+
+    def scorer(self, coef: np.ndarray) -> KernelScorer:
+        "What predicts with these weights of the landmarks, of shape `(landmarks, composers)`."
+        coef = coef.astype(np.float32)
+        counted = self.landmarks.ngrams[self.columns]
+        parts = [slice(begin, begin + _BLOCK) for begin in range(0, len(coef), _BLOCK)]
+        of_ngrams = self.ngram_weight * sum(ngram_shares(counted[part]).T @ coef[part] for part in parts)
+        return KernelScorer(
+            self.known.astype(np.float32), coef, of_ngrams, self.mean, self.scale, self.gamma, self.median
+        )
 
 # %% ../nbs/05b_kernel.ipynb #05b-007
 class KernelClassifier(ClassifierMixin, BaseEstimator):
@@ -77,26 +198,38 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         ngram_weight: float = 0.25,  # Weight of the n-grams; that of the features is 1
         alpha: float = 0.1,  # Penalty on large weights of pieces
         class_balance: float = 0.8,  # 0 gives all files the same weight, 1 all composers
+        n_landmarks: int = N_LANDMARKS,  # Pieces, at most, that all others are compared with
     ):
         self.gamma, self.ngram_weight, self.alpha, self.class_balance = gamma, ngram_weight, alpha, class_balance
+        self.n_landmarks = n_landmarks
 
     def fit(
         self,
         X: sparse.csr_array,  # As by `stack_inputs`, shape `(files, features + n-grams)`
         y: np.ndarray,  # Composer of each file, shape `(files,)`
-        ngram_kernel: np.ndarray = None,  # `bhattacharyya_kernel` of the files, if it is already computed
     ) -> KernelClassifier:
         "Train on these files. Returns itself."
         features, ngrams = _split_inputs(X)
+        rows = choose_landmarks(np.unique(y, return_inverse=True)[1], self.n_landmarks)
+        return self.fit_rows(features, y, Landmarks.of([ngrams], rows), np.arange(len(y)))
+
+    def fit_rows(
+        self,
+        features: np.ndarray,  # Of all pieces, as for `stack_inputs`
+        y: np.ndarray,  # Composer of each piece that is trained on, shape `(len(rows),)`
+        landmarks: Landmarks,  # With which all pieces were compared
+        rows: np.ndarray,  # Positions of the pieces that are trained on
+    ) -> KernelClassifier:
+        "Train on some of the pieces. Returns itself."
         self.classes_, labels = np.unique(y, return_inverse=True)
-        known, mean, scale = _standardized(features)
-        distances = squared_distances(known, known)
-        median = float(np.median(distances)) or 1.0  # 0 if all are the same piece
-        kernel = np.exp(-self.gamma / median * distances)
-        kernel += self.ngram_weight * (bhattacharyya_kernel(ngrams) if ngram_kernel is None else ngram_kernel)
-        dual_coef = _solve(kernel, labels, self.alpha, self.class_balance)
-        ngram_coef = self.ngram_weight * (ngram_shares(ngrams).T @ dual_coef)
-        self.scorer_ = KernelScorer(known, dual_coef, ngram_coef, mean, scale, self.gamma, median)
+        columns, moments = np.flatnonzero(np.isin(landmarks.rows, rows)), _moments(features[rows])
+        compare = _Comparison(features, landmarks, columns, *moments, self.gamma, self.ngram_weight)
+        roots = np.sqrt(_weights(labels, self.class_balance))[:, None]
+        parts = [slice(begin, begin + _BLOCK) for begin in range(0, len(rows), _BLOCK)]
+        compared = (roots[part] * compare.kernel(rows[part]) for part in parts)
+        square, right = _normal_equations(compared, roots * np.eye(len(self.classes_))[labels])
+        coef = _solve(square, right, self.alpha * compare.kernel(landmarks.rows[columns]), self.alpha)
+        self.scorer_ = compare.scorer(coef)
         return self
 
     def _scores(self, X: sparse.csr_array) -> np.ndarray:
@@ -126,12 +259,11 @@ def cross_val_scores_kernel(
 ) -> np.ndarray:
     """Out-of-fold scores, float64 of shape `(files, composers)`.
 
-    As `cross_val_predict` of scikit-learn, but the kernel of n-grams is computed once for all folds.
+    As `cross_val_predict` of scikit-learn, but the files are compared with landmarks once for all folds.
     """
     scores = np.zeros((len(labels), labels.max() + 1))
-    X, ngram_kernel = stack_inputs(features, ngrams), bhattacharyya_kernel(ngrams)
+    landmarks = Landmarks.of([ngrams], choose_landmarks(labels))
     for train, test in splits:
-        classifier = KernelClassifier(**settings)
-        classifier.fit(X[train], labels[train], ngram_kernel[np.ix_(train, train)])
+        classifier = KernelClassifier(**settings).fit_rows(features, labels[train], landmarks, train)
         scores[test] = classifier.scorer_.decision_function(features[test], ngrams[test])
     return scores

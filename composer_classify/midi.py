@@ -302,7 +302,7 @@ class _Events:
     status: np.ndarray  # uint8: kind and channel of a message, also under running status; 240 or more for the rest
     first: np.ndarray  # uint8: the data bytes of a message, 0 for one that is not there
     second: np.ndarray  # uint8
-    track: np.ndarray  # int32
+    channel: np.ndarray  # int64: the track times 16, plus the channel
     place: np.ndarray  # int64: where in the stream its status byte stands, or would stand
     end: np.ndarray  # int64 of shape `(tracks,)`: the tick at which each track ends
 
@@ -311,9 +311,10 @@ class _Events:
         "The upper half of the status byte, uint8: 9 for note-on, 15 for what is no message of a channel."
         return self.status >> 4
 
-    def channel(self, rows: np.ndarray) -> np.ndarray:
-        "Track and channel of some messages, as one number each, int64."
-        return self.track.take(rows).astype(np.int64) << 4 | self.status.take(rows) & 15
+    @cached_property
+    def is_struck(self) -> np.ndarray:
+        "Which events strike a key, bool: note-ons with a velocity."
+        return (self.kind == 9) & (self.second > 0)
 
 # %% ../nbs/00_midi.ipynb #00-018f
 _SYSEX, _ESCAPE, _META = 0xF0, 0xF7, 0xFF
@@ -393,7 +394,8 @@ def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.
     n = len(octets) - len(_PADDING)
     high = octets >= 0x80
     _sizes(octets, high, single, size)
-    np.add(np.arange(1, len(status) + 1), high, out=status)
+    status[:] = high
+    status += np.arange(1, len(status) + 1)
     longer = _where(high[:n] & high[1 : n + 1])
     status[longer] += 1 + high[longer + 2]  # after a waiting time of four bytes at most
     size.take(status, out=end, mode="clip")
@@ -459,10 +461,8 @@ def _is_plain_sysex(octets: np.ndarray, place: np.ndarray, end: np.ndarray) -> b
 def _end_rows(stream: _Stream, octets: np.ndarray, status: np.ndarray, place: np.ndarray) -> np.ndarray | None:
     "Rows of the end-of-track events; `None` unless they are the last events of the tracks and nothing follows them."
     ends = _where(status == _META)
-    ends = ends[octets[place[ends] + 1] == 0x2F]
-    if len(ends) != len(stream.end) or not len(ends) or ends[-1] != len(place) - 1:
-        return None
-    if (place[ends] + 3 != stream.end).any():
+    ends = ends.take(_where(octets.take(place.take(ends) + 1) == 0x2F))
+    if not len(ends) or ends[-1] != len(place) - 1 or (place.take(ends) + 3).tolist() != stream.end:
         return None
     return ends
 
@@ -502,8 +502,8 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     total = np.cumsum(delta)
     begin = np.zeros(len(ends), np.int64)
     begin[1:] = total[ends[:-1]]
-    track = np.repeat(np.arange(len(size), dtype=np.int32), size)
-    return _Events(total - np.repeat(begin, size), status, first, second, track, place, total[ends] - begin)
+    channel = np.repeat(np.arange(0, 16 * len(size), 16), size) | status & 15
+    return _Events(total - np.repeat(begin, size), status, first, second, channel, place, total[ends] - begin)
 
 # %% ../nbs/00_midi.ipynb #00-018ae
 def _number(data: bytes, at: int) -> tuple[int, int]:
@@ -557,7 +557,7 @@ class _Walk:
             ends.append(self._read(track))
         tick, status, first, second, track, place = np.array(self.rows).reshape(-1, 6).T
         messages = (column.astype(np.uint8) for column in (status, first, second))
-        self.events = _Events(tick, *messages, track.astype(np.int32), place, np.array(ends, np.int64))
+        self.events = _Events(tick, *messages, track << 4 | status & 15, place, np.array(ends, np.int64))
         stream.repairs += [f"{_some(n, what)} {rest}" for (what, rest), n in self.repairs.items()]
 
     def _read(self, track: int) -> int:
@@ -626,22 +626,15 @@ def _close(
     return tick
 
 # %% ../nbs/00_midi.ipynb #00-020
-class _Codes:
-    "Rows of events by what they concern, a number; finds the next one after a row."
+_ROWS = 28  # bits for the row of an event: what it concerns stands above it; no file holds as many events
+_ROW = (1 << _ROWS) - 1
+_NEVER = np.iinfo(np.int64).max
 
-    def __init__(self, of: np.ndarray, rows: np.ndarray, n: int):
-        self.n, self.bits = n, n.bit_length()
-        self.codes = np.append(np.sort(of << self.bits | rows), -1)
 
-    def behind(self, of: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        "For each row the next one that concerns the same; `n` if there is none."
-        found = self.codes[np.searchsorted(self.codes[:-1], of << self.bits | rows, "right")]
-        return np.where(found >> self.bits == of, found & (1 << self.bits) - 1, self.n)
-
-    def before(self, of: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        "For each row the last one up to it that concerns the same; -1 if there is none."
-        found = self.codes[np.searchsorted(self.codes[:-1], of << self.bits | rows, "right") - 1]
-        return np.where(found >> self.bits == of, found & (1 << self.bits) - 1, -1)
+def _next(codes: np.ndarray, of: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    "For each row the next one in sorted codes that concerns the same; `n` if there is none."
+    found = np.append(codes, _NEVER).take(codes.searchsorted(of << _ROWS | rows, "right"))
+    return np.where(found >> _ROWS == of, found & _ROW, n)
 
 # %% ../nbs/00_midi.ipynb #00-020e
 def _releases(events: _Events, rows: np.ndarray, never: int) -> dict[int, int]:
@@ -667,66 +660,70 @@ def _releases(events: _Events, rows: np.ndarray, never: int) -> dict[int, int]:
     return found | {stroke: never for _, stroke in struck}
 
 # %% ../nbs/00_midi.ipynb #00-020h
-def _by_key(events: _Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Note-ons and releases sorted by track, channel and pitch: their rows, these three as one number, and which are on."
+def _by_key(events: _Events) -> np.ndarray:
+    "Note-ons and releases sorted by track, channel and pitch, these three above their rows."
     row = _where(events.kind >> 1 == 4)
-    status, velocity = events.status.take(row), events.second.take(row)
-    small = np.uint16 if len(events.end) <= 32 else np.int64  # short numbers are sorted faster
-    key = events.track.take(row).astype(small) << 11 | (status & 15).astype(small) << 7 | events.first.take(row)
-    order = np.argsort(key, kind="stable")
-    is_on = ((status > 0x8F) & (velocity > 0)).take(order)
-    return row.take(order), key.take(order), is_on
+    return np.sort((events.channel.take(row) << 7 | events.first.take(row)) << _ROWS | row)
 
 # %% ../nbs/00_midi.ipynb #00-020i
 def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
     "The event that strikes each note, and the tick at which the note ends; int64 of shape `(notes,)` each."
     kind, n = events.kind, len(events.tick)
-    row, key, is_on = _by_key(events)
-    struck, place = _where(is_on), np.arange(len(row))
-    place[struck] = len(row) - 1
-    place = np.minimum.accumulate(place[::-1])[::-1].take(struck)  # of the next release, if one is of the same key
-    on, own = row.take(struck), key.take(struck)
-    release = np.where((key.take(place) == own) & ~is_on.take(place), row.take(place), n)
+    codes = _by_key(events)
+    struck, releases = _where(events.is_struck.take(codes & _ROW)), codes.copy()
+    releases[struck] = _NEVER
+    release = np.minimum.accumulate(releases[::-1])[::-1].take(struck)  # the next one, if it is of the same key
+    own = codes.take(struck)
+    key, on = own >> _ROWS, own & _ROW
+    release = np.where(release >> _ROWS == key, release & _ROW, n)
     quiet = _where((kind == 11) & ((events.first == 120) | (events.first > 122)))  # All Notes Off and its kin
     if len(quiet):
-        silence = _Codes(events.channel(quiet), quiet, n)
-        release = np.minimum(release, silence.behind(own.astype(np.int64) >> 7, on))
+        silences = np.sort(events.channel[quiet] << _ROWS | quiet)
+        release = np.minimum(release, _next(silences, key >> 7, on, n))
     onset, end = events.tick.take(on), events.tick.take(release, mode="clip")
     if (at_once := end == onset).any():
-        for each in np.unique(own[at_once]):  # the release after a note-on may belong to an earlier one
-            rows, mine = (slice(*keys.searchsorted([each, each + 1])) for keys in (key, own))
-            rows = row[rows]
+        for each in np.unique(key[at_once]):  # the release after a note-on may belong to an earlier one
+            bounds = [each << _ROWS, each + 1 << _ROWS]
+            rows, mine = (slice(*found.searchsorted(bounds)) for found in (codes, own))
+            rows = codes[rows] & _ROW
             if len(quiet):  # of these only the first ones after a note-on or release change anything
-                silences = np.unique(silence.behind(np.full(len(rows), int(each) >> 7), rows))
-                rows = np.sort(np.append(rows, silences[silences < n]))
+                found = np.unique(_next(silences, np.full(len(rows), each >> 7), rows, n))
+                rows = np.sort(np.append(rows, found[found < n]))
             found = _releases(events, rows, n)
             release[mine] = [found[stroke] for stroke in on[mine].tolist()]
         end = events.tick.take(release, mode="clip")
     if len(held := _where(release == n)):
         repairs.append(f"{_some(len(held), 'note')} never released, held to the end of the track")
-        end[held] = events.end[events.track[on[held]]]
+        end[held] = events.end[events.channel[on[held]] >> 4]
     if (silent := end <= onset).any():
         repairs.append(f"{_some(np.count_nonzero(silent), 'note')} without length dropped")
         on, end = on[~silent], end[~silent]
     return on, end
 
 # %% ../nbs/00_midi.ipynb #00-020b
+def _program_elsewhere(events: _Events, changes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    "The program that was last set on the channel of some messages in any track; 0 if there is none."
+    own, theirs = events.channel.take(rows) & 15, events.channel.take(changes) & 15
+    codes = theirs << 32 | events.tick.take(changes)  # ticks are below 2**31
+    order = np.argsort(codes, kind="stable")
+    last = codes[order].searchsorted(own << 32 | events.tick.take(rows), "right")
+    known = np.append(-1, theirs[order]).take(last) == own
+    return np.append(0, events.first.take(changes[order])).take(last) * known
+
+# %% ../nbs/00_midi.ipynb #00-020bx
 def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
     """Track, channel and program of some messages, as one number each, int64.
 
     The program is the last one set on the channel in the same track, or else in another one."""
-    own, changes = events.channel(rows), _where(events.kind == 12)
+    own, changes = events.channel.take(rows), _where(events.kind == 12)
     if not len(changes):
         return own << 7
-    theirs = events.channel(changes)
-    last = _Codes(theirs, changes, len(events.tick)).before(own, rows)
-    if len(lacking := _where(last < 0)):
-        order, channel = np.lexsort((changes, events.tick[changes])), own[lacking] & 15
-        for one in np.unique(channel):
-            mine, here = lacking[channel == one], changes[order][theirs[order] & 15 == one]
-            before = np.searchsorted(events.tick[here], events.tick[rows[mine]], "right")
-            last[mine] = np.append(-1, here)[before]
-    return own << 7 | np.where(last < 0, 0, events.first.take(last, mode="clip"))
+    codes = np.sort(events.channel.take(changes) << _ROWS | changes)
+    told = np.append(-1, codes >> _ROWS << 7 | events.first.take(codes & _ROW))
+    part = told.take(codes.searchsorted(own << _ROWS | rows))  # by the last change up to each row
+    if len(lacking := _where(part >> 7 != own)):
+        part[lacking] = own[lacking] << 7 | _program_elsewhere(events, changes, rows[lacking])
+    return part
 
 # %% ../nbs/00_midi.ipynb #00-020l
 def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -794,7 +791,7 @@ def _tempo_changes(stream: _Stream, events: _Events, metas: _Metas, begin: np.nd
         rows, told = rows[told > 0], told[told > 0]
     ticks, micros = events.tick[rows], told
     if len(begin) > 1 or not len(rows) or ticks[0] > 0:
-        track = np.append(np.arange(len(begin)), events.track[rows])
+        track = np.append(np.arange(len(begin)), events.channel[rows] >> 4)
         ticks, micros = np.append(begin, ticks), np.append(np.full(len(begin), 500_000.0), micros)
         order = np.lexsort((track, ticks))
         ticks, micros = ticks[order], micros[order]
@@ -835,11 +832,11 @@ def _pedals(events: _Events, parts: np.ndarray, time: _Clock) -> np.ndarray:
     if not len(rows) or not len(parts):
         return np.empty(0, PEDAL_DTYPE)
     part = _parts(events, rows)
-    track = np.minimum(np.searchsorted(parts, part), len(parts) - 1)
-    known = parts[track] == part
-    order = np.lexsort((rows[known], track[known]))
-    rows, track = rows[known][order], track[known][order]
-    is_down = events.second[rows] >= 64
+    track = np.minimum(parts.searchsorted(part), len(parts) - 1)
+    known = _where(parts.take(track) == part)
+    codes = np.sort(track.take(known) << _ROWS | rows.take(known))
+    track, rows = codes >> _ROWS, codes & _ROW
+    is_down = events.second.take(rows) >= 64
     before = np.append(False, is_down[:-1] & (track[1:] == track[:-1]))[: len(rows)]  # up at the beginning
     moved = _where(is_down != before)
     pressed = _where(is_down[moved])
@@ -897,7 +894,7 @@ def _one_after_another(stream: _Stream, events: _Events) -> tuple[_Events, np.nd
         return events, np.zeros(1, np.int64)
     stream.repairs.append("format 2: its patterns were put one after another")
     begin = np.cumsum(np.append(0, events.end))[:-1]
-    return replace(events, tick=events.tick + begin[events.track], end=events.end + begin), begin
+    return replace(events, tick=events.tick + begin[events.channel >> 4], end=events.end + begin), begin
 
 # %% ../nbs/00_midi.ipynb #00-024e
 def _note_rows(
@@ -910,18 +907,17 @@ def _note_rows(
 ) -> np.ndarray:
     "The notes as an array of `NOTE_DTYPE`, by onset, then pitch."
     code = (events.tick.take(row) << 7 | events.first.take(row)) << 23  # by onset, then pitch; no file has 2**23 notes
-    order = np.sort(code | np.arange(len(row))) & 2**23 - 1
-    row, end, part, track = (column.take(order) for column in (row, end, part, track))
-    onset = events.tick.take(row)
+    code = np.sort(code | np.arange(len(row)))
+    order, pitch, onset = code & 2**23 - 1, code >> 23 & 127, code >> 30
+    end, part, velocity = end.take(order), part.take(order), events.second.take(row.take(order))
     seconds, beats = time(onset), onset / time.beat
-    pitch, velocity = events.first.take(row), events.second.take(row)
     columns = seconds, time(end) - seconds, beats, (end - onset) / time.beat, pitch, velocity
-    return _table(NOTE_DTYPE, *columns, part & 127, track, part >> 7 & 15 == 9)
+    return _table(NOTE_DTYPE, *columns, part & 127, track.take(order), part >> 7 & 15 == 9)
 
 # %% ../nbs/00_midi.ipynb #00-024g
 def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, limits: Limits) -> NoteArray:
     "The note array of the events of a stream. Raises `MidiLoadError` beyond the limits."
-    n_struck = np.count_nonzero((events.kind == 9) & (events.second > 0))
+    n_struck = np.count_nonzero(events.is_struck)
     if n_struck > limits.max_notes:
         raise MidiLoadError(name, f"holds {n_struck:,} notes, more than the limit of {limits.max_notes:,}")
     events, begin = _one_after_another(stream, events)
@@ -941,8 +937,8 @@ def _notes(stream: _Stream, events: _Events, losses: list[_Loss], name: str, lim
     tempos = _table(TEMPO_DTYPE, time.seconds, time.ticks / time.beat, 60 / (time.seconds_a_tick * time.beat))
     piece = dict(tempos=tempos, pedals=_pedals(events, parts, time), ticks_per_beat=time.beat)
     piece |= _signatures(stream, events, metas, time)
-    at = np.array([begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses], np.int64)
-    lost = _lost(stream, losses, time(at))
+    at = [begin[min(loss.track, len(begin) - 1)] + loss.tick for loss in losses]
+    lost = _lost(stream, losses, [float(time(tick)) for tick in at])
     if lost:
         stream.repairs.insert(0, lost)
     elif stream.wrong:
@@ -1092,16 +1088,16 @@ def cells_of(rows: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int
     return np.repeat(begin - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 # %% ../nbs/00_midi.ipynb #00-043
+_FRAMES = 47  # bits for a frame: the number of a part stands above it
+
+
 def _held(notes: np.ndarray, start: np.ndarray, end: np.ndarray, pedals: np.ndarray, fs: float) -> np.ndarray:
     "The frames in which notes end when a pedal holds them."
-    end = end.copy()
-    for track in np.unique(pedals["track"]):
-        held = pedals[pedals["track"] == track]
-        down, up = (frames_of(np.sort(held[field]), fs) for field in ("onset_sec", "offset_sec"))
-        mine = (notes["track"] == track) & (end > start)
-        pedal = np.searchsorted(down, end[mine], "left") - 1  # the last one pressed before the key is released
-        end[mine] = np.where(pedal >= 0, np.maximum(end[mine], up[pedal]), end[mine])
-    return end
+    track = pedals["track"].astype(np.int64) << _FRAMES
+    down, up = (np.sort(track | frames_of(pedals[field], fs)) for field in ("onset_sec", "offset_sec"))
+    track = notes["track"].astype(np.int64) << _FRAMES
+    last = down.searchsorted(track | end)  # how many were pressed before the key is released, the last one counts
+    return np.where(end > start, np.maximum(end, np.append(-1, up).take(last) - track), end)
 
 # %% ../nbs/00_midi.ipynb #00-045
 def _velocity_roll(

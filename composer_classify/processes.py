@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import multiprocessing.resource_tracker
 import multiprocessing.util
+import re
+import shutil
 import signal
 import sys
 import threading
@@ -14,6 +16,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'map_pieces']
+__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'map_pieces', 'free_memory', 'check_room']
 
 # %% ../nbs/00b_processes.ipynb #00b-006
 @contextmanager
@@ -153,14 +157,33 @@ def _fails(work: Callable[[list[np.ndarray]], object], notes: np.ndarray) -> boo
     return False
 
 # %% ../nbs/00b_processes.ipynb #00b-101c
-def _make(work: Callable[[list[np.ndarray]], object], pieces: list[np.ndarray]) -> tuple[object, list[int]]:
+def _notes_of(store: np.ndarray | str, offsets: np.ndarray) -> list[np.ndarray]:
+    "The note arrays between these offsets of a note store, or of the file that holds it."
+    store = np.load(store, mmap_mode="r") if isinstance(store, str) else store
+    return [store[begin:end] for begin, end in offsets]
+
+# %% ../nbs/00b_processes.ipynb #00b-101e
+def _make(
+    work: Callable[[list[np.ndarray]], object], store: np.ndarray | str, offsets: np.ndarray
+) -> tuple[object, list[int]]:
     "What `work` makes of some pieces, and the positions of those for which it raises an exception."
+    pieces = _notes_of(store, offsets)
     try:
         return work(pieces), []
     except Exception:
         if failed := [k for k, notes in enumerate(pieces) if _fails(work, notes)]:
             return None, failed
         raise  # none of them alone is to blame
+
+# %% ../nbs/00b_processes.ipynb #00b-101f
+def _in_order(found: Iterable[tuple[int, object]]) -> Iterator[object]:
+    "Numbered results in the order of their numbers, from 0, each as soon as those before it are there."
+    waiting, ahead = {}, 0
+    for number, result in found:
+        waiting[number] = result
+        while ahead in waiting:
+            yield waiting.pop(ahead)
+            ahead += 1
 
 # %% ../nbs/00b_processes.ipynb #00b-102
 SERIAL_BELOW = 500  # files, for which processes cost more than they save
@@ -170,17 +193,41 @@ def map_pieces(
     work: Callable[[list[np.ndarray]], object],  # Gets the note arrays of some files
     corpus: Corpus,
     n_jobs: int = -1,  # Processes for more than `SERIAL_BELOW` files; all cores by default
-) -> list:
-    """What `work` makes of the notes of all files, one result for each group of about 32 files, in order.
+) -> Iterator[object]:
+    """What `work` makes of the notes of all files, one result for each group of about 32 files, in order, as they come.
 
-    Raises `FeatureError` that names the files for which `work` raises an exception."""
-    from joblib import Parallel, delayed
-
-    rows = corpus.files.index.to_numpy()
-    parts = np.array_split(rows, max(len(rows) // 32, 1))
-    made = Parallel(n_jobs if len(rows) > SERIAL_BELOW else 1)(
-        delayed(_make)(work, [corpus.notes(row) for row in part]) for part in parts
-    )
-    if failed := [int(part[k]) for part, (_, positions) in zip(parts, made) for k in positions]:
+    Raises `FeatureError` at the end that names the files for which `work` raises an exception or ends its process."""
+    parts = np.array_split(corpus.files.index.to_numpy(), max(len(corpus.files) // 32, 1))
+    serial = n_jobs == 1 or len(corpus.files) <= SERIAL_BELOW
+    store = corpus.store if serial else str(corpus.store.filename)
+    jobs = [(work, store, corpus.offsets[part]) for part in parts]
+    failed = []
+    for part, made in zip(parts, _in_order(in_processes(_make, jobs, 1 if serial else n_jobs))):
+        result, positions = (None, range(len(part))) if made is DIED else made
+        failed += part[list(positions)].tolist()
+        if not failed:
+            yield result
+    if failed:
         raise FeatureError(corpus, failed)
-    return [found for found, _ in made]
+
+# %% ../nbs/00b_processes.ipynb #00b-106
+def free_memory() -> float:
+    "Bytes of memory that are free or can be freed, as Linux counts them; infinite where the system does not say."
+    meminfo = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
+    return 1024.0 * int(found[1]) if found else float("inf")
+
+# %% ../nbs/00b_processes.ipynb #00b-107
+def check_room(
+    what: str,  # The work, as a sentence begins with it
+    memory: float,  # Bytes of memory that it needs
+    disk: float,  # Bytes that it needs for temporary files
+) -> None:
+    "Returns nothing. Raises `ValueError` that says what to do if there is less memory or disk than that."
+    gigabytes = lambda need, have: f"{need / 1e9:.1f} GB, and {have / 1e9:.1f} GB are free"
+    if memory > (free := free_memory()):
+        advice = "end other programs, or take fewer composers with --composers"
+        raise ValueError(f"{what} needs memory of about {gigabytes(memory, free)}; {advice}")
+    if disk > (free := shutil.disk_usage(gettempdir()).free):
+        advice = "set TMPDIR to a folder on a larger disk"
+        raise ValueError(f"{what} needs temporary files of about {gigabytes(disk, free)} in {gettempdir()}; {advice}")

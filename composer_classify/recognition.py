@@ -18,7 +18,7 @@ import numpy as np
 from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
-from .fingerprints import Index
+from .index import Index
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from .probabilities import apply_pool, softmax, temperature_at, with_temperature
 from .processes import DIED, in_processes
@@ -83,7 +83,7 @@ class Recognition:
 
 # %% ../nbs/07_recognition.ipynb #07-008
 WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../composer_classify/weights")
-PIECES = WEIGHTS / "pieces.npz"  # the index of all pieces of the collection
+PIECES = WEIGHTS / "pieces"  # the index of all pieces of the collection
 # all composers with ten works or more; Bach, Beethoven, Chopin and Mozart
 MODELS = {"all": WEIGHTS / "all.npz", "four": WEIGHTS / "four.npz"}
 
@@ -265,12 +265,10 @@ def _timeline(model: KernelModel | NetworkModel, notes: NoteArray, start: float)
     ]
 
 # %% ../nbs/07_recognition.ipynb #07-008w
-def _recognition(
-    name: str, notes: NoteArray, ranking: list[dict], known: bool, timeline: list[dict], piece: dict | None
-) -> Recognition:
-    "The answer with the first of a ranking as its composer."
+def _recognition(name: str, notes: NoteArray, ranking: list[dict], known: bool, **found) -> Recognition:
+    "The answer with the first of a ranking as its composer; `found` are its piece and its timeline."
     composer, probability = ranking[0]["composer"], ranking[0]["probability"]
-    return Recognition(name, composer, probability, ranking, bool(known), piece, timeline, list(notes.repairs))
+    return Recognition(name, composer, probability, ranking, bool(known), repairs=list(notes.repairs), **found)
 
 # %% ../nbs/07_recognition.ipynb #07-008y
 class Recognizer:
@@ -290,7 +288,7 @@ class Recognizer:
         cls,
         model: str
         | os.PathLike = "all",  # `all` or `four` of the shipped `MODELS`, or a file of `composer-classify train`
-        pieces: str | os.PathLike = PIECES,  # An index as `fingerprints.Index.save` writes them
+        pieces: str | os.PathLike = PIECES,  # An index as `index.Index.save` writes them
     ) -> Recognizer:
         "Load a model. Raises `ModelError` if it is no model of this package, or does not fit this version."
         path = MODELS.get(model, model)
@@ -322,11 +320,23 @@ class Recognizer:
         start: float = 0,  # Second of the piece at which the notes begin, for the timeline
     ) -> Recognition:
         "The answer for notes. Raises `MusicLoadError` if none of them has a pitch."
-        notes = _pitched(notes, name)
-        timeline = _timeline(self.model, notes, start)
-        (probabilities,), (known,) = self.model.predict_proba([notes])
-        piece = self.index.identify(notes)
-        return _recognition(name, notes, _ranking(self.composers, probabilities, top), known, timeline, piece)
+        return self.predict_pieces({name: _pitched(notes, name)}, top, start)[name]
+
+    def predict_pieces(
+        self,
+        pieces: dict[str, NoteArray],  # Notes by what to call them; none of them drums, and none without notes
+        top: int = 5,  # Composers in the ranking
+        start: float = 0,  # Second of each piece at which its notes begin, for the timeline
+        timeline: bool = True,  # Whether passages are answered too, which takes most of the time
+    ) -> dict[str, Recognition]:
+        "The answers for several pieces, by name. The composers of all are found together."
+        answers = {}
+        for (name, notes), probabilities, known in zip(pieces.items(), *self.model.predict_proba([*pieces.values()])):
+            found = dict(
+                piece=self.index.identify(notes), timeline=_timeline(self.model, notes, start) if timeline else []
+            )
+            answers[name] = _recognition(name, notes, _ranking(self.composers, probabilities, top), known, **found)
+        return answers
 
 # %% ../nbs/07_recognition.ipynb #07-017a
 def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> NoteArray | Recognition:
@@ -352,40 +362,29 @@ def load_once(
     return Recognizer.load(model, pieces)
 
 # %% ../nbs/07_recognition.ipynb #07-017e
-def _answer_quickly(recognizer: Recognizer, pieces: dict[str, np.ndarray], top: int) -> dict[str, Recognition]:
-    "The composers alone, of all pieces together; one by one where that fails, so that it fails for one."
+def _answer_together(recognizer: Recognizer, pieces: dict[str, NoteArray], how: dict) -> dict[str, Recognition]:
+    "The answers for all pieces together; one by one where that fails, so that it fails for one."
     if not pieces:
         return {}
-    predict, ranking = recognizer.model.predict_proba, partial(_ranking, recognizer.composers, top=top)
-    answer = lambda path, row, known: _recognition(path, pieces[path], ranking(row), known, [], None)
     try:
-        return {path: answer(path, *row) for path, *row in zip(pieces, *predict(list(pieces.values())))}
+        return recognizer.predict_pieces(pieces, **how)
     except ModelError:
         raise
     except Exception:
-        one = lambda path: answer(path, *(row[0] for row in predict([pieces[path]])))
+        one = lambda path: recognizer.predict_pieces({path: pieces[path]}, **how)[path]
         return {path: _or_why_not(path, lambda: one(path)) for path in pieces}
 
 # %% ../nbs/07_recognition.ipynb #07-017f
 def _answer_files(
-    model: str | os.PathLike,
-    pieces: str | os.PathLike,
-    paths: list[str],
-    quick: bool,
-    given: dict[str, bytes],
-    how: dict,
+    model: str | os.PathLike, pieces: str | os.PathLike, paths: list[str], given: dict[str, bytes], how: dict
 ) -> list[Recognition]:
-    "The answers for a batch of files, with one multiplication for all if `quick`. Raises `ModelError`."
-    recognizer, answers, heard = load_once(model, pieces), {}, {}
-    stretch = {name: value for name, value in how.items() if name in ("start", "duration")}
-    for path in paths:
-        source = given.get(path, path)
-        if quick:
-            found = _or_why_not(path, lambda: _pitched(listen(source, path, **stretch), path))
-        else:
-            found = _or_why_not(path, lambda: recognizer.predict(source, name=path, **how))
-        (answers if isinstance(found, Recognition) else heard)[path] = found
-    answers |= _answer_quickly(recognizer, heard, how.get("top", 5))
+    "The answers for a batch of files. Raises `ModelError`."
+    recognizer, how = load_once(model, pieces), dict(how)
+    stretch = dict(start=how.get("start", 0), duration=how.pop("duration", None))
+    hear = lambda path: _pitched(listen(given.get(path, path), path, **stretch), path)
+    answers = {path: _or_why_not(path, lambda: hear(path)) for path in paths}
+    heard = {path: found for path, found in answers.items() if not isinstance(found, Recognition)}
+    answers |= _answer_together(recognizer, heard, how)
     return [answers[path] for path in paths]
 
 # %% ../nbs/07_recognition.ipynb #07-017h
@@ -419,19 +418,18 @@ def predict_files(
     paths: list[str],  # Of MIDI files and scores
     model: str | os.PathLike = "all",  # As for `Recognizer.load`
     pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
-    quick: bool = False,  # The composer alone, without timeline and piece, in a tenth of the time
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
-    **how,  # `start`, `duration` and `top`, as for `Recognizer.predict`
+    **how,  # `start` and `duration` as for `Recognizer.predict`, `top` and `timeline` as for `predict_pieces`
 ) -> Iterator[Recognition]:
     """The answers for many files, in order, as they come; one with an `error` for each that cannot be read.
 
     Raises `ModelError`.
     """
-    task = partial(_answer_files, model, pieces, quick=quick, given=given or {}, how=how)
+    task = partial(_answer_files, model, pieces, given=given or {}, how=how)
     paths = list(map(str, paths))
     in_turn = len(paths) <= SERIAL_FILES
-    size = 1 if in_turn and not quick else BATCH
+    size = 1 if in_turn else BATCH
     batches = [paths[i : i + size] for i in range(0, len(paths), size)]
     if in_turn:
         numbered = enumerate(map(task, batches))

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -340,8 +341,8 @@ def _check_xml(text: str) -> None:
 def _check_depth(root: ET.Element) -> None:
     "Raises `_Problem` if elements are nested too deep."
     level = [root]
-    for _ in range(MAX_NESTING):
-        level = [child for element in level for child in element]
+    for _ in range(MAX_NESTING - 1):
+        level = list(filter(len, itertools.chain.from_iterable(level)))  # most elements hold none
     if level:
         raise _Problem(f"nests elements more than {MAX_NESTING} deep: no score does")
 
@@ -405,6 +406,7 @@ def _common(divisions: Iterable[int]) -> int:
 _STEPS = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)
 
 
+@lru_cache(maxsize=4096)  # a score has few different pitches
 def _pitch(step: str | None, alter: str | None, octave: str | None) -> int:
     "The MIDI key of a written pitch; -1 if there is no such pitch. Quarter tones are rounded."
     if step not in _STEPS or not octave:
@@ -451,8 +453,8 @@ class _Part:
 def _ties(note: ET.Element, found: dict[str, ET.Element]) -> set[str | None]:
     "The ties of a note, `start` and `stop`: as they sound, or as they are drawn if nothing says how they sound."
     if "tie" in found:
-        return {tie.get("type") for tie in note.iterfind("tie")}
-    return {tie.get("type") for tie in found["notations"].iterfind("tied")} if "notations" in found else set()
+        return {tie.get("type") for tie in note.findall("tie")}
+    return {tie.get("type") for tie in found["notations"].findall("tied")} if "notations" in found else set()
 
 
 def _sound(part: _Part, found: dict[str, ET.Element]) -> tuple[int, int, bool]:
@@ -551,7 +553,7 @@ def _read_direction(part: _Part, direction: ET.Element) -> None:
     sound = direction.find("sound")
     if sound is not None and sound.get("tempo"):
         _read_sound(part, sound)
-    elif (mark := direction.find("direction-type/metronome")) is not None:
+    elif (mark := next(direction.iter("metronome"), None)) is not None:
         part.draft.tempos.append((part.bar, part.at, _metronome(mark)))
 
 # %% ../nbs/00h_scores.ipynb #00h-089
@@ -1083,6 +1085,9 @@ def _tunes(text: str) -> list[str]:
     return tunes
 
 # %% ../nbs/00h_scores.ipynb #00h-137
+_ABC_VERSION = "%abc-2.1"  # without it music21 lets no accidental hold for the rest of the bar
+
+
 def _parse_abc(tune: str) -> list[music21.stream.Score]:
     "A tune as music21 reads it. Raises `_Problem` if music21 is missing or fails."
     try:
@@ -1093,7 +1098,7 @@ def _parse_abc(tune: str) -> list[music21.stream.Score]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = music21.converter.parseData(tune, format="abc")
+            found = music21.converter.parseData(f"{_ABC_VERSION}\n{tune}", format="abc")
     except Exception as error:  # music21 raises whatever its parser trips over
         raise _Problem("is damaged: music21 cannot read this ABC") from error
     return list(found.scores) if isinstance(found, music21.stream.Opus) else [found]

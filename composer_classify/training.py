@@ -44,11 +44,11 @@ from .files import atomic_write, check_writable
 from .windows import Chunks, Sequences
 
 # %% auto #0
-__all__ = ['BATCH', 'ABOUT', 'LARGEST', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over', 'TrainingSettings',
-           'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash', 'save_network', 'load_network',
-           'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path', 'weights_hash', 'fit_fold',
-           'OutOfFold', 'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate', 'model_metadata',
-           'train']
+__all__ = ['BATCH', 'ABOUT', 'LARGEST_NETWORK', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over',
+           'TrainingSettings', 'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash', 'save_network',
+           'load_network', 'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path', 'weights_hash',
+           'fit_fold', 'OutOfFold', 'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate',
+           'model_metadata', 'train']
 
 # %% ../nbs/02c_training.ipynb #02b-007
 BATCH = 32  # parts that a network learns from at a time
@@ -265,7 +265,7 @@ def save_network(
         atomic_write(path, lambda file: file.write(whole.read_bytes()))
 
 # %% ../nbs/02c_training.ipynb #02b-017g
-LARGEST = 1 << 30  # bytes that a model may unpack to
+LARGEST_NETWORK = 1 << 30  # bytes that a model may unpack to
 
 
 def _unpacked_size(path: Path) -> int:
@@ -279,8 +279,8 @@ def _unpacked_size(path: Path) -> int:
 # %% ../nbs/02c_training.ipynb #02b-017h
 def _read_network(path: Path) -> tuple[keras.Model, dict]:
     "A network and what was written about it. Raises `ValueError` if the file is not such a model."
-    if _unpacked_size(path) > LARGEST:
-        raise ValueError(f"{path}: is not read, because it unpacks to more than {LARGEST:,} bytes")
+    if _unpacked_size(path) > LARGEST_NETWORK:
+        raise ValueError(f"{path}: is not read, because it unpacks to more than {LARGEST_NETWORK:,} bytes")
     try:
         with zipfile.ZipFile(path) as archive:
             named = ABOUT in archive.namelist()

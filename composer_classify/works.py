@@ -6,23 +6,27 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .composers import fold_name
-from .processes import DIED, in_processes
+from .processes import DIED, SERIAL_BELOW, in_processes
 
 if TYPE_CHECKING:
     import pandas as pd
     from scipy import sparse
 
 # %% auto #0
-__all__ = ['SIMULTANEOUS', 'RUN_LENGTH', 'VARIED', 'MATCHES', 'TOO_COMMON', 'OVERLAP', 'SHARED', 'CATALOGUES', 'outer_lines',
-           'melody_runs', 'align', 'covered', 'find_copies', 'catalogue_numbers', 'work_title', 'find_named',
-           'join_works']
+__all__ = ['SIMULTANEOUS', 'RUN_LENGTH', 'VARIED', 'MATCHES', 'TOO_COMMON', 'OVERLAP', 'SHARED', 'ACROSS', 'MOSTLY', 'CATALOGUES',
+           'outer_lines', 'melody_runs', 'align', 'covered', 'find_copies', 'credible_copies', 'catalogue_numbers',
+           'work_title', 'find_named', 'join_works']
 
 # %% ../nbs/00d_works.ipynb #00a-006
 SIMULTANEOUS = 0.05  # beats: what follows within that was struck together; shorter than a 64th note
@@ -44,7 +48,31 @@ def outer_lines(
 # %% ../nbs/00d_works.ipynb #00a-008b
 RUN_LENGTH = 10  # intervals in a run
 VARIED = 4  # different intervals that a run must hold
-_POWERS = np.array([pow(0x9E3779B97F4A7C15, k + 1, 2**64) for k in range(RUN_LENGTH)], np.uint64)
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash: an odd number with irregular bits
+
+# %% ../nbs/00d_works.ipynb #00a-008c
+def _n_varied(
+    steps: np.ndarray,  # Intervals, shape `(n,)`
+) -> np.ndarray:
+    "How many different intervals each run has, int8 of shape `(n - RUN_LENGTH + 1,)`."
+    back = np.full(len(steps), RUN_LENGTH, np.int8)  # how far back the same interval is
+    for far in range(RUN_LENGTH - 1, 0, -1):
+        back[far:][steps[far:] == steps[:-far]] = far
+    n = len(steps) - RUN_LENGTH + 1
+    return sum((back[k : k + n] > k).view(np.int8) for k in range(RUN_LENGTH))
+
+
+def _run_hashes(line: np.ndarray) -> np.ndarray:
+    "The hash of the run at each place of a line, uint64 of shape `(n,)`; 0 if no run that counts begins there."
+    hashes, n = np.zeros(len(line), np.uint64), len(line) - RUN_LENGTH
+    if n > 0:
+        steps = np.diff(line)
+        digits = (steps.astype(np.int64) + 128).astype(np.uint64)
+        for k in range(RUN_LENGTH - 1, -1, -1):
+            hashes[:n] += digits[k : k + n]
+            hashes[:n] *= _FACTOR
+        hashes[:n][_n_varied(steps) < VARIED] = 0
+    return hashes
 
 # %% ../nbs/00d_works.ipynb #00a-009
 def melody_runs(
@@ -53,11 +81,9 @@ def melody_runs(
     """The runs of a line: their hashes, uint64, and their places in the line, int64, both of shape `(n,)`.
 
     A run is `RUN_LENGTH` intervals of which at least `VARIED` are different."""
-    if len(line) <= RUN_LENGTH:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    runs = np.lib.stride_tricks.sliding_window_view(np.diff(line.astype(np.int64)), RUN_LENGTH)
-    varied = 1 + (np.diff(np.sort(runs, axis=1), axis=1) != 0).sum(axis=1) >= VARIED
-    return (runs[varied] + 128).astype(np.uint64) @ _POWERS, np.flatnonzero(varied)
+    hashes = _run_hashes(line)
+    places = np.flatnonzero(hashes)
+    return hashes[places], places
 
 # %% ../nbs/00d_works.ipynb #00a-011a
 def _sorted_runs(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,11 +114,15 @@ def _match(
 def _chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     "Which matches form the longest chain that moves forward in both lines (patience sorting), as positions in `first`."
     order = np.lexsort((-second, first))
-    ends, last, before = [], [], np.empty(len(order), np.int64)
+    ends, last, before = [], [], []
     for k, place in enumerate(second[order].tolist()):
         rank = bisect_left(ends, place)
-        before[k] = last[rank - 1] if rank else -1
-        ends[rank : rank + 1], last[rank : rank + 1] = [place], [k]
+        before.append(last[rank - 1] if rank else -1)
+        if rank == len(ends):
+            ends.append(place)
+            last.append(k)
+        else:
+            ends[rank], last[rank] = place, k
     chain = [last[-1]] if last else []
     while chain and before[chain[-1]] >= 0:
         chain.append(before[chain[-1]])
@@ -123,42 +153,172 @@ def covered(
     return int(np.minimum(np.diff(places), RUN_LENGTH + 1).sum()) + RUN_LENGTH + 1 if len(places) else 0
 
 # %% ../nbs/00d_works.ipynb #00a-016a
-def _run_table(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[sparse.csr_matrix, list[np.ndarray]]:
-    """How often each line holds each run, int32 of shape `(lines, runs)`, and the columns of each line's runs.
+_HASHED = 1_000_000  # notes whose runs are hashed at a time, so that they stay in the processor's cache
 
-    `found` holds the runs of each line, as `_sorted_runs` gives."""
-    from scipy import sparse
 
-    ends = np.cumsum([len(runs) for runs, _ in found], dtype=np.int64)
-    file = np.repeat(np.arange(len(found)), np.diff(ends, prepend=0))
-    _, run = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for runs, _ in found)]), return_inverse=True)
-    often = sparse.csr_matrix((np.ones(len(run), np.int32), (file, run)), shape=(len(found), run.max(initial=-1) + 1))
-    return often, np.split(run, ends[:-1])
+def _hash_lines(
+    pitches: np.ndarray,  # Lines of all files, one after another
+    ends: np.ndarray,  # Where each line ends
+) -> np.ndarray:
+    "The hash of the run at each place of all lines, uint64 of the shape of `pitches`; 0 where none that counts begins."
+    hashes = np.empty(len(pitches), np.uint64)
+    for begin in range(0, len(pitches), _HASHED):
+        part = slice(begin, begin + _HASHED)
+        hashes[part] = _run_hashes(pitches[begin : begin + _HASHED + RUN_LENGTH])[:_HASHED]
+    across = ends[:, None] - np.arange(1, RUN_LENGTH + 1)
+    hashes[across[across >= 0]] = 0
+    return hashes
 
 # %% ../nbs/00d_works.ipynb #00a-016b
 # A run in more files than this does not identify a work. So a work in more independent encodings than this is not
 # found by its melody.
 TOO_COMMON = 30
 
+# %% ../nbs/00d_works.ipynb #00a-016d
+_PARTS = 4  # bits of a hash that say in which part it is sorted
+
+
+def _group(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The order by hash, the number of the run at each place in it, and whether it is the first of its run and file."
+    order = np.argsort(hashes, kind="stable")
+    first = np.diff(hashes[order], prepend=0) != 0
+    return order, np.cumsum(first) - 1, first | (np.diff(file[order], prepend=-1) != 0)
+
+
+def _tell(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Positions in these arrays of the runs that some but not too many files hold, and numbers for runs, both by number."
+    order, run, first_in_file = _group(hashes, file)
+    in_files = np.bincount(run[first_in_file])
+    telling = (in_files > 1) & (in_files <= TOO_COMMON)
+    kept = telling[run]
+    return order[kept], (np.cumsum(telling) - 1)[run[kept]]
+
+
+def _telling_runs(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the runs that some but not too many files hold, int64, and a number for each run, both by number.
+
+    `hashes` is that of each place, 0 where no run begins, and `file` the file."""
+    places, numbers, n = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    part = (hashes >> np.uint64(64 - _PARTS)).astype(np.uint8)
+    part[hashes == 0] = 2**_PARTS
+    for k in range(2**_PARTS):
+        here = np.flatnonzero(part == k)
+        kept, number = _tell(hashes[here], file[here])
+        places, numbers = [*places, here[kept]], [*numbers, number + n]
+        n += int(number.max(initial=-1)) + 1
+    return np.concatenate(places), np.concatenate(numbers)
+
+# %% ../nbs/00d_works.ipynb #00a-016j
+_FIRST_BITS = 24
+
+
+def _held_by(hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    "The hashes with 0 in place of those that none of the wanted places has, but for a few."
+    first = (hashes >> np.uint64(64 - _FIRST_BITS)).astype(np.uint32)
+    known = np.zeros(2**_FIRST_BITS, bool)
+    known[first[wanted]] = True
+    return np.where(known[first], hashes, np.uint64(0))
+
+
+def _made_common(hashes: np.ndarray, file: np.ndarray, new: np.ndarray) -> np.ndarray:
+    "The files that hold a run which the new files have made too common. `new` says which files are new."
+    here = np.flatnonzero(_held_by(hashes, new[file]))
+    order, run, first_in_file = _group(hashes[here], file[here])
+    held = file[here][order]
+    in_files = np.bincount(run[first_in_file])
+    before = np.bincount(run[first_in_file & ~new[held]], minlength=len(in_files))
+    return np.unique(held[((in_files > TOO_COMMON) & (before <= TOO_COMMON))[run]])
+
+# %% ../nbs/00d_works.ipynb #00a-016g
+_Voice = dict[str, np.ndarray]  # what `_prepare_voice` describes
+
+
+def _lay_out(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The lines of one voice one after another, where each ends, and the file of each note."
+    lengths = np.array([len(line) for line in lines], np.int64)
+    file = np.repeat(np.arange(len(lines), dtype=np.int32), lengths)
+    return np.concatenate([np.empty(0, np.int16), *lines]), np.cumsum(lengths), file
+
+
+def _prepare_voice(lines: Sequence[np.ndarray], new: np.ndarray) -> _Voice:
+    """The lines of one voice (`pitches` and `ends`), the telling runs of each file with their places in its line
+    (`runs` and `places`, sorted, and `ends_runs`), and the files that hold each run, with how often they do (`files`,
+    `often` and `ends_files`).
+
+    Runs that no file of `new` holds are left out."""
+    pitches, ends, file = _lay_out(lines)
+    hashes = _hash_lines(pitches, ends)
+    places, numbers = _telling_runs(hashes if new.all() else _held_by(hashes, new[file]), file)
+    held = file[places]
+    by_file = np.argsort(held, kind="stable")
+    first = (np.diff(numbers, prepend=-1) != 0) | (np.diff(held, prepend=-1) != 0)
+    return dict(
+        new=new,
+        pitches=pitches,
+        ends=ends,
+        runs=numbers[by_file].astype(np.int32),
+        places=(places - np.append(0, ends)[held])[by_file].astype(np.int32),
+        ends_runs=np.cumsum(np.bincount(held, minlength=len(lines))),
+        files=held[first],
+        often=np.diff(np.append(np.flatnonzero(first), len(held))).astype(np.int32),
+        ends_files=np.cumsum(np.bincount(numbers[first])),
+    )
+
+# %% ../nbs/00d_works.ipynb #00a-016h
+def _save_voice(folder: Path, voice: _Voice) -> None:
+    "Write a voice into a folder, an array a file."
+    folder.mkdir()
+    for name, array in voice.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+@lru_cache(maxsize=1)
+def _open_voices(folder: Path) -> list[_Voice]:
+    "The two voices that lie in a folder, mapped into memory."
+    mapped = lambda path: np.asarray(np.load(path, mmap_mode="r"))  # plain arrays are cut faster
+    return [{path.stem: mapped(path) for path in (folder / name).iterdir()} for name in ("top", "bass")]
+
+
+def _part(array: np.ndarray, ends: np.ndarray, i: int) -> np.ndarray:
+    "The part of an array that belongs to file `i`."
+    return array[ends[i - 1] if i else 0 : ends[i]]
+
 # %% ../nbs/00d_works.ipynb #00a-017
-def _candidates(
-    lines: Sequence[np.ndarray],
-) -> tuple[set[tuple[int, int]], sparse.csr_matrix, list[tuple[np.ndarray, np.ndarray]]]:
-    """Pairs of lines that share three runs or more, how many runs of one line the other holds at most, and the runs of
-    each line that are neither its own alone nor common, sorted, with their places."""
+def _once(table: sparse.csr_matrix) -> sparse.csr_matrix:
+    "Which entries a table has: the same table with 1 in place of its numbers."
     from scipy import sparse
 
-    found = [_sorted_runs(line) for line in lines]
-    often, columns = _run_table(found)
-    holds = often.copy()
-    holds.data[:] = 1  # however often a line holds a run
-    in_files = np.bincount(holds.indices, minlength=holds.shape[1])
-    telling = (in_files > 1) & (in_files <= TOO_COMMON)
-    often, holds = often[:, telling], holds[:, telling]
-    shared, held = sparse.triu(holds @ holds.T, 1).tocoo(), often @ holds.T
-    enough = shared.data >= 3
-    kept = [(runs[telling[run]], places[telling[run]]) for (runs, places), run in zip(found, columns)]
-    return set(zip(shared.row[enough].tolist(), shared.col[enough].tolist())), held.maximum(held.T).tocsr(), kept
+    return sparse.csr_matrix((np.ones_like(table.data), table.indices, table.indptr), table.shape)
+
+
+@lru_cache(maxsize=1)
+def _run_tables(folder: Path) -> list[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+    "For each voice how often each file holds each run, int32 of shape `(runs, files)`, and whether it does."
+    from scipy import sparse
+
+    tables = [
+        sparse.csr_matrix(
+            (v["often"], v["files"], np.append(0, v["ends_files"])), (len(v["ends_files"]), len(v["ends"]))
+        )
+        for v in _open_voices(folder)
+    ]
+    return [(often, _once(often)) for often in tables]
+
+
+def _shared_runs(
+    voice: _Voice, tables: tuple[sparse.csr_matrix, sparse.csr_matrix], rows: np.ndarray
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """How many runs some files share with all, and how many of one the other holds at most, both int32 of shape
+    `(rows, files)`."""
+    from scipy import sparse
+
+    runs = [_part(voice["runs"], voice["ends_runs"], row) for row in rows]
+    ends = np.cumsum([0, *map(len, runs)])
+    shape = (len(rows), tables[0].shape[0])
+    own = sparse.csr_matrix((np.ones(ends[-1], np.int32), np.concatenate(runs), ends), shape)
+    own.sum_duplicates()
+    often, holds = tables
+    return _once(own) @ holds, (own @ holds).maximum(_once(own) @ often)
 
 # %% ../nbs/00d_works.ipynb #00a-017b
 OVERLAP = 0.18  # of the shorter lines
@@ -172,70 +332,152 @@ def _originals(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     first_of, original = {}, np.arange(len(lines))
     for i, outer in enumerate(lines):
         if sum(map(len, outer)) >= SHARED:
-            original[i] = first_of.setdefault(tuple(np.diff(line).tobytes() for line in outer), i)
+            steps = b"".join(np.append(len(line), np.diff(line)).tobytes() for line in outer)
+            original[i] = first_of.setdefault(blake2b(steps, digest_size=16).digest(), i)
     return original
 
 # %% ../nbs/00d_works.ipynb #00a-017e
-def _likely_pairs(voices: list[list[np.ndarray]]) -> tuple[list[list[int]], tuple]:
-    """Pairs of files that hold enough of each other's runs to be copies, and the runs of each voice.
-
-    `voices` holds the melodies of all files and their basses."""
-    candidates, held, runs = zip(*map(_candidates, voices))
-    pairs = np.array(sorted(set.union(*candidates)), np.int64).reshape(-1, 2)
-    lengths = [np.array([len(line) for line in voice], np.int64) for voice in voices]
-    shorter = sum(each[pairs].min(axis=1) for each in lengths)
+def _likely_pairs(folder: Path, rows: np.ndarray) -> np.ndarray:
+    "Pairs of one of some new files and another that hold enough of each other's runs to be copies, each pair once."
+    voices = _open_voices(folder)
+    shared, held = zip(*map(_shared_runs, voices, _run_tables(folder), [rows, rows]))
+    own, other = sum((each >= 3).astype(np.int32) for each in shared).nonzero()
+    once = (rows[own] < other) | ~voices[0]["new"][other]
+    own, other = own[once], other[once]
+    pairs = np.stack([rows[own], other], axis=1)
+    shorter = sum(np.diff(voice["ends"], prepend=0)[pairs].min(axis=1) for voice in voices)
     # a run covers no more notes than this
-    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[pairs[:, 0], pairs[:, 1]]).ravel() for each in held)
-    return pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)].tolist(), runs
+    at_most = (RUN_LENGTH + 1) * sum(np.asarray(each[own, other]).ravel() for each in held)
+    return np.sort(pairs[at_most >= np.maximum(SHARED, OVERLAP * shorter)], axis=1)
 
 # %% ../nbs/00d_works.ipynb #00a-017g
-_PART = 500  # pairs that a process compares at a time
+_ROWS = 100  # files that a process compares with all others at a time
 
-# of a file, for each voice: the line, and its runs as `_candidates` gives them
-_Voices = list[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]
+_Line = tuple[np.ndarray, np.ndarray, np.ndarray]  # a line, its telling runs, sorted, and their places
 
 
-def _compare(pairs: list[list[int]], files: dict[int, _Voices]) -> list[tuple[int, int, float]]:
-    "Those of some pairs of files that are copies, with the part of the shorter lines that agrees."
-    copies = []
-    for a, b in pairs:
-        agree = shorter = 0
-        for (line, runs), (other, other_runs) in zip(files[a], files[b]):
-            places = align(line, other, (runs, other_runs))
-            side = int(len(other) < len(line))
-            agree, shorter = agree + covered(places[:, side]), shorter + min(len(line), len(other))
-        if agree >= max(SHARED, OVERLAP * shorter):
-            copies.append((a, b, agree / shorter))
-    return copies
+def _line(voice: _Voice, i: int) -> _Line:
+    "The line of file `i` in a voice, with its runs."
+    return _part(voice["pitches"], voice["ends"], i), *(
+        _part(voice[name], voice["ends_runs"], i) for name in ("runs", "places")
+    )
+
+
+def _at_most(first: _Line, second: _Line) -> int:
+    "How many notes of the shorter of two lines the runs cover that both hold."
+    (_, runs, places), (_, others, _) = (second, first) if len(second[0]) < len(first[0]) else (first, second)
+    if not len(others):
+        return 0
+    found = others[np.minimum(np.searchsorted(others, runs), len(others) - 1)] == runs
+    return covered(np.sort(places[found]))
+
+
+def _agreement(first: _Line, second: _Line) -> int:
+    "How many notes of the shorter of two lines agree with the other."
+    return covered(align(first[0], second[0], (first[1:], second[1:]))[:, int(len(second[0]) < len(first[0]))])
+
+# %% ../nbs/00d_works.ipynb #00a-017h
+_Pair = tuple[int, int, float, int]  # two files, the part of the shorter lines that agrees, and how many notes that is
+
+
+def _compare(voices: list[_Voice], a: int, b: int) -> _Pair | None:
+    "Two files, if they are copies."
+    lines = [(_line(voice, a), _line(voice, b)) for voice in voices]
+    shorter = sum(min(len(first[0]), len(second[0])) for first, second in lines)
+    enough = max(SHARED, OVERLAP * shorter)
+    bounds = [_at_most(*pair) for pair in lines]
+    agree = sum(bounds)
+    for pair, bound in zip(lines, bounds):
+        if agree < enough:
+            return None
+        agree += _agreement(*pair) - bound
+    if agree < enough:
+        return None
+    return a, b, agree / shorter, agree
+
+
+def _copies_of(folder: Path, rows: np.ndarray) -> list[_Pair]:
+    "The copies of some new files, each pair once."
+    voices = _open_voices(folder)
+    compared = (_compare(voices, a, b) for a, b in _likely_pairs(folder, rows).tolist())
+    return [pair for pair in compared if pair]
 
 # %% ../nbs/00d_works.ipynb #00a-017j
-def _compare_all(voices: list[list[np.ndarray]], n_jobs: int) -> list[tuple[int, int, float]]:
-    "The pairs of files that are copies, in order. `voices` holds the melodies of all files and their basses."
-    likely, runs = _likely_pairs(voices)
-    parts = [likely[i : i + _PART] for i in range(0, len(likely), _PART)]
-    files_of = lambda part: {i: [(v[i], r[i]) for v, r in zip(voices, runs)] for pair in part for i in pair}
-    jobs = ((part, files_of(part)) for part in parts)
-    found = dict(in_processes(_compare, jobs, n_jobs if len(parts) > 1 else 1))
-    copies = (_compare(parts[k], files_of(parts[k])) if found[k] is DIED else found[k] for k in range(len(parts)))
+def _compare_new(voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int, folder: Path | None) -> list[_Pair]:
+    "The pairs of files that are copies, one of each new. `voices` holds the melodies of all files and their basses."
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for voice, lines in zip(("top", "bass"), voices):
+            _save_voice(Path(name, voice), _prepare_voice(lines, new))
+        rows = np.flatnonzero(new)
+        jobs = [(Path(name), rows[i : i + _ROWS]) for i in range(0, len(rows), _ROWS)]
+        found = dict(in_processes(_copies_of, jobs, n_jobs if len(rows) > SERIAL_BELOW else 1))
+        copies = [_copies_of(*job) if found[k] is DIED else found[k] for k, job in enumerate(jobs)]
     return [pair for part in copies for pair in part]
+
+# %% ../nbs/00d_works.ipynb #00a-017l
+def _to_compare(voices: list[list[np.ndarray]], new: np.ndarray) -> np.ndarray:
+    "Which files must be compared: the new ones, and those that hold a run which these have made too common."
+    new = new.copy()
+    for lines in voices if not new.all() else ():
+        pitches, ends, file = _lay_out(lines)
+        new[_made_common(_hash_lines(pitches, ends), file, new)] = True
+    return new
+
+
+def _of_distinct(distinct: np.ndarray, known: pd.DataFrame, new: np.ndarray) -> list[_Pair]:
+    "The known copies among the distinct files of which none is new."
+    place = np.full(len(new), -1)
+    place[distinct] = np.arange(len(distinct))
+    kept = known[(place[known["first"]] >= 0) & (place[known["second"]] >= 0)]
+    kept = kept[~(new[kept["first"]] | new[kept["second"]])]
+    return list(
+        zip(
+            place[kept["first"]].tolist(),
+            place[kept["second"]].tolist(),
+            kept["overlap"].tolist(),
+            kept["notes"].tolist(),
+        )
+    )
 
 
 def find_copies(
     lines: Sequence[tuple[np.ndarray, np.ndarray]],  # Outer lines of all files
     n_jobs: int = 1,  # Processes that compare likely pairs
+    known: tuple[np.ndarray, pd.DataFrame] = None,  # Which files have been compared before, and what this returned
+    folder: Path = None,  # For temporary files, that all processes see
 ) -> pd.DataFrame:
-    """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`) and `overlap`.
+    """Pairs of files that hold the same music, one a row: `first`, `second` (positions in `lines`), `overlap`, `notes`.
 
-    `overlap` is the part of the shorter lines that agrees, from 0 to 1."""
+    `overlap` is the part of the shorter lines that agrees, from 0 to 1, and `notes` how many notes that is. With
+    `known`, only the other files are compared with all."""
     import pandas as pd
 
     original = _originals(lines)
     same = np.flatnonzero(original != np.arange(len(lines)))
     distinct = np.setdiff1d(np.arange(len(lines)), same)
-    copies = _compare_all([[lines[i][voice] for i in distinct] for voice in (0, 1)], n_jobs)
-    pairs = [(original[i], i, 1.0) for i in same]
-    pairs += [(distinct[a], distinct[b], overlap) for a, b, overlap in copies]
-    return pd.DataFrame(pairs, columns=["first", "second", "overlap"]).astype({"first": np.int64, "second": np.int64})
+    voices = [[lines[i][voice] for i in distinct] for voice in (0, 1)]
+    new = np.ones(len(lines), bool) if known is None else ~known[0]
+    new[distinct] = _to_compare(voices, new[distinct])
+    copies = _compare_new(voices, new[distinct], n_jobs, folder)
+    copies += [] if known is None else _of_distinct(distinct, known[1], new)
+    pairs = [(original[i], i, 1.0, sum(map(len, lines[i]))) for i in same]
+    pairs += [(distinct[a], distinct[b], *agree) for a, b, *agree in sorted(copies)]
+    kinds = dict(first=np.int64, second=np.int64, overlap=float, notes=np.int64)
+    return pd.DataFrame(pairs, columns=list(kinds)).astype(kinds)
+
+# %% ../nbs/00d_works.ipynb #00a-018b
+ACROSS = 100  # notes that files of two composers share if they are copies,
+MOSTLY = 0.5  # unless it is so much of the shorter lines
+
+
+def credible_copies(
+    copies: pd.DataFrame,  # As `find_copies` gives
+    composers: Sequence[str],  # Of all files
+) -> pd.DataFrame:
+    "The pairs of copies without those of two composers that share little."
+    composer = np.asarray(composers, dtype=object)
+    one = composer[copies["first"]] == composer[copies["second"]]
+    return copies[one | (copies["notes"] >= ACROSS) | (copies["overlap"] >= MOSTLY)]
 
 # %% ../nbs/00d_works.ipynb #00a-020
 # name: (how it is written, whose works it numbers: None where the letters alone say it, () where each composer has one)

@@ -20,7 +20,14 @@ from composer_classify.calibration import fit_pool
 from composer_classify.composers import PERIODS, SPELLINGS, WELL_KNOWN, by_birth, introduce, who
 from composer_classify.evaluation import get_splits, scores, works_by_composer
 from composer_classify.features import N_BINS, NGRAMS, feature_table, ngram_counts, ngram_table
-from composer_classify.kernel import KernelClassifier, cross_val_scores_kernel, stack_inputs
+from composer_classify.kernel import (
+    KernelClassifier,
+    Landmarks,
+    bhattacharyya_kernel,
+    choose_landmarks,
+    cross_val_scores_kernel,
+    stack_inputs,
+)
 from composer_classify.midi import load_midi
 from composer_classify.probabilities import softmax
 from composer_classify.shipped_model import KernelScorer
@@ -129,6 +136,38 @@ def test_likeness_is_the_equation_it_says():
     weight /= weight.mean()
     alpha = np.linalg.solve(kernel + 0.2 * np.diag(1 / weight), np.eye(3)[labels])
     np.testing.assert_allclose(model.decision_function(features, ngrams), kernel @ alpha, atol=1e-5)
+
+
+def test_landmarks_are_weighed_by_all_pieces():
+    "Against the same in plain matrices."
+    features, ngrams, labels = made_pieces(3, 12)
+    settings = dict(gamma=0.7, ngram_weight=0.3, alpha=0.2, class_balance=0.5)
+    model = fitted(features, ngrams, labels, n_landmarks=9, **settings)
+    landmarks = choose_landmarks(labels, 9)
+    z = (np.sqrt(features) - np.sqrt(features).mean(axis=0)) / np.sqrt(features).std(axis=0)
+    apart = ((z[:, None] - z[landmarks]) ** 2).sum(axis=2)
+    kernel = np.exp(-0.7 * apart / np.median(apart[landmarks])) + 0.3 * bhattacharyya_kernel(ngrams, ngrams[landmarks])
+    coef = np.linalg.solve(kernel.T @ kernel + 0.2 * kernel[landmarks], kernel.T @ np.eye(3)[labels])
+    np.testing.assert_allclose(model.decision_function(features, ngrams), kernel @ coef, atol=1e-4)
+    assert len(model.X_fit_) == 9 and not np.allclose(model.dual_coef_, 0)
+
+
+def test_a_fold_has_no_landmark_of_the_tested_side():
+    features, ngrams, labels = made_pieces(3, 12)
+    landmarks, train = Landmarks.of([ngrams], np.arange(0, 36, 4)), np.arange(18)
+    changed, train_labels = features.copy(), np.repeat([0, 1], 9)
+    changed[18:] += 1
+    one, other = (
+        KernelClassifier().fit_rows(each, train_labels, landmarks, train).scorer_ for each in (features, changed)
+    )
+    assert len(one.X_fit_) == 5 and np.array_equal(one.dual_coef_, other.dual_coef_)
+
+
+def test_two_landmarks_may_be_the_same_piece():
+    features, ngrams, labels = made_pieces(3, 8)
+    twice = np.r_[np.arange(24), np.arange(24)]
+    model = fitted(features[twice], ngrams[twice], labels[twice], alpha=0.01)
+    assert (model.decision_function(features, ngrams).argmax(axis=1) == labels).all()
 
 
 def test_the_small_are_heard_if_composers_weigh_alike():

@@ -30,7 +30,7 @@ from builders import musicxml, mxl, write_tunes
 from composer_classify import app
 from composer_classify.app import FAILED, LIMITS, LONGEST_NAME, NAMELESS, VISITOR, WAITING
 from composer_classify.collection import collect
-from composer_classify.fingerprints import make_index
+from composer_classify.index import make_index
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from serving import ROOT, served
 
@@ -165,10 +165,10 @@ def test_a_score_that_takes_too_long_is_a_sentence(monkeypatch, score):
 def test_an_index_of_ones_own(tmp_path):
     "The page and its API name the pieces of the index that `app --index` is given."
     corpus = collect(write_tunes(tmp_path / "tunes", Ada=3), dest=tmp_path / "corpus", n_jobs=1)
-    make_index(corpus, n_jobs=1).save(tmp_path / "mine.npz")
+    make_index(corpus, n_jobs=1).save(tmp_path / "mine")
     tune = (tmp_path / "tunes" / "Ada" / "Tune b.mid").read_bytes()
     (tmp_path / "t").mkdir()
-    arguments = ["--index", str(tmp_path / "mine.npz")]
+    arguments = ["--index", str(tmp_path / "mine")]
     with served(tmp_path / "t", arguments=arguments) as (address, _), httpx.Client(base_url=address, timeout=60) as it:
         assert "3 files by name" in it.get("/").text
         assert ask(it, tune).json()["piece"]["title"] == "Tune b"
@@ -692,15 +692,15 @@ def test_a_file_that_kills_its_worker_kills_no_other_answer():
 def test_a_fault_of_the_program_is_one_sentence(tmp_path):
     "A server whose index of pieces is gone: an error that nobody expects, in a worker. Once it is back all is well."
     shutil.copytree(ROOT / "composer_classify", tmp_path / "composer_classify")
-    pieces = tmp_path / "composer_classify" / "weights" / "pieces.npz"
+    pieces = tmp_path / "composer_classify" / "weights" / "pieces"
     content = (SAMPLES / "bach_bwv772.mid").read_bytes()
     (tmp_path / "t").mkdir()
     with served(tmp_path / "t", tmp_path) as (address, _), httpx.Client(base_url=address, timeout=60) as client:
         assert client.get("/").status_code == 200  # the server has read its own index; the workers have not yet
-        pieces.rename(tmp_path / "gone.npz")
+        pieces.rename(tmp_path / "gone")
         reply, said = ask(client, content, name="tune.mid"), page_asks(client, "a", event=SECRET)
         log = (tmp_path / "t" / "log").read_text()
-        (tmp_path / "gone.npz").rename(pieces)
+        (tmp_path / "gone").rename(pieces)
         good, fine = ask(client, content), page_asks(client, "a", event=SECRET)
     assert reply.status_code == 500 and list(reply.json()) == FIELDS
     assert reply.json() | dict(file="", error="") == app.Recognition.failed("", "").to_dict()
@@ -708,7 +708,7 @@ def test_a_fault_of_the_program_is_one_sentence(tmp_path):
     assert f"<bdi>secret.mid</bdi>: {FAILED}." in said
     for text in (reply.text, said):
         assert "Traceback" not in text and "Error" not in text and "pieces" not in text and str(tmp_path) not in text
-    assert log.count("WorkerError") >= 2 and "pieces.npz" in log
+    assert log.count("WorkerError") >= 2 and "weights/pieces" in log
     assert good.status_code == 200 and "sounds like" in fine
 
 

@@ -3,7 +3,9 @@ real collection."""
 
 import io
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import zipfile
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from builders import thorough, write_tunes
-from composer_classify import best
+from composer_classify import best, processes
 from composer_classify.augment import random_crop, simulate_performance, simulate_sequencing
 from composer_classify.best import cross_val_scores_by_view, fit_scorer
 from composer_classify.calibration import TemperatureScaling, reliability
@@ -28,6 +30,7 @@ from composer_classify.features import corpus_features, extract_features, ngram_
 from composer_classify.files import ModelError, checksum
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.probabilities import softmax, temperature_at
+from composer_classify.processes import FeatureError, map_pieces
 from composer_classify.recognition import MODELS, Recognizer, predict_files
 from composer_classify.shipped_model import SHORT, WINDOWS, load_model, save_model
 
@@ -47,6 +50,16 @@ def any_notes(draw) -> np.ndarray:
     notes["pitch"] = draw(st.lists(st.integers(0, 127), min_size=n, max_size=n))
     notes["is_drum"] = draw(st.lists(st.booleans(), min_size=n, max_size=n))
     return notes
+
+
+def is_mapped(values: np.ndarray | None) -> bool:
+    "Whether an array is part of a file that is mapped into memory."
+    return isinstance(values, np.memmap) or (isinstance(values, np.ndarray) and is_mapped(values.base))
+
+
+def end_process(pieces: list[np.ndarray]) -> None:
+    "As a process that is killed."
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 # ---------------------------------------------------------------- the same piece, otherwise
@@ -241,6 +254,38 @@ def test_nineteen_of_twenty_right_answers_are_known(doubtful_folds):
     assert (sure >= cv.rejection_threshold).mean() >= 0.9
 
 
+def test_training_asks_for_room_first(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "free_memory", lambda: 1e8)
+    with pytest.raises(ValueError, match="training on 12 files needs memory of about 0.7 GB, and 0.1 GB are free; end"):
+        best.evaluate(small)
+    monkeypatch.undo()
+    monkeypatch.setattr(best, "required_room", lambda n_files, n_notes: (0, 1e18))
+    with pytest.raises(ValueError, match="needs temporary files of about 1000000000.0 GB"):
+        best.train(small, tmp_path / "mine.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_room_grows_with_the_files():
+    (small, _), (large, disk) = (best.required_room(n, 3000 * n) for n in (10_000, 100_000))
+    assert small < 4 * 2**30 and large < 8 * 2**30 and disk < 16e9
+
+
+def test_features_are_the_same_in_any_number_of_processes(small, monkeypatch):
+    one = corpus_features(small, simulate_performance)
+    monkeypatch.setattr(processes, "SERIAL_BELOW", 0)
+    other = corpus_features(small, simulate_performance)
+    assert np.array_equal(one.features, other.features) and np.array_equal(one.on_grid, other.on_grid)
+    assert (one.ngrams != other.ngrams).nnz == 0
+    assert is_mapped(one.ngrams.data) and is_mapped(one.ngrams.indices) and one.ngrams.data.dtype == np.uint16
+
+
+def test_a_process_that_ends_names_its_files(small, monkeypatch):
+    monkeypatch.setattr(processes, "SERIAL_BELOW", 0)
+    with pytest.raises(FeatureError) as raised:
+        list(map_pieces(end_process, small, n_jobs=2))
+    assert raised.value.rows == small.files.index.tolist()
+
+
 def test_short_pieces_on_the_grid_are_answered_by_both_halves(small):
     taught, labels = (
         [corpus_features(small, view) for view in best.TRAINING_VIEWS.values()],
@@ -292,7 +337,7 @@ def test_a_model_of_ones_own_answers(written, prelude):
     assert sorted(r["composer"] for r in answer.ranking) == NAMES and sum(
         r["probability"] for r in answer.ranking
     ) == pytest.approx(1, abs=1e-3)
-    (many,) = predict_files([str(SAMPLES / "bach_bwv846.mid")], written, top=2, quick=True)
+    (many,) = predict_files([str(SAMPLES / "bach_bwv846.mid")], written, top=2, timeline=False)
     assert many.ranking == answer.ranking and many.timeline == []
 
 
@@ -544,12 +589,13 @@ def test_many_files_and_processes_give_the_answers_of_one(tmp_path):
         (tmp_path / f"{k:03d}.mid").write_bytes((SAMPLES / ("bach_bwv772.mid", "bach_bwv846.mid")[k % 2]).read_bytes())
     (tmp_path / "100.mid").write_bytes(b"no music")
     paths = sorted(map(str, tmp_path.iterdir()))
-    answers = list(predict_files(paths, quick=True))
+    answers = list(predict_files(paths, timeline=False))
     alone = [Recognizer.load().predict(path) for path in paths[:2]]
     assert [answer.file for answer in answers] == paths
     for k, answer in enumerate(answers):
         assert bool(answer.error) == (k == 100)
         if k != 100:
+            assert answer.piece == alone[k % 2].piece is not None
             assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx(
                 {r["composer"]: r["probability"] for r in alone[k % 2].ranking}, abs=1e-3
             )
@@ -571,6 +617,9 @@ def test_a_folder_on_the_command_line(tmp_path):
     assert {r["composer"] for r in answers[0]["ranking"]} == {"Bach", "Beethoven", "Chopin", "Mozart"} and answers[0][
         "timeline"
     ]
+    lines = run("predict", tmp_path / "deep").stdout.splitlines()  # the passages are not shown, so not looked for
+    assert sum(line.startswith("    the piece: Bach, ") for line in lines) == 2
+    assert not any("sounds most like" in line for line in lines)
     done = run("predict", tmp_path / "empty")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "empty" in done.stderr
     done = run("predict", SAMPLES / "bach_bwv772.mid", "--model", tmp_path / "none.npz")

@@ -302,15 +302,15 @@ def indexed(tmp_path_factory) -> Path:
     for name in ("ada", "bob"):
         write_tunes(folder / name, **{name.title(): 3})
         assert run("collect", folder / name, folder / f"{name}_corpus", "--jobs", 1).returncode == 0
-    done = run("index", folder / "ada_corpus", "--add", folder / "bob_corpus", "--out", folder / "both.npz")
+    done = run("index", folder / "ada_corpus", "--add", folder / "bob_corpus", "--out", folder / "both")
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r".*both.npz: 6 pieces of 6 works, 0.\d hours of music; 0.\d MB, .* s\n", done.stdout)
+    assert re.fullmatch(r".*both: 6 pieces of 6 works, 0.\d hours of music; 0.\d MB, .* s\n", done.stdout)
     return folder
 
 
 def test_an_index_of_several_corpora_names_the_pieces_of_each(indexed):
     tunes = [next((indexed / name).rglob("*.mid")) for name in ("ada", "bob")]
-    done = run("predict", *tunes, "--index", indexed / "both.npz", "--json")
+    done = run("predict", *tunes, "--index", indexed / "both", "--json")
     assert done.returncode == 0, done.stderr
     pieces = [answer["piece"] for answer in json.loads(done.stdout)]
     assert [piece["composer"] for piece in pieces] == ["Ada", "Bob"]
@@ -320,11 +320,15 @@ def test_an_index_of_several_corpora_names_the_pieces_of_each(indexed):
 
 
 def test_the_counts_of_an_index_for_a_program(indexed):
-    out = indexed / "ada.npz"
+    out = indexed / "ada_index"
     done = run("index", indexed / "ada_corpus", "--out", out, "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, list(found)) == (0, ["pieces", "works", "hours", "bytes", "seconds"])
-    assert (found["pieces"], found["works"], found["bytes"]) == (3, 3, out.stat().st_size)
+    assert (found["pieces"], found["works"], found["bytes"]) == (
+        3,
+        3,
+        sum(file.stat().st_size for file in out.iterdir()),
+    )
 
 
 def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path):
@@ -334,11 +338,12 @@ def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path)
     (tmp_path / "diary.txt").write_text("Dear diary")
     corpus = indexed / "ada_corpus"
     refused = {
-        "is a folder; name a file to write": ["index", corpus, "--out", tmp_path],
-        "nowhere: does not exist": ["index", corpus, "--add", "nowhere", "--out", tmp_path / "old.npz"],
-        "empty: holds no": ["index", tmp_path / "empty", "--out", tmp_path / "old.npz"],
-        "diary.txt: is neither": ["index", tmp_path / "diary.txt", "--out", tmp_path / "old.npz"],
-        "none.npz: does not exist; make one with `composer-classify index": ["--index", tmp_path / "none.npz"],
+        "holds other files; name a new folder": ["index", corpus, "--out", tmp_path],
+        "is a file, and an index is a folder": ["index", corpus, "--out", tmp_path / "old.npz"],
+        "nowhere: does not exist": ["index", corpus, "--add", "nowhere", "--out", tmp_path / "new"],
+        "empty: holds no": ["index", tmp_path / "empty", "--out", tmp_path / "new"],
+        "diary.txt: is neither": ["index", tmp_path / "diary.txt", "--out", tmp_path / "new"],
+        "none: does not exist; make one with `composer-classify index": ["--index", tmp_path / "none"],
         "old.npz: is not an index of composer_classify": ["--index", tmp_path / "old.npz"],
     }
     for sentence, arguments in refused.items():

@@ -14,6 +14,7 @@ import time
 import unicodedata
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ def gather(tmp_path):
             "manifest.parquet",
             "notes.npy",
             "offsets.npy",
+            "works.npz",
             "duplicates.csv",
             "review.csv",
         }
@@ -353,7 +355,8 @@ def test_paths_that_collide_are_kept_apart(gather, names):
 
 
 @pytest.mark.parametrize(
-    "folder", ["notes.npy", "offsets.npy", "manifest.parquet", "duplicates.csv", "review.csv", ".collecting"]
+    "folder",
+    ["notes.npy", "offsets.npy", "works.npz", "manifest.parquet", "duplicates.csv", "review.csv", ".collecting"],
 )
 def test_a_composer_named_like_a_file_of_the_corpus_harms_nothing(gather, folder):
     corpus = gather([(f"{folder}/x.mid", piece()), ("Bach/a.mid", piece(50))])
@@ -781,6 +784,28 @@ def test_a_source_that_has_changed_is_brought_up_to_date(three, tmp_path, monkey
     assert validate(updated) == ([], [])
 
 
+def test_adding_a_source_copies_no_notes_and_compares_only_new_pieces(three, tmp_path, monkeypatch):
+    corpus = collect(three[0], dest=tmp_path / "corpus", n_jobs=1)
+    store, size = (corpus.path / "notes.npy").stat().st_ino, (corpus.path / "notes.npy").stat().st_size
+    lined, outer_lines = [], collection.outer_lines
+    monkeypatch.setattr(collection, "outer_lines", lambda notes: lined.append(len(notes)) or outer_lines(notes))
+    updated = collect(three[1], dest=corpus.path, n_jobs=1, update=True)
+    assert (corpus.path / "notes.npy").stat().st_ino == store and (corpus.path / "notes.npy").stat().st_size > size
+    assert lined == [7]  # of the two new files one has the bytes of an old one
+    assert [len(corpus.notes(row)) for row in corpus.files.index] == corpus.files["n_notes"].tolist()  # opened before
+    assert validate(updated) == ([], [])
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "another"])
+def test_an_update_needs_no_lines_of_before(three, tmp_path, damage):
+    at_once = collect(*three[:2], dest=tmp_path / "at once", n_jobs=1)
+    held = collect(three[0], dest=tmp_path / "corpus", n_jobs=1).path / "works.npz"
+    held.unlink() if damage == "gone" else held.write_bytes(held.read_bytes()[:100])
+    if damage == "another":
+        np.savez(held, pitches=np.zeros(0, np.int16), lengths=np.zeros(0, np.int64))
+    assert_same_corpus(collect(three[1], dest=tmp_path / "corpus", n_jobs=1, update=True), at_once)
+
+
 def test_updating_makes_a_corpus_where_there_is_none(three, tmp_path):
     updated = collect(*three, dest=tmp_path / "corpus", n_jobs=1, update=True)
     assert_same_corpus(updated, collect(*three, dest=tmp_path / "at once", n_jobs=1))
@@ -906,6 +931,43 @@ def test_a_manifest_that_names_files_elsewhere_removes_none_of_them(tmp_path):
     )
     _forget_pieces(tmp_path / "staging", tmp_path / "corpus", {"Bach/kept.mid"})
     assert sorted(p.name for p in tmp_path.rglob("*.mid")) == ["kept.mid", "precious.mid"]
+
+
+# ---------------------------------------------------------------- room
+
+
+@pytest.mark.parametrize(("what", "much"), [("disk_usage", "GB of disk"), ("free_memory", "GB of memory")])
+def test_too_little_room_is_said_before_anything_is_read(three, tmp_path, monkeypatch, what, much):
+    parsed = reads(monkeypatch)
+    if what == "disk_usage":
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+    else:
+        monkeypatch.setattr("composer_classify.files.free_memory", lambda: 100)
+    with pytest.raises(
+        CollectionError, match=rf"corpus: collecting 8 files needs about 0.0 {much}, and 0.0 GB are free"
+    ):
+        collect(*three, dest=tmp_path / "corpus", n_jobs=1)
+    assert parsed == [] and not (tmp_path / "corpus").exists()
+
+
+FULL = """
+import resource, signal, sys
+from composer_classify.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
+sys.exit(main(["collect", sys.argv[1], sys.argv[2], "--jobs", "1"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of this kind")
+def test_a_disk_that_is_full_midway_ends_in_one_sentence_and_goes_on(many, tmp_path):
+    source, corpus, _ = many
+    full = run(FULL, source, tmp_path / "corpus", 100_000, timeout=60)  # the note store is larger
+    assert full.returncode == 1 and "Traceback" not in full.stderr
+    assert "notes.npy: File too large" in full.stderr.splitlines()[-1]
+    staged = list((tmp_path / "corpus").rglob("0*.json"))
+    assert staged and not list((tmp_path / "corpus").rglob("*.partial"))
+    assert_same_corpus(collect(source, dest=tmp_path / "corpus", n_jobs=1), corpus)
 
 
 # ---------------------------------------------------------------- interrupted

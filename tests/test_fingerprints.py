@@ -1,7 +1,10 @@
 """Fingerprints: what they survive, what an index says, and how well it does on the real collection."""
 
 import dataclasses
+import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,17 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer_classify import fingerprints as fp
+from composer_classify import index as ix
 from composer_classify.augment import EDGE, cut_notes, simulate_query
 from composer_classify.corpus import Corpus
-from composer_classify.files import ModelError, checksum, sha256
-from composer_classify.fingerprints import (
-    CHORD_WINDOW,
-    KNOWN,
-    Index,
-    fingerprints,
-    make_index,
-    outer_voices,
-)
+from composer_classify.files import ModelError, atomic_write, sha256
+from composer_classify.fingerprints import CHORD_WINDOW, KNOWN, fingerprints, outer_voices
+from composer_classify.index import Index, make_index, merge_indexes, verify_index
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.recognition import PIECES
 from patterns import patterns, repeat
@@ -118,12 +116,71 @@ def test_what_is_not_in_the_index_is_unknown(index):
     assert [index.identify(random_piece(seed, 60)) for seed in range(100, 120)] == [None] * 20
 
 
+def in_chords(seed: int, n: int = 400) -> np.ndarray:
+    "A melody over chords that begin with it."
+    rng = np.random.default_rng(seed)
+    onsets = np.cumsum(rng.choice([0.2, 0.3, 0.4], n)).round(2)
+    tune, bass = rng.integers(60, 84, n), rng.integers(36, 50, n)
+    return note_array(np.tile(onsets, 4), np.concatenate([tune, tune - 5, tune - 9, bass]))
+
+
+def asked_of(index: Index, notes: np.ndarray, monkeypatch) -> tuple[dict | None, list[bool]]:
+    "What a piece is said to be, and for each query whether it was a plain one."
+    asked, query = [], Index.query
+
+    def watched(self, notes, without=None, plain=False):
+        asked.append(plain)
+        return query(self, notes, without, plain)
+
+    monkeypatch.setattr(Index, "query", watched)
+    found = index.identify(notes)
+    monkeypatch.undo()
+    return found, asked
+
+
+@pytest.fixture(scope="module")
+def chords() -> Index:
+    return make_index(corpus_of([in_chords(seed) for seed in range(30)]), n_jobs=1)
+
+
+def test_a_copy_is_named_by_one_plain_query(chords, monkeypatch):
+    for seed in range(10):
+        copy = in_chords(seed)
+        copy["pitch"] += 3
+        copy["onset_sec"] *= 1.2
+        found, asked = asked_of(chords, copy, monkeypatch)
+        assert (found["title"], asked) == (f"{seed}", [True]) and found["offset_sec"] < 1
+
+
+def test_typed_music_that_has_hardly_a_vote_is_not_looked_up_again(chords, monkeypatch):
+    for seed in range(100, 110):
+        assert asked_of(chords, in_chords(seed), monkeypatch) == (None, [True] * 3)
+
+
+def test_played_music_is_looked_up_by_all_fingerprints_before_it_is_unknown(chords, monkeypatch):
+    for seed in range(100, 105):
+        assert asked_of(chords, played(in_chords(seed), 1, np.random.default_rng(seed)), monkeypatch) == (
+            None,
+            [True] * 3 + [False] * 3,
+        )
+    for seed in range(10):
+        found, _ = asked_of(chords, played(in_chords(seed), 1, np.random.default_rng(seed)), monkeypatch)
+        assert found["title"] == f"{seed}"
+
+
+def test_a_short_excerpt_is_looked_up_by_all_fingerprints_before_it_is_unknown(chords, monkeypatch):
+    part = in_chords(100)
+    part = part[part["onset_sec"] < 12]
+    assert asked_of(chords, part, monkeypatch) == (None, [True, False])
+
+
 def test_the_other_file_of_a_work_is_no_rival(pieces):
     twice = make_index(corpus_of([*pieces[:5], pieces[0]], works=["0", "1", "2", "3", "4", "0"]), n_jobs=1)
     part = pieces[0][pieces[0]["onset_sec"] < 10]
     match = twice.query(part)
     assert match.piece in (0, 5) and match.rival < match.votes / 2
-    assert twice.query(part, without=0).score < KNOWN
+    foreign = twice.query(part, without=0)
+    assert foreign is None or foreign.score < KNOWN
 
 
 def otherwise(piece: np.ndarray) -> np.ndarray:
@@ -146,20 +203,27 @@ def test_a_work_in_two_corpora_is_one(in_beats):
     "Each corpus has its own names for its works; the same music in both is no rival, and is named."
     first, second = corpus_of(in_beats), corpus_of([otherwise(in_beats[3]), random_piece(50)], ["x", "y"])
     index = make_index(first, second, n_jobs=1)
-    works = [piece["work"] for piece in index.pieces]
+    works = index.works.tolist()
     assert len(works) == 8 and works[6] == works[3] and len(set(works)) == 7
     assert index.size() == dict(pieces=8, works=7, hours=pytest.approx(8 / 60, abs=0.01))
     for heard in (in_beats[3], otherwise(in_beats[3])):
         part = heard[heard["onset_sec"] < 12]
         assert index.identify(part)["title"] in ("3", "0") and index.query(part).rival < 5
-    apart = dataclasses.replace(index, pieces=[dict(piece, work=k) for k, piece in enumerate(index.pieces)])
+    table = index.table.copy()
+    table["work"] = np.arange(len(index))
+    apart = dataclasses.replace(index, table=table)
     assert apart.identify(in_beats[3]) is None  # what is avoided
+
+
+def titles(index: Index) -> list[str]:
+    "Those of the pieces that have not been removed."
+    return [index.piece(k)["title"] for k in np.flatnonzero(~index.removed)]
 
 
 def test_a_file_in_two_corpora_is_there_once(in_beats):
     index = make_index(corpus_of(in_beats[:3]), corpus_of(in_beats[1:5]), corpus_of(in_beats), n_jobs=1)
-    assert [piece["title"] for piece in index.pieces] == ["0", "1", "2", "2", "3", "5"]
-    assert len({piece["work"] for piece in index.pieces}) == 6
+    assert titles(index) == ["0", "1", "2", "2", "3", "5"]
+    assert len(np.unique(index.works)) == 6
 
 
 def test_no_music_is_no_index(in_beats):
@@ -180,53 +244,234 @@ def test_an_index_of_nothing_finds_nothing(pieces):
 
 def test_the_rarest_of_each_second_are_kept():
     rng = np.random.default_rng(0)
-    kind, second = rng.integers(0, 40, 500), np.sort(rng.uniform(0, 20, 500))
-    chosen, count = fp._rarest(kind, second), np.bincount(kind, minlength=40)
+    likelihood, second = rng.normal(size=500), np.sort(rng.uniform(0, 20, 500))
+    chosen = fp._rarest(likelihood, second)
     for s in range(20):
         here, kept = np.flatnonzero(second.astype(int) == s), chosen[second[chosen].astype(int) == s]
         assert len(kept) == min(len(here), fp.RAREST)
-        assert sorted(count[kind[kept]]) == sorted(count[kind[here]])[: len(kept)]
+        assert sorted(likelihood[kept]) == sorted(likelihood[here])[: len(kept)]
+
+
+def test_what_is_kept_of_a_piece_depends_on_nothing_else(pieces):
+    "So parts of an index can be made anywhere."
+    kind, second, pitch = fp.kept_fingerprints(pieces[0])
+    found = fingerprints(pieces[0])
+    assert len(kind) > 50 and set(zip(kind, second, pitch)) <= set(zip(found.kind, found.second, found.pitch))
+    again = fp.kept_fingerprints(pieces[0])
+    assert all(np.array_equal(a, b) for a, b in zip((kind, second, pitch), again))
 
 
 def test_more_music_than_fits_is_refused(monkeypatch):
-    monkeypatch.setattr(fp, "GAP", 1e6)
-    with pytest.raises(ValueError, match="corpus: holds .* hours of music, and an index at most"):
-        make_index(corpus_of([random_piece(0)] * 3), n_jobs=1)
+    monkeypatch.setattr(ix, "MOST_SECONDS", 300)
+    with pytest.raises(ValueError, match="corpus: holds 0 hours of music, and an index is made of 0; .*merge"):
+        make_index(corpus_of([random_piece(k) for k in range(3)]), n_jobs=1)
 
 
-def test_an_index_survives_the_disk(index, tmp_path):
-    index.save(tmp_path / "i.npz")
-    assert os.listdir(tmp_path) == ["i.npz"]
-    again = Index.load(tmp_path / "i.npz")
-    assert again.pieces == index.pieces and all(
-        np.array_equal(getattr(again, name), getattr(index, name)) for name in ("begin", "first", "places")
+SEGMENT = st.tuples(st.integers(1, 400_000), st.lists(st.floats(0, 0.9999999), max_size=80), st.integers(0, 2**32))
+
+
+@given(SEGMENT)
+@settings(deadline=None)
+def test_a_segment_holds_its_keys(drawn):
+    "Of any clock, also with many keys in one bucket: what is packed comes out, and each key is found where it is."
+    seconds, parts, seed = drawn
+    most = fp.KINDS * ix._span(seconds)
+    keys = np.array([int(part * most) for part in parts] + [min(seed, most - 1)] * 3, np.uint64)
+    keys.sort()
+    segment = ix._segment(keys, seconds, 1)
+    assert np.array_equal(segment.keys(), keys)
+    asked = np.unique(np.r_[keys, keys + np.uint64(1), np.uint64(0), np.uint64(most - 1)])
+    asked = asked[asked < most]
+    assert np.array_equal(ix._rows(segment, asked), np.searchsorted(keys, asked))
+
+
+def test_the_last_key_of_the_longest_clock_fits():
+    most = fp.KINDS * ix._span(ix.MOST_SECONDS)
+    assert most <= 2**64 < fp.KINDS * ix._span(ix.MOST_SECONDS + 2)
+    assert ix.MOST_SECONDS / 3600 > 100 * 745.6
+
+
+def equal(one: Index, other: Index) -> bool:
+    "Whether two indexes hold the same pieces and keys."
+    return (
+        np.array_equal(one.table, other.table)
+        and np.array_equal(one.names, other.names)
+        and [each.name for each in one.segments] == [each.name for each in other.segments]
+        and all(np.array_equal(a.keys(), b.keys()) for a, b in zip(one.segments, other.segments))
     )
 
 
-def _resealed(path: Path, **changes) -> None:
-    "The index with other content, and a checksum that fits it."
-    with np.load(path) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    about = str(changes.pop("about", arrays.pop("about")))
-    arrays.pop("about", None), arrays.pop("checksum")
-    arrays |= changes
-    np.savez(path, about=np.array(about), checksum=np.array(checksum(about, arrays)), **arrays)
+def test_an_index_survives_the_disk(index, tmp_path):
+    index.save(tmp_path / "i")
+    again = Index.load(tmp_path / "i")
+    assert equal(again, index) and verify_index(again) == []
+    assert all(isinstance(each, np.memmap) for each in (again.segments[0].low, again.names, again.table))
 
 
-@pytest.mark.parametrize(
-    "spoil, sentence",
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is not an index of composer_classify"),
-        (lambda path: path.write_bytes(b"hello"), "is not an index"),
-        (lambda path: np.savez(path, about=np.array([{}], object)), "is not an index"),
-        (lambda path: _resealed(path, places=np.zeros(5, np.uint32)), "is not an index"),
-        (lambda path: _resealed(path, begin=np.zeros(31)), "is not an index"),
-        (lambda path: _resealed(path, about='{"pieces": [], "run": 6, "kinds": 1}'), "was made by another version"),
-        (lambda path: _resealed(path, about='{"pieces": 3, "run": 5, "kinds": 1048576}'), "is not an index"),
-    ],
-)
+def test_an_index_of_nothing_survives_the_disk(pieces, tmp_path):
+    make_index(corpus_of([note_array([], [])]), n_jobs=1).save(tmp_path / "i")
+    assert Index.load(tmp_path / "i").query(pieces[0]) is None
+
+
+def test_names_are_kept_as_they_are(pieces, tmp_path):
+    corpus = corpus_of(pieces[:3])
+    names = ["Œuvre/№ 1", "日本", "a\0b"]
+    corpus = dataclasses.replace(corpus, manifest=corpus.manifest.assign(title=names))
+    make_index(corpus, n_jobs=1).save(tmp_path / "i")
+    assert titles(Index.load(tmp_path / "i")) == ["Œuvre/№ 1", "日本", "a\0b"]
+
+
+@pytest.fixture(scope="module")
+def parts(pieces) -> list[Index]:
+    "Three indexes, of ten pieces each."
+    return [make_index(corpus_of(pieces[k : k + 10], path=f"corpus{k}"), n_jobs=1) for k in (0, 10, 20)]
+
+
+def asked(pieces: list[np.ndarray]) -> list[np.ndarray]:
+    "Twelve seconds of each."
+    return [cut_notes(piece, 20, 32) for piece in pieces]
+
+
+def test_merged_indexes_answer_like_one(pieces, index, parts):
+    merged = merge_indexes(*parts, n_jobs=1)
+    assert len(merged.segments) < 3 and merged.size() == index.size()
+    for heard in asked(pieces):
+        one, other = index.query(heard), merged.query(heard)
+        assert (one.piece, one.votes, one.rival) == (other.piece, other.votes, other.rival)
+        assert one.offset == pytest.approx(other.offset, abs=1e-6)
+
+
+def test_segments_stay_few_and_are_never_changed(pieces):
+    merged, most = make_index(corpus_of(pieces[:1], path="0"), n_jobs=1), 0
+    for k in range(1, 30):
+        merged = merge_indexes(merged, make_index(corpus_of(pieces[k : k + 1], path=str(k)), n_jobs=1), n_jobs=1)
+        most = max(most, len(merged.segments))
+    assert most <= 5 and sum(each.pieces for each in merged.segments) == 30
+    assert [merged.query(heard).piece for heard in asked(pieces)] == list(range(30))
+
+
+def test_merging_leaves_out_what_is_there_and_joins_works(in_beats):
+    first = make_index(corpus_of(in_beats[:4]), n_jobs=1)
+    second = make_index(corpus_of([in_beats[2], otherwise(in_beats[3]), random_piece(50)], ["x", "y", "z"]), n_jobs=1)
+    merged = merge_indexes(first, second, n_jobs=1)
+    assert titles(merged) == ["0", "1", "2", "3", "1", "2"] and merged.size()["works"] == 5
+    assert merged.works[5] == merged.works[3] and merged.query(cut_notes(in_beats[3], 0, 12)).rival < 5
+    assert merge_indexes(merged, first, second, n_jobs=1).size() == merged.size()
+
+
+def test_removed_pieces_are_not_found(pieces, parts, tmp_path):
+    removed = merge_indexes(*parts, n_jobs=1).remove([3, 25])
+    removed.save(tmp_path / "i")
+    for each in (
+        removed,
+        Index.load(tmp_path / "i"),
+        merge_indexes(removed, make_index(corpus_of([random_piece(77)]))),
+    ):
+        found = [each.query(heard) for heard in asked(pieces)]
+        assert all(match is None or match.score < KNOWN for match in (found[3], found[25]))
+        assert [match.piece for k, match in enumerate(found) if k not in (3, 25)] == [
+            *range(3),
+            *range(4, 25),
+            *range(26, 30),
+        ]
+    assert removed.size()["pieces"] == 28
+    with pytest.raises(IndexError):
+        removed.remove([30])
+
+
+def test_a_removed_file_can_come_back(pieces):
+    index = make_index(corpus_of(pieces[:3]), n_jobs=1)
+    back = merge_indexes(index.remove([1]), index, n_jobs=1)
+    assert titles(back) == ["0", "2", "1"] and back.query(cut_notes(pieces[1], 20, 32)).score > KNOWN
+
+
+def test_saving_writes_only_what_is_new(pieces, tmp_path):
+    index = make_index(corpus_of(pieces[:20]), n_jobs=1)
+    index.save(tmp_path / "i")
+    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "i").iterdir()}
+    more = merge_indexes(Index.load(tmp_path / "i"), make_index(corpus_of(pieces[20:23], path="more"), n_jobs=1))
+    more.save(tmp_path / "i")
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "i").iterdir()}
+    assert all(kept[name] == at for name, at in written.items() if name.startswith(index.segments[0].name))
+    assert len(kept) == 9 and equal(Index.load(tmp_path / "i"), more)
+    more.save(tmp_path / "other")  # a copy, elsewhere
+    assert equal(Index.load(tmp_path / "other"), more)
+
+
+@pytest.mark.parametrize("survived", range(6))
+def test_an_interrupted_save_loses_nothing(pieces, tmp_path, monkeypatch, survived):
+    "Whichever write fails, the index is still there as it was, and the next save leaves no trace of it."
+    index = make_index(corpus_of(pieces[:5]), n_jobs=1)
+    index.save(tmp_path / "i")
+    more = merge_indexes(index, make_index(corpus_of(pieces[5:15], path="more"), n_jobs=1), n_jobs=1)
+    calls = []
+
+    def fails(path, write):
+        calls.append(path)
+        if len(calls) > survived:
+            raise OSError(28, "No space left on device", str(path))
+        atomic_write(path, write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ix, "atomic_write", fails)
+        with pytest.raises(OSError, match="No space left"):
+            more.save(tmp_path / "i")
+    assert equal(Index.load(tmp_path / "i"), index)
+    more.save(tmp_path / "i")
+    assert equal(Index.load(tmp_path / "i"), more) and len(os.listdir(tmp_path / "i")) == 6
+
+
+def test_too_little_room_is_one_sentence(pieces, index, tmp_path, monkeypatch):
+    monkeypatch.setattr("composer_classify.files.shutil.disk_usage", lambda path: type("Usage", (), dict(free=1000)))
+    with pytest.raises(ValueError, match="i: an index needs about .* GB of disk, and .* free; make room"):
+        index.save(tmp_path / "i")
+    monkeypatch.setattr("composer_classify.files.free_memory", lambda: 1000)
+    with pytest.raises(ValueError, match="corpus: an index of it needs about .* GB of memory, and .* free"):
+        make_index(corpus_of(pieces), n_jobs=1)
+
+
+def test_what_is_no_index_is_not_written_over(index, tmp_path):
+    (tmp_path / "letter.txt").write_text("Dear")
+    with pytest.raises(ValueError, match="holds other files"):
+        index.save(tmp_path)
+    with pytest.raises(ValueError, match="is a file, and an index is a folder"):
+        index.save(tmp_path / "letter.txt")
+    assert os.listdir(tmp_path) == ["letter.txt"]
+
+
+def about(path: Path, **changes) -> None:
+    "The index with another description."
+    told = json.loads((path / "index.json").read_text()) | changes
+    (path / "index.json").write_text(json.dumps(told))
+
+
+def other(path: Path, name: str, array: np.ndarray) -> None:
+    "The index with another array."
+    np.save(next(path.glob(f"*.{name}.npy")), array)
+
+
+HOSTILE = [
+    (lambda path: (path / "index.json").write_text("hello"), "is not an index of composer_classify"),
+    (lambda path: (path / "index.json").write_text("[1]"), "is not an index"),
+    (lambda path: (path / "index.json").write_text("[" * 100_000), "is not an index"),
+    (lambda path: about(path, segments=[]), "is not an index"),
+    (lambda path: about(path, segments=[["../" * 9 + "etc", 60, 1]]), "is not an index"),
+    (lambda path: about(path, segments=[["0" * 16, 10**30, -1]]), "is not an index"),
+    (lambda path: about(path, kinds=1), "was made by another version"),
+    (lambda path: about(path, table=None), "is not an index"),
+    (lambda path: next(path.glob("*.low.npy")).unlink(), "is not an index"),
+    (lambda path: next(path.glob("*.low.npy")).write_bytes(b""), "is not an index"),
+    (lambda path: other(path, "low", np.zeros(5, np.uint32)), "is not an index"),
+    (lambda path: other(path, "low", np.array([{}], object)), "is not an index"),
+    (lambda path: other(path, "first", np.zeros(3, np.uint32)), "is not an index"),
+    (lambda path: other(path, "names", np.zeros(3, np.uint8)), "is not an index"),
+    (lambda path: other(path, "table", np.zeros(30, ix.PIECE_DTYPE)), "is not an index"),
+]
+
+
+@pytest.mark.parametrize("spoil, sentence", HOSTILE)
 def test_a_spoilt_index_is_refused_in_one_sentence(index, tmp_path, spoil, sentence):
-    path = tmp_path / "i.npz"
+    path = tmp_path / "i"
     index.save(path)
     spoil(path)
     with pytest.raises(ModelError, match=sentence) as error:
@@ -234,14 +479,50 @@ def test_a_spoilt_index_is_refused_in_one_sentence(index, tmp_path, spoil, sente
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_changed_byte_is_noticed(index, tmp_path):
-    index.save(tmp_path / "i.npz")
-    with np.load(tmp_path / "i.npz") as archive:
-        arrays = dict(archive)
-    arrays["places"][7] += 1
-    np.savez(tmp_path / "i.npz", **arrays)
-    with pytest.raises(ModelError, match="is damaged"):
-        Index.load(tmp_path / "i.npz")
+@given(st.sampled_from(["first", "middle", "low", "names"]), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_damage_inside_an_index_never_crashes_a_query(pieces, index, name, seed):
+    "What no check on opening can see: an answer, or one sentence."
+    rng = np.random.default_rng(seed)
+    segment = index.segments[0]
+    array = np.array(index.names if name == "names" else getattr(segment, name))
+    rows = rng.integers(0, max(len(array) - 1, 1), rng.integers(1, len(array)))  # the last row is checked
+    array[rows] = rng.integers(0, np.iinfo(array.dtype).max, len(rows), endpoint=True)
+    if name == "names":
+        spoilt = dataclasses.replace(index, names=array)
+    else:
+        spoilt = dataclasses.replace(index, segments=(dataclasses.replace(segment, **{name: array}),))
+        assert verify_index(spoilt) == [segment.name]
+    try:
+        spoilt.identify(cut_notes(pieces[int(rng.integers(30))], 10, 30))
+    except ModelError as error:
+        assert "is damaged" in str(error)
+
+
+def test_processes_change_no_byte_of_an_index(pieces, monkeypatch):
+    monkeypatch.setattr("composer_classify.processes.SERIAL_BELOW", 0)
+    corpus = corpus_of([pieces[k % 30] if k < 30 else random_piece(k, 40) for k in range(70)])
+    assert equal(make_index(corpus, n_jobs=2), make_index(corpus, n_jobs=1))
+
+
+OPENS = """
+import resource, sys, time
+import numpy
+from composer_classify.index import Index
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begin = time.perf_counter()
+index = Index.load(sys.argv[1])
+index.begin, index.works, index.removed
+took = time.perf_counter() - begin
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.alone
+def test_opening_reads_next_to_nothing():
+    done = subprocess.run([sys.executable, "-c", OPENS, str(PIECES)], capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 0.05 and kilobytes < 20_000
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +531,7 @@ def shipped() -> Index:
 
 
 def test_the_shipped_index_is_small_and_knows_the_samples(shipped):
-    assert PIECES.stat().st_size < 30e6
+    assert sum(path.stat().st_size for path in PIECES.iterdir()) < 30e6 and verify_index(shipped) == []
     named = {path.stem: shipped.identify(load_midi(path)) for path in sorted(SAMPLES.glob("*.mid"))}
     assert {stem: piece["composer"] for stem, piece in named.items()} == {
         "bach_bwv772": "Bach",
@@ -417,8 +698,8 @@ def test_whole_piece_and_excerpt_agree_on_the_place(shipped):
 )
 def test_the_real_collection_is_recognised(real_corpus, shipped, how, floor):
     "The floors of the project, on questions that nothing was tuned by: the right work first, unknown music unknown."
-    rows, works = real_corpus.files.index.to_numpy(), np.array([piece["work"] for piece in shipped.pieces])
-    names = [piece["composer"] for piece in shipped.pieces[: len(rows)]]
+    rows, works = real_corpus.files.index.to_numpy(), shipped.works
+    names = [shipped.piece(k)["composer"] for k in range(len(rows))]
     assert names == real_corpus.files["composer"].tolist()  # the index begins with this collection
     rng, right, unknown = np.random.default_rng(77), [], []
     for file in rng.integers(0, len(rows), 150):
@@ -438,15 +719,12 @@ def test_another_file_of_the_music_is_recognised(real_corpus, shipped):
 
     twins = pd.read_csv(real_corpus.path / "duplicates.csv")
     twins = set(twins.loc[(twins["because"] == "same music") & (twins["overlap"] >= 0.5), "path"])
-    rows, works = real_corpus.files.index.to_numpy(), np.array([piece["work"] for piece in shipped.pieces])
+    rows, works = real_corpus.files.index.to_numpy(), shipped.works
     chosen = [file for file, path in enumerate(real_corpus.files["path"]) if path in twins][::6]
     rng, right = np.random.default_rng(5), []
     for file in chosen:
-        alone = dataclasses.replace(
-            shipped, pieces=[dict(piece, work=-1) if k == file else piece for k, piece in enumerate(shipped.pieces)]
-        )
         heard, _ = simulate_query(np.asarray(real_corpus.notes(rows[file])), rng, 20, semitones=0, stretch=0)
-        match = alone.query(heard, without=-1)
+        match = shipped.remove([file]).query(heard)
         right.append(match is not None and works[match.piece] == works[file])
     assert len(chosen) > 50 and np.mean(right) > 0.9
 

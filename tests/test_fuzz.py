@@ -243,6 +243,7 @@ def collected(content: bytes) -> None:
                 "manifest.parquet",
                 "notes.npy",
                 "offsets.npy",
+                "works.npz",
                 "duplicates.csv",
                 "review.csv",
             }

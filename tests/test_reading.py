@@ -167,7 +167,7 @@ def test_both_ways_of_reading_agree(content):
     fast, slow = midi._read_regular(stream), midi._Walk(stream).events
     if fast is not None:
         of_channels = fast.status < 0xF0
-        for field in ("tick", "status", "first", "second", "track", "place"):
+        for field in ("tick", "status", "first", "second", "channel", "place"):
             assert np.array_equal(getattr(fast, field)[of_channels], getattr(slow, field)[slow.status < 0xF0]), field
         assert np.array_equal(fast.end, slow.end)
 

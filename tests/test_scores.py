@@ -313,6 +313,11 @@ def test_transposing_instruments_sound_as_they_sound(transpose, pitch, fifths):
     assert notes["pitch"].tolist() == [pitch] and notes.key_signatures["fifths"].tolist() == [fifths]
 
 
+def test_a_transposition_of_all_staves_counts_on_each():
+    transpose = attributes(more="<transpose><chromatic>-2</chromatic></transpose>")
+    assert listed(load(musicxml([transpose + note("C4", 6, "<staff>2</staff>")]).encode())) == [(0, 1, 58)]
+
+
 def test_tempo_changes():
     mark = "<metronome><beat-unit>half</beat-unit><per-minute>ca. 60</per-minute></metronome>"
     metronome = f"<direction><direction-type>{mark}</direction-type></direction>"
@@ -378,6 +383,63 @@ def test_mei_with_prefix_and_several_movements():
     assert listed(load(prefixed.replace("xmlns=", "xmlns:mei=").encode())) == listed(load(SAMPLES["mei"]))
     score = MEI[MEI.index("<mdiv>") : MEI.index("</body>")]
     assert len(load(MEI.replace("</body>", score + "</body>").encode())) == 2 * len(load(SAMPLES["mei"]))
+
+
+def tune(body: str, key: str = "C", head: str = "M:4/4\nL:1/4\n") -> bytes:
+    "A tune of ABC."
+    return f"X:1\n{head}K:{key}\n{body}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "pitches", "signature"),
+    [
+        ("C", "C, C c c'", [48, 60, 72, 84], (0, False)),
+        ("D", "F C G A", [66, 61, 67, 69], (2, False)),
+        ("Gm", "B E A G", [70, 63, 69, 67], (-2, True)),
+        ("C", "F ^F F2 | F _B B =B", [65, 66, 66, 65, 70, 70, 71], (0, False)),  # accidentals hold for the bar
+        ("F", "B =B ^c d", [70, 71, 73, 74], (-1, False)),
+    ],
+)
+def test_abc_keys_and_accidentals(key, body, pitches, signature):
+    notes = load(tune(body, key))
+    assert notes["pitch"].tolist() == pitches
+    assert notes.key_signatures[["fifths", "is_minor"]].tolist() == [signature]
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("C2 D E/ F/2 G3/2 z/|A", [(0, 2, 60), (2, 1, 62), (3, 0.5, 64), (3.5, 0.5, 65), (4, 1.5, 67), (6, 1, 69)]),
+        ("C>D E<F", [(0, 1.5, 60), (1.5, 0.5, 62), (2, 0.5, 64), (2.5, 1.5, 65)]),
+        ("C4-|C4-|C2 C2", [(0, 10, 60), (10, 2, 60)]),
+        ("(3CDE F2", [(0, 2 / 3, 60), (2 / 3, 2 / 3, 62), (4 / 3, 2 / 3, 64), (2, 2, 65)]),
+        ("C {d}E z2", [(0, 1, 60), (1 - GRACE, GRACE, 74), (1, 1, 64)]),
+        ("|:C D E F|1 G4:|2 A4|]", [(0, 1, 60), (1, 1, 62), (2, 1, 64), (3, 1, 65), (4, 4, 67), (8, 4, 69)]),
+    ],
+    ids=["lengths", "broken rhythm", "ties", "triplet", "grace note", "repeat as written"],
+)
+def test_abc_lengths(body, wanted):
+    assert np.allclose(listed(load(tune(body))), wanted)
+
+
+def test_abc_voices():
+    notes = load(tune("V:1\nC D E F|G4|\nV:2\nC,4|z2 G,2|"))
+    assert listed(notes, "track", *FIELDS) == [
+        (0, 0, 1, 60),
+        (0, 1, 1, 62),
+        (0, 2, 1, 64),
+        (0, 3, 1, 65),
+        (0, 4, 4, 67),
+        (1, 0, 4, 48),
+        (1, 6, 2, 55),
+    ]
+
+
+@pytest.mark.parametrize(("field", "bpm"), [("Q:1/4=90\n", 90), ("Q:3/8=60\n", 90), ("", 120)])
+def test_abc_tempo(field, bpm):
+    notes = load(tune("C D", head=f"M:4/4\nL:1/4\n{field}"))
+    assert notes.tempos["bpm"].tolist() == [bpm]
+    assert np.allclose(notes["onset_sec"], [0, 60 / bpm])
 
 
 def test_abc_takes_bounded_time(monkeypatch):

@@ -540,14 +540,8 @@ def test_predict_is_ended(tmp_path, moment, number):
     }[moment]
     assert end_when(ready, number, tmp_path, "predict", "folder", "--json" if "work" in moment else "--top=3") == (
         SIGNALS[number][0],
-        SAID_MANY * ("work" not in moment) + SIGNALS[number][1],
+        SIGNALS[number][1],
     )
-
-
-SAID_MANY = (
-    "composer-classify: 300 files, so only their composers; "
-    "--json names the pieces and passages too, ten times slower\n"
-)
 
 
 SHARDS = "corpus/.collecting/*/*/*.json"
@@ -616,9 +610,7 @@ def run_hooked(folder: Path, *arguments: str, where: str = "Loky") -> subprocess
 def test_predict_names_the_file_that_fails_and_answers_the_rest(hooked, how):
     done = run_hooked(hooked, "predict", "folder", how)
     assert done.returncode == 1
-    assert [line for line in complaints(done) if "so only" not in line] == [
-        f"folder/Bach/{name}: {reason}" for name, reason in FAILURES.items()
-    ]
+    assert complaints(done) == [f"folder/Bach/{name}: {reason}" for name, reason in FAILURES.items()]
     if how == "--json":
         answers = json.loads(done.stdout)
         assert [answer["file"] for answer in answers] == sorted(answer["file"] for answer in answers) and sum(

@@ -533,9 +533,9 @@ def test_a_damaged_network_is_read_or_refused(trained, tmp_path_factory, member,
 def test_a_file_that_unpacks_to_too_much_is_refused(trained, monkeypatch):
     with zipfile.ZipFile(trained[1]) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    monkeypatch.setattr(training, "LARGEST", size)
+    monkeypatch.setattr(training, "LARGEST_NETWORK", size)
     load_network(trained[1])
-    monkeypatch.setattr(training, "LARGEST", size - 1)
+    monkeypatch.setattr(training, "LARGEST_NETWORK", size - 1)
     assert_refused(trained[1], f"it unpacks to more than {size - 1:,} bytes")
 
 
@@ -705,7 +705,7 @@ def test_an_edit_of_what_feeds_a_network_changes_the_hash_of_the_code(monkeypatc
     assert training.code_hash() != before
 
 
-@pytest.mark.parametrize("module", ["app", "cli", "fingerprints", "cnn"])
+@pytest.mark.parametrize("module", ["app", "cli", "fingerprints", "index", "cnn"])
 def test_an_edit_of_what_feeds_no_network_changes_nothing(monkeypatch, module):
     before, of_lstm = training.code_hash(), training.code_hash(build_lstm)
     monkeypatch.setitem(training._SOURCES, f"composer_classify.{module}", "print('something else')")

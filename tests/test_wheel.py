@@ -58,8 +58,17 @@ def test_it_holds_the_models_the_tables_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     kinds = {(name.split("/")[1] if name.count("/") > 1 else "", Path(name).suffix) for name in names}
     assert all(name.startswith("composer_classify/") for name in names)
-    assert kinds == {("", ".py"), ("weights", ".npz"), ("samples", ".mid"), ("tables", ".csv")}
-    assert {Path(name).name for name in names if "/weights/" in name} == {"all.npz", "four.npz", "pieces.npz"}
+    assert kinds == {
+        ("", ".py"),
+        ("weights", ".npz"),
+        ("weights", ".npy"),
+        ("weights", ".json"),
+        ("samples", ".mid"),
+        ("tables", ".csv"),
+    }
+    weights = [Path(name).relative_to("composer_classify/weights") for name in names if "/weights/" in name]
+    assert {path.parts[0] for path in weights} == {"all.npz", "four.npz", "pieces"}
+    assert sorted(path.suffix for path in weights if len(path.parts) > 1) == [".json", *[".npy"] * 5]
     links = re.findall(r"\]\(([^)\s]+)\)", front_matter(wheel))
     assert len(links) > 10 and all(link.startswith(("https://", "#")) for link in links)  # PyPI has no files to lead to
     assert 20e6 < wheel.stat().st_size < 45e6

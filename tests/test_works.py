@@ -20,6 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builders import make_zip, piece, thorough
+from composer_classify import works
 from composer_classify.archives import list_members
 from composer_classify.augment import stretch, transpose
 from composer_classify.collection import _name_works, collect, read_corrections
@@ -166,6 +167,39 @@ def test_many_copies_of_one_line_are_no_common_figures():
     assert set(
         join_works(len(copies) + 2, find_copies([*map(alone, [*copies, melody(0)[50:], melody(1)])])).tolist()
     ) == {0, len(copies) + 1}
+
+
+def in_two_steps(given_lines: list, new: np.ndarray) -> pd.DataFrame:
+    "What `find_copies` returns if the files of `new` are added to the others."
+    old = np.flatnonzero(~new)
+    before = find_copies([given_lines[i] for i in old])
+    before = before.assign(first=old[before["first"]], second=old[before["second"]])
+    return find_copies(given_lines, known=(~new, before))
+
+
+@thorough(100)
+@given(st.lists(relatives(), min_size=1, max_size=6), st.integers(0, 2**12 - 1))
+def test_files_that_are_added_are_compared_as_if_all_were_new(families, which):
+    given_lines = [alone(line) for family in families for line in family]
+    new = np.array([which >> k & 1 for k in range(len(given_lines))], bool)
+    pd.testing.assert_frame_equal(in_two_steps(given_lines, new), find_copies(given_lines))
+
+
+@pytest.mark.parametrize("n_new", [1, 5])
+def test_a_figure_that_new_files_make_too_common_parts_the_old_ones(n_new):
+    figure = melody(3, 30)
+    given_lines = [alone(np.r_[figure, melody(100 + k, 70)]) for k in range(TOO_COMMON + n_new)]
+    new = np.arange(len(given_lines)) >= TOO_COMMON
+    assert len(find_copies(given_lines[:TOO_COMMON])) == TOO_COMMON * (TOO_COMMON - 1) // 2
+    assert in_two_steps(given_lines, new).empty and find_copies(given_lines).empty
+
+
+def test_only_new_files_are_compared(monkeypatch):
+    compared, compare = [], works._compare
+    monkeypatch.setattr(works, "_compare", lambda voices, a, b: compared.append((a, b)) or compare(voices, a, b))
+    given_lines = [alone(np.r_[melody(k // 4), melody(50 + k, 20)]) for k in range(40)]
+    in_two_steps(given_lines, np.arange(40) == 17)
+    assert len(compared) == 10 * 6 and compared[-3:] == [(16, 17), (17, 18), (17, 19)]
 
 
 @pytest.mark.parametrize(("shared", "joined"), [(28, False), (34, False), (44, True), (50, True), (100, True)])
@@ -473,7 +507,8 @@ def test_real_pieces_are_joined_with_their_damaged_copies(recognised, kind):
 def name_again(path: Path) -> tuple[float, list[str], list[str]]:
     "Seconds to name all works of a corpus, the names, and the paths of the list of duplicates."
     real, start = Corpus.open(path), time.perf_counter()
-    named, listed = _name_works(real.manifest, real.notes)
+    lines = [outer_lines(real.notes(row)) for row in real.files.index]
+    named, listed = _name_works(real.manifest, find_copies(lines))
     return time.perf_counter() - start, named["work_id"].tolist(), listed["path"].tolist()
 
 
@@ -640,7 +675,7 @@ def mazurkas(real_zip, tmp_path_factory) -> Path:
     return path
 
 
-OWN = {"manifest.parquet", "notes.npy", "offsets.npy", "duplicates.csv", "review.csv"}
+OWN = {"manifest.parquet", "notes.npy", "offsets.npy", "works.npz", "duplicates.csv", "review.csv"}
 
 
 def assert_no_stale_piece(corpus: Corpus):

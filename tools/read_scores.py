@@ -92,6 +92,8 @@ def read_music21(path: Path) -> Counter:
         content = path.read_bytes()
         if b"<cue" in content:
             score = music21.converter.parseData(without_cues(content), format="musicxml")
+        elif format_of(content) == "abc":  # by the standard of 2011, in which an accidental holds for the bar
+            score = music21.converter.parseData(f"%abc-2.1\n{content.decode('utf-8', 'replace')}", format="abc")
         else:
             score = music21.converter.parse(path, forceSource=True, storePickle=False)
         scores = score.scores if isinstance(score, music21.stream.Opus) else [score]

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from composer_classify.archives import hash_source
-from composer_classify.fingerprints import Index
+from composer_classify.index import Index
 from composer_classify.midi import NoteArray
 from composer_classify.results import write_results
 from composer_classify.scores import load_score
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    index = Index.load(ROOT / "composer_classify" / "weights" / "pieces.npz")
+    index = Index.load(ROOT / "composer_classify" / "weights" / "pieces")
     ratios, shares, titles = [], [], []
     for path in sorted(folder.rglob("*.musicxml")):
         if path.stat().st_size > LARGEST or "<repeat " not in path.read_text(encoding="utf-8"):

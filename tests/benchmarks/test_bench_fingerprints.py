@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from composer_classify.augment import simulate_query
-from composer_classify.fingerprints import Index, make_index, outer_voices
+from composer_classify.fingerprints import outer_voices
+from composer_classify.index import Index, make_index
 from composer_classify.recognition import PIECES
 
 pytestmark = [pytest.mark.slow, pytest.mark.benchmark(group="ten seconds")]  # whether it works is tested elsewhere
@@ -55,4 +56,4 @@ def test_by_looking_through_all_pieces(benchmark, questions, real_corpus):
 @pytest.mark.benchmark(group="index")
 def test_the_whole_collection_is_indexed(benchmark, real_corpus):
     index = benchmark.pedantic(make_index, (real_corpus,), rounds=1)
-    assert len(index.pieces) > 3500 and index.places.nbytes < 25e6
+    assert len(index) > 3500 and sum(len(segment.low) for segment in index.segments) < 5e6
