@@ -251,6 +251,23 @@ MUTATIONS = [
         "last = np.append(True, ticks[1:] != ticks[:-1])",
         "test_fuzz.py -k mido_plays",
     ),
+    # titles
+    Mutation(
+        "catalogue",
+        "_better(title, best[key]) else title",
+        "True else title",
+        "test_catalogue.py -k share_what",
+    ),
+    Mutation("catalogue", "best[key] if key[1] and", "best[key] if", "test_catalogue.py -k without_notes"),
+    Mutation("catalogue", "if len(longest) == 1 else ()", "if longest else ()", "test_catalogue.py -k headings_of"),
+    Mutation("catalogue", "return known and min(numbers) > 0", "return True", "test_catalogue.py -k no_such_movement"),
+    Mutation(
+        "catalogue",
+        '": ".join(pieces[end:]) or "-"',
+        '": ".join(pieces[end:])',
+        "test_catalogue.py -k read_as_that",
+    ),
+    Mutation("catalogue", "        if whole and not exact:", "        if False:", "test_catalogue.py -k printed_name"),
     # identification, the page, the command line
     Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k again_and_again"),
     Mutation("index", " and not is_played(onset)", "", "test_fingerprints.py -k played_music"),
