@@ -638,10 +638,10 @@ def _find_notes(manifest: pd.DataFrame, lengths: list[int]) -> np.ndarray:
 def _stage_moved(old: Corpus, manifest: pd.DataFrame, staging: Path) -> None:
     "Put the pieces of a corpus that will get another path into the staging folder."
     before, paths = set(zip(old.files["path"], old.files["sha256"])), dict(zip(old.files["sha256"], old.files["path"]))
-    for row in _usable(manifest).itertuples():
-        staged = staging / "files" / row.sha256
-        if (row.path, row.sha256) not in before and not staged.exists():
-            content = (old.path / path_on_disk(paths[row.sha256])).read_bytes()
+    pieces = _usable(manifest)
+    for path, name in zip(pieces["path"], pieces["sha256"]):
+        if (path, name) not in before and not (staged := staging / "files" / name).exists():
+            content = (old.path / path_on_disk(paths[name])).read_bytes()
             atomic_write(staged, lambda file: file.write(content))
 
 
@@ -649,10 +649,9 @@ def _write_pieces(manifest: pd.DataFrame, staging: Path, dest: Path) -> None:
     "Put the pieces that have been staged into their places. Those that are not staged are there already."
     pieces = _usable(manifest)
     once = ~pieces["sha256"].duplicated(keep=False)
-    for path, name, alone in zip(pieces["path"], pieces["sha256"], once):
+    there = pieces["sha256"].isin(os.listdir(staging / "files"))
+    for path, name, alone in zip(pieces["path"][there], pieces["sha256"][there], once[there]):
         staged, piece = staging / "files" / name, dest / path_on_disk(path)
-        if not staged.exists():
-            continue
         if not alone:  # under several composers
             atomic_write(piece, lambda file: file.write(staged.read_bytes()))
             continue

@@ -412,6 +412,8 @@ def _compare_new(voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int, f
         jobs = [(Path(name), rows[i : i + _ROWS]) for i in range(0, len(rows), _ROWS)]
         found = dict(in_processes(_copies_of, jobs, n_jobs if len(rows) > SERIAL_BELOW else 1))
         copies = [_copies_of(*job) if found[k] is DIED else found[k] for k, job in enumerate(jobs)]
+        for opened in (_open_voices, _run_tables):
+            opened.cache_clear()  # what they map is about to be removed
     return [pair for part in copies for pair in part]
 
 # %% ../nbs/00d_works.ipynb #00a-017l
