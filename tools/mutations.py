@@ -190,6 +190,12 @@ MUTATIONS = [
         "test_evaluation.py -k trees_learn",
     ),
     Mutation(
+        "kernel",
+        "columns, moments = np.flatnonzero(np.isin(landmarks.rows, rows)),",
+        "columns, moments = np.arange(len(landmarks.rows)),",
+        "test_all_composers.py -k landmark_of_the_tested_side",
+    ),
+    Mutation(
         "probabilities",
         "keepdims=True)) / temperature)",
         "keepdims=True)) * temperature)",
