@@ -306,17 +306,17 @@ def piece_at(
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f
 CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
-_COUNTERS = 1 << 15  # for stretches, many of which share one
 
 
 def _promising(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
     "Positions of the votes that may lie in one of the stretches with most weight; `key` + 12 is the next stretch."
-    counter = key % _COUNTERS
-    total = np.bincount(counter, weight, _COUNTERS)
+    n_counters = 1 << max(len(key).bit_length() - 1, 10)
+    counter = key & (n_counters - 1)
+    total = np.bincount(counter, weight, n_counters)
     together = total + np.roll(total, -12)
     best = np.argpartition(-together, 2 * CANDIDATES[0])[: 2 * CANDIDATES[0]]
-    full = np.zeros(_COUNTERS, bool)
-    full[best] = full[(best + 12) % _COUNTERS] = True
+    full = np.zeros(n_counters, bool)
+    full[best] = full[(best + 12) & (n_counters - 1)] = True
     return np.flatnonzero(full[counter])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f1

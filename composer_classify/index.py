@@ -472,7 +472,7 @@ def make_index(
     return Index(*_piece_table(files, _number_works(files, corpora, n_jobs), seconds), (segment,))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
-_MOST = 100_000  # votes that are counted; the rarest fingerprints vote first
+_MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
 
 
 def _ranges(segment: Segment, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
