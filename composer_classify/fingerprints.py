@@ -14,8 +14,8 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
-           'SPARSEST', 'REPEATS', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN',
-           'PAUSE', 'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
+           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE',
+           'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
            'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'plain_fingerprints', 'piece_at', 'best_match',
            'parts_to_hear', 'is_played']
 
@@ -196,9 +196,8 @@ def _rank(groups: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0117b
 RAREST = 4  # fingerprints that are kept of a second of music
-LONG = 400  # seconds of a piece from which on it is of more than a second
-SPARSEST = 2.5  # seconds of music of which `RAREST` are kept at least
-REPEATS = 3  # times that a piece keeps the same fingerprint
+LONG = 360  # seconds of a piece from which on it is of more than a second
+SPARSEST = 3  # seconds of music of which `RAREST` are kept at least
 
 
 def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) -> np.ndarray:
@@ -207,12 +206,6 @@ def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) ->
     order = np.lexsort((second, likelihood, of_second))
     kept = order[_rank(of_second[order]) < rarest]
     return kept[np.argsort(second[kept], kind="stable")]
-
-
-def _first_times(kind: np.ndarray) -> np.ndarray:
-    "Positions of the first `REPEATS` fingerprints of each kind."
-    order = np.argsort(kind, kind="stable")
-    return np.sort(order[_rank(kind[order]) < REPEATS])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0119
 def kept_fingerprints(
@@ -227,7 +220,6 @@ def kept_fingerprints(
         parts.append((_kinds(pitches, voice), second[run[:, 0]], pitches[:, 0], _likelihood(pitches)))
     kind, second, pitch, likelihood = map(np.concatenate, zip(*parts))
     kept = _rarest(likelihood, second, rarest)
-    kept = kept[_first_times(kind[kept])]
     return kind[kept], second[kept], pitch[kept]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
@@ -305,7 +297,7 @@ def piece_at(
     return np.searchsorted(begin, second, "right") - 1
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f
-CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
+CANDIDATES = (300, 60)  # stretches with most votes, rare ones counting more; of these with most figures
 
 
 def _promising(key: np.ndarray, weight: np.ndarray) -> np.ndarray:

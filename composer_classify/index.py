@@ -507,14 +507,14 @@ def _look_up(index: Index, kind: np.ndarray) -> Votes:
     total = np.sum([n for _, n in ranges], axis=0, dtype=np.int64)
     chosen = _rarest_first(total)
     starts = np.cumsum([0, *(segment.seconds for segment in index.segments)])
-    which, second, pitch_class = [], [], []
+    which, second, pitch_class, weight = [], [], [], []
     for segment, start, (begin, n) in zip(index.segments, starts, ranges):
         places = _places_of(segment, kind[chosen], begin[chosen], n[chosen])
         which.append(np.repeat(chosen, n[chosen]))
+        weight.append(np.repeat(1 / np.sqrt(total[chosen]), n[chosen]))
         second.append(start + (places // np.uint64(12)) * TICK)
         pitch_class.append((places % np.uint64(12)).astype(np.int64))
-    which = np.concatenate(which)
-    votes = Votes(which, np.concatenate(second), np.concatenate(pitch_class), 1 / np.sqrt(total[which]))
+    votes = Votes(*map(np.concatenate, (which, second, pitch_class, weight)))
     return votes[~index.removed[piece_at(votes.second, index.begin)]] if index.removed.any() else votes
 
 # %% ../nbs/06c_index.ipynb #06c-016d4
