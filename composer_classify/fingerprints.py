@@ -188,19 +188,24 @@ def _likelihood(pitches: np.ndarray) -> np.ndarray:
     return first[step[0]] + sum(following[a, b] for a, b in zip(step, step[1:]))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0117
+def _rank(groups: np.ndarray) -> np.ndarray:
+    "How many of its group come before each of some sorted values, int64 of shape `(n,)`."
+    position = np.arange(len(groups))
+    begins = np.r_[True, groups[1:] != groups[:-1]][: len(groups)]
+    return position - np.maximum.accumulate(np.where(begins, position, 0))
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-0117b
 RAREST = 4  # fingerprints that are kept of a second of music
-LONG = 240  # seconds of a piece from which on it is of more than a second
-SPARSEST = 1.6  # seconds of music of which `RAREST` are kept at least
+LONG = 360  # seconds of a piece from which on it is of more than a second
+SPARSEST = 3  # seconds of music of which `RAREST` are kept at least
 
 
 def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) -> np.ndarray:
-    "Positions of the fingerprints of a piece that are kept, in the order of time."
-    stretch = np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)
-    of_stretch = (second / stretch).astype(np.int64)
-    order = np.lexsort((second, likelihood, of_stretch))
-    begins = np.r_[True, np.diff(of_stretch[order]) != 0] if len(order) else np.empty(0, bool)
-    position = np.arange(len(order))
-    return np.sort(order[position - np.maximum.accumulate(np.where(begins, position, 0)) < rarest])
+    "Positions of the `rarest` fingerprints of each second of a piece, in the order of time."
+    of_second = (second / np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)).astype(np.int64)
+    order = np.lexsort((second, likelihood, of_second))
+    kept = order[_rank(of_second[order]) < rarest]
+    return kept[np.argsort(second[kept], kind="stable")]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0119
 def kept_fingerprints(
@@ -292,7 +297,7 @@ def piece_at(
     return np.searchsorted(begin, second, "right") - 1
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f
-CANDIDATES = (90, 30)  # stretches with most votes, rare ones counting more; of these with most figures
+CANDIDATES = (300, 60)  # stretches with most votes, rare ones counting more; of these with most figures
 
 
 def _promising(key: np.ndarray, weight: np.ndarray) -> np.ndarray:

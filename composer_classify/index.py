@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', 'Segment', 'Index', 'is_index',
+__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', 'Segment', 'Pieces', 'Index', 'is_index',
            'check_index_folder', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
@@ -127,10 +127,9 @@ PIECE_DTYPE = np.dtype(
 
 # %% ../nbs/06c_index.ipynb #06c-013k
 @dataclass(frozen=True)
-class Index:
-    "Where each kind of fingerprint occurs in a collection. Make one with `make_index`."
+class Pieces:
+    "A table of pieces that follow each other on the clock of an index."
 
-    segments: tuple[Segment, ...]
     table: np.ndarray  # A row a piece, `PIECE_DTYPE`
     names: np.ndarray  # Composer and title of all pieces, uint8
 
@@ -162,10 +161,23 @@ class Index:
         self,
         number: int,  # Which, from 0
     ) -> dict:
-        "`composer`, `title` and `work` of a piece. Raises `ModelError` if the index is damaged."
+        "`composer`, `title` (as in the manifest) and `work` of a piece. Raises `IndexError` if there is none."
         letters = self.names[self._letters[number] : self._letters[number + 1]].tobytes()
         composer, _, title = letters.decode(errors="replace").partition("\0")
         return dict(composer=composer_name(composer), title=title, work=int(self.works[number]))
+
+    def size(self) -> dict:
+        "How many `pieces` it holds, of how many `works`, and `hours` of music."
+        held = ~self.removed
+        seconds = int(self.table["seconds"][held].sum(dtype=np.int64)) - GAP * int(held.sum())
+        return dict(pieces=int(held.sum()), works=len(np.unique(self.works[held])), hours=round(seconds / 3600, 2))
+
+# %% ../nbs/06c_index.ipynb #06c-013l3
+@dataclass(frozen=True)
+class Index(Pieces):
+    "Where each kind of fingerprint occurs in a collection. Make one with `make_index`."
+
+    segments: tuple[Segment, ...]  # Of all pieces, in their order
 
     def look_up(
         self,
@@ -199,12 +211,6 @@ class Index:
         table = np.array(self.table)
         table["removed"][np.asarray(numbers, np.int64)] = True
         return replace(self, table=table)
-
-    def size(self) -> dict:
-        "How many `pieces` it holds, of how many `works`, and `hours` of music."
-        held = ~self.removed
-        seconds = int(self.table["seconds"][held].sum(dtype=np.int64)) - GAP * int(held.sum())
-        return dict(pieces=int(held.sum()), works=len(np.unique(self.works[held])), hours=round(seconds / 3600, 2))
 
     def save(
         self,
@@ -315,7 +321,7 @@ def _read_index(folder: Path) -> Index:
         raise ModelError(f"{folder}: was made by another version of composer_classify; {_AGAIN}")
     segments = tuple(_segment_of(folder, str(name), int(s), int(n)) for name, s, n in about["segments"])
     table, names = (_mapped(folder / f"{about['table']}.{array}.npy") for array in ("table", "names"))
-    return Index(segments, table, names)
+    return Index(table, names, segments)
 
 # %% ../nbs/06c_index.ipynb #06c-014i
 _AGAIN = "make it again with `composer-classify index`"
@@ -463,7 +469,7 @@ def make_index(
     parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs)]
     seconds = _seconds(parts, paths)
     segment = _segment(_sorted_keys(parts, seconds), int(seconds.sum()), len(files))
-    return Index((segment,), *_piece_table(files, _number_works(files, corpora, n_jobs), seconds))
+    return Index(*_piece_table(files, _number_works(files, corpora, n_jobs), seconds), (segment,))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
 _MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
@@ -501,14 +507,14 @@ def _look_up(index: Index, kind: np.ndarray) -> Votes:
     total = np.sum([n for _, n in ranges], axis=0, dtype=np.int64)
     chosen = _rarest_first(total)
     starts = np.cumsum([0, *(segment.seconds for segment in index.segments)])
-    which, second, pitch_class = [], [], []
+    which, second, pitch_class, weight = [], [], [], []
     for segment, start, (begin, n) in zip(index.segments, starts, ranges):
         places = _places_of(segment, kind[chosen], begin[chosen], n[chosen])
         which.append(np.repeat(chosen, n[chosen]))
+        weight.append(np.repeat(1 / np.sqrt(total[chosen]), n[chosen]))
         second.append(start + (places // np.uint64(12)) * TICK)
         pitch_class.append((places % np.uint64(12)).astype(np.int64))
-    which = np.concatenate(which)
-    votes = Votes(which, np.concatenate(second), np.concatenate(pitch_class), 1 / np.sqrt(total[which]))
+    votes = Votes(*map(np.concatenate, (which, second, pitch_class, weight)))
     return votes[~index.removed[piece_at(votes.second, index.begin)]] if index.removed.any() else votes
 
 # %% ../nbs/06c_index.ipynb #06c-016d4
@@ -663,7 +669,8 @@ def _merged(first: Index, second: Index, n_jobs: int) -> Index:
     second = second.remove(np.flatnonzero(again))
     table = np.concatenate([first.table, second.table])
     table["work"] = join_works(len(table), *_links(first, second, n_jobs))
-    return _compacted(Index(first.segments + second.segments, table, np.concatenate([first.names, second.names])))
+    names = np.concatenate([first.names, second.names])
+    return _compacted(Index(table, names, first.segments + second.segments))
 
 
 def merge_indexes(

@@ -331,6 +331,18 @@ def test_the_counts_of_an_index_for_a_program(indexed):
     )
 
 
+def test_an_index_is_added_to_and_merged(indexed):
+    "In place, a corpus; what is there already is left out. And two indexes become one."
+    ada, bob, out = indexed / "ada_corpus", indexed / "bob_corpus", indexed / "grows"
+    for arguments, pieces in (([ada], 3), ([out, "--add", bob], 6), ([out, "--add", ada], 6), ([out, "--add", out], 6)):
+        done = run("index", *arguments, "--out", out, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["pieces"] == pieces
+    tune = next((indexed / "bob").rglob("*.mid"))
+    (answer,) = json.loads(run("predict", tune, "--index", out, "--json").stdout)
+    assert (answer["piece"]["composer"], answer["piece"]["title"]) == ("Bob", tune.stem)
+
+
 def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path):
     "And an index that was there stays as it was."
     (tmp_path / "old.npz").write_bytes(b"kept")

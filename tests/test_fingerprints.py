@@ -674,7 +674,12 @@ def played(part: np.ndarray, speed: float, rng: np.random.Generator) -> np.ndarr
 def test_half_and_double_tempo_are_as_good_as_the_original(shipped, n):
     "The same notes at five speeds."
     rng, right = np.random.default_rng(8), {}
-    titles = {"bach_bwv772": "772", "bach_bwv846": "846", "beethoven_woo59": "Elise", "mozart_k545": "K545"}
+    titles = {
+        "bach_bwv772": "772",
+        "bach_bwv846": "846",
+        "beethoven_woo59": "Elise",
+        "mozart_k545": "545",
+    }  # its files say K545 and KV545
     asked = [(part, title) for stem, title in titles.items() for part in excerpts(stem, 8, n)]
     for speed in (0.5, 0.7, 1, 1.4, 2):
         found = [shipped.identify(played(part, speed, rng)) for part, _ in asked]

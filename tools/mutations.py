@@ -227,6 +227,14 @@ MUTATIONS = [
     Mutation("fingerprints", "KNOWN = 0.5", "KNOWN = 0.05", "test_fingerprints.py -k again_and_again"),
     Mutation("index", " and not is_played(onset)", "", "test_fingerprints.py -k played_music"),
     Mutation("index", "best < DOUBTFUL and len(parts) > 1", "best < DOUBTFUL", "test_fingerprints.py -k short_excerpt"),
+    Mutation(
+        "index",
+        "return votes[~index.removed[piece_at(votes.second, index.begin)]] if index.removed.any() else votes",
+        "return votes",
+        "test_fingerprints.py -k removed_pieces",
+    ),
+    Mutation("index", "if np.any(places >= span):", "if False:", "test_fingerprints.py -k damage_inside"),
+    Mutation("index", "if path.name not in files:", "if False:", "test_fingerprints.py -k interrupted_save"),
     Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k more_than_may_wait"),
     Mutation("cli", "return int(failed)", "return 0", "test_cli.py -k bad_file"),
 ]
