@@ -201,7 +201,7 @@ SPARSEST = 3  # seconds of music of which `RAREST` are kept at least
 
 
 def _rarest(likelihood: np.ndarray, second: np.ndarray, rarest: int = RAREST) -> np.ndarray:
-    "Positions of the rarest fingerprints of each second of a piece, in the order of time."
+    "Positions of the `rarest` fingerprints of each second of a piece, in the order of time."
     of_second = (second / np.clip(np.max(second, initial=0) / LONG, 1, SPARSEST)).astype(np.int64)
     order = np.lexsort((second, likelihood, of_second))
     kept = order[_rank(of_second[order]) < rarest]
