@@ -675,15 +675,18 @@ def test_half_and_double_tempo_are_as_good_as_the_original(shipped, n):
     "The same notes at five speeds."
     rng, right = np.random.default_rng(8), {}
     titles = {
-        "bach_bwv772": "772",
-        "bach_bwv846": "846",
-        "beethoven_woo59": "Elise",
-        "mozart_k545": "545",
-    }  # its files say K545 and KV545
-    asked = [(part, title) for stem, title in titles.items() for part in excerpts(stem, 8, n)]
+        "bach_bwv772": ("772",),
+        "bach_bwv846": ("846", "Ave Maria"),
+        "beethoven_woo59": ("Elise",),
+        "mozart_k545": ("545",),
+    }  # files say K545 and KV545; Gounod set the Ave Maria to the Prelude
+    asked = [(part, names) for stem, names in titles.items() for part in excerpts(stem, 8, n)]
     for speed in (0.5, 0.7, 1, 1.4, 2):
         found = [shipped.identify(played(part, speed, rng)) for part, _ in asked]
-        titled = [piece is not None and title in piece["title"] for piece, (_, title) in zip(found, asked)]
+        titled = [
+            piece is not None and any(title in piece["title"] for title in names)
+            for piece, (_, names) in zip(found, asked)
+        ]
         right[speed] = np.mean(titled)
     assert min(right.values()) >= right[1] - 0.05 and right[1] > 0.8
 
