@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'mean_over_files', 'confusion', 'top_k', 'scores',
-           'per_composer', 'bootstrap', 'plot_confusion', 'plot_history', 'cross_val_proba_trees', 'baselines',
-           'evaluation_report', 'evaluate']
+__all__ = ['MOST_TREES', 'duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'mean_over_files', 'confusion',
+           'top_k', 'scores', 'per_composer', 'bootstrap', 'plot_confusion', 'plot_history', 'cross_val_proba_trees',
+           'baselines', 'evaluation_report', 'evaluate']
 
 # %% ../nbs/02a_evaluation.ipynb #02a-009
 def duplicates(
@@ -241,11 +241,15 @@ def plot_history(
     return axes
 
 # %% ../nbs/02a_evaluation.ipynb #02a-040b
+MOST_TREES = 20_000  # of all composers together
+
+
 def _answer_fold(table: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
     "Probabilities of the tested files by trees grown on the others, shape `(len(test), composers)`."
     from lightgbm import LGBMClassifier
 
-    shape = dict(n_estimators=500, learning_rate=0.05, num_leaves=7, min_child_samples=5)
+    rounds = min(500, MOST_TREES // (labels.max() + 1))
+    shape = dict(n_estimators=rounds, learning_rate=0.05, num_leaves=7, min_child_samples=5)
     chance = dict(colsample_bytree=max(0.1, min(1, 5 / table.shape[1])), subsample=0.8, subsample_freq=1)
     repeatable = dict(random_state=seed, n_jobs=1, force_col_wise=True, deterministic=True)
     trees = LGBMClassifier(**shape, **chance, class_weight="balanced", **repeatable, verbose=-1)
