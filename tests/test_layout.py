@@ -84,7 +84,7 @@ def test_notebooks_are_small():
                 }
                 assert "data:audio" not in data.get("text/html", ""), f"{path.name}, {cell['id']}: sound"
                 picture = base64.b64decode(data.get("image/png", ""))
-                assert len(picture) <= 48_000, f"{path.name}, {cell['id']}: a figure of {len(picture):,} bytes"
+                assert len(picture) <= 40_000, f"{path.name}, {cell['id']}: a figure of {len(picture):,} bytes"
 
 
 ESTIMATORS = {"FileClassifier"}  # scikit-learn wants their settings as parameters

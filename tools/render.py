@@ -24,7 +24,7 @@ directive = re.compile(r"^#\s*\|\s*([\w-]+):?[ \t]*(.*)\n?", re.M)
 signature = re.compile(r"^```python$.*?^```$", re.M | re.S)
 large = re.compile(r"\b(audio|HTML)\(")  # a call of what puts out sound, or a page with sound and a picture in it
 styled = re.compile(r"\bT_[0-9a-f]{5}(?=[\"_ ])")  # a table of pandas
-most = 48 * 1000  # bytes of a figure
+most = 40 * 1000  # bytes of a figure
 code_link = re.compile(r"\[`([^`\n]+)`\]\([^)\n]*\)")
 private = re.compile(r"\[`(_[^`\n]*)`\]\([^)\n]*\)")  # a link to what has no entry of its own
 kind = re.compile(r"(\w+):VAR_([PK])\w+")
