@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import io
 import itertools
 import math
@@ -17,6 +18,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -1164,6 +1166,18 @@ def _draft(content: bytes, limits: Limits) -> _Draft:
         raise _Problem(_explain(content) or "is not a score (MusicXML, MEI, Humdrum **kern or ABC)")
     return _READERS[kind](_text(content), limits)
 
+# %% ../nbs/00h_scores.ipynb #00h-141b
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    "Python's search for unreachable objects pauses, if it was on."
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
 # %% ../nbs/00h_scores.ipynb #00h-142
 _SENSELESS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
@@ -1183,7 +1197,8 @@ def load_score(
         source = read_file(Path(source), limits, ScoreLoadError)
     name = name or "score"
     try:
-        return _note_array(_draft(bytes(source), limits), limits)
+        with _no_garbage_collection():
+            return _note_array(_draft(bytes(source), limits), limits)
     except _Problem as problem:
         raise ScoreLoadError(name, str(problem)) from problem.__cause__
     except _SENSELESS as error:
