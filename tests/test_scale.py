@@ -63,6 +63,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_in_each_step_makes_the_same(tunes, tmp_path):
     distributed = pytest.importorskip("distributed")
     from joblib import parallel_config
