@@ -24,11 +24,11 @@ from composer_classify.evaluation import (
     mean_over_files,
     scores,
 )
-from .features import PieceFeatures, View, apply_view, corpus_features
-from .files import check_writable
+from .features import PieceFeatures, View, apply_view, corpus_features, extract_features
+from .files import check_writable, require_room
 from .kernel import N_LANDMARKS, KernelClassifier, Landmarks, choose_landmarks
+from .midi import NOTE_DTYPE
 from .probabilities import apply_pool
-from .processes import check_room
 from composer_classify.shipped_model import (
     SequencedPerformedScorer,
     needs_second_opinion,
@@ -190,8 +190,8 @@ def required_room(
     n_notes: int,  # Notes in them
 ) -> tuple[float, float]:
     "Bytes of memory, and bytes of temporary files, that training takes, about."
-    pieces = n_files * len(TRAINING_VIEWS)
-    n_landmarks, n_features, n_ngrams = min(pieces, N_LANDMARKS), 407, 43_008
+    pieces, (features, ngrams) = n_files * len(TRAINING_VIEWS), extract_features(np.empty(0, NOTE_DTYPE))
+    n_landmarks, n_features, n_ngrams = min(pieces, N_LANDMARKS), features.size, ngrams.size
     equations = 5 * 8 * n_landmarks**2 + 4 * n_landmarks * n_ngrams
     memory = 0.7e9 + equations + pieces * (5 * 4 * n_features + 5_000)  # 5 kB: scores of a hundred composers
     return memory, 25.0 * n_notes + 4.0 * pieces * n_landmarks  # 25 bytes: four n-grams a note in all versions
@@ -208,7 +208,8 @@ def cross_validate(
     Raises `ValueError` where works are too few, or memory or disk too small.
     """
     n_notes = int(np.diff(corpus.offsets[corpus.files.index]).sum())
-    check_room(f"{corpus.path}: training on {len(corpus.files):,} files", *required_room(len(corpus.files), n_notes))
+    memory, disk = required_room(len(corpus.files), n_notes)
+    require_room(f"training on {len(corpus.files):,} files", Path(tempfile.gettempdir()), int(disk), int(memory))
     splits, works = _checked_splits(corpus, folds, seed), corpus.files["work_id"].to_numpy()
     views = _seeded_views(queries)
     pieces = {name: corpus_features(corpus, *view) for name, view in views.items()}

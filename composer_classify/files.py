@@ -172,13 +172,11 @@ def save_sealed(
     path: str | os.PathLike,  # File to write, `.npz`
     about: dict,  # Its description, of values that JSON can hold
     arrays: dict[str, np.ndarray],  # The arrays, by name
-    compressed: bool = False,  # Smaller
 ) -> None:
     "Write arrays, a description of them and a checksum of both. Raises `OSError` that names the file."
     text = json.dumps(about, ensure_ascii=False)
     sealed = dict(arrays, about=np.array(text), checksum=np.array(checksum(text, arrays)))
-    write = np.savez_compressed if compressed else np.savez
-    atomic_write(Path(path), lambda file: write(file, **sealed))
+    atomic_write(Path(path), lambda file: np.savez(file, **sealed))
 
 # %% ../nbs/00a_files.ipynb #00a-023
 LARGEST = 256 * 2**20  # bytes that such a file may have, also unpacked

@@ -262,7 +262,7 @@ def cross_val_scores_kernel(
     As `cross_val_predict` of scikit-learn, but the files are compared with landmarks once for all folds.
     """
     scores = np.zeros((len(labels), labels.max() + 1))
-    landmarks = Landmarks.of([ngrams], choose_landmarks(labels))
+    landmarks = Landmarks.of([ngrams], choose_landmarks(labels, KernelClassifier(**settings).n_landmarks))
     for train, test in splits:
         classifier = KernelClassifier(**settings).fit_rows(features, labels[train], landmarks, train)
         scores[test] = classifier.scorer_.decision_function(features[test], ngrams[test])

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import multiprocessing.resource_tracker
 import multiprocessing.util
-import re
-import shutil
 import signal
 import sys
 import threading
@@ -16,8 +14,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'map_pieces', 'free_memory', 'check_room']
+__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'in_order', 'map_pieces']
 
 # %% ../nbs/00b_processes.ipynb #00b-006
 @contextmanager
@@ -176,10 +172,12 @@ def _make(
         raise  # none of them alone is to blame
 
 # %% ../nbs/00b_processes.ipynb #00b-101f
-def _in_order(found: Iterable[tuple[int, object]]) -> Iterator[object]:
+def in_order(
+    numbered: Iterable[tuple[int, object]],  # As `in_processes` gives
+) -> Iterator[object]:
     "Numbered results in the order of their numbers, from 0, each as soon as those before it are there."
     waiting, ahead = {}, 0
-    for number, result in found:
+    for number, result in numbered:
         waiting[number] = result
         while ahead in waiting:
             yield waiting.pop(ahead)
@@ -202,32 +200,10 @@ def map_pieces(
     store = corpus.store if serial else str(corpus.store.filename)
     jobs = [(work, store, corpus.offsets[part]) for part in parts]
     failed = []
-    for part, made in zip(parts, _in_order(in_processes(_make, jobs, 1 if serial else n_jobs))):
+    for part, made in zip(parts, in_order(in_processes(_make, jobs, 1 if serial else n_jobs))):
         result, positions = (None, range(len(part))) if made is DIED else made
         failed += part[list(positions)].tolist()
         if not failed:
             yield result
     if failed:
         raise FeatureError(corpus, failed)
-
-# %% ../nbs/00b_processes.ipynb #00b-106
-def free_memory() -> float:
-    "Bytes of memory that are free or can be freed, as Linux counts them; infinite where the system does not say."
-    meminfo = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
-    return 1024.0 * int(found[1]) if found else float("inf")
-
-# %% ../nbs/00b_processes.ipynb #00b-107
-def check_room(
-    what: str,  # The work, as a sentence begins with it
-    memory: float,  # Bytes of memory that it needs
-    disk: float,  # Bytes that it needs for temporary files
-) -> None:
-    "Returns nothing. Raises `ValueError` that says what to do if there is less memory or disk than that."
-    gigabytes = lambda need, have: f"{need / 1e9:.1f} GB, and {have / 1e9:.1f} GB are free"
-    if memory > (free := free_memory()):
-        advice = "end other programs, or take fewer composers with --composers"
-        raise ValueError(f"{what} needs memory of about {gigabytes(memory, free)}; {advice}")
-    if disk > (free := shutil.disk_usage(gettempdir()).free):
-        advice = "set TMPDIR to a folder on a larger disk"
-        raise ValueError(f"{what} needs temporary files of about {gigabytes(disk, free)} in {gettempdir()}; {advice}")

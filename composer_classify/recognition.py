@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from .files import ModelError, printable
 from .index import Index
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from .probabilities import apply_pool, softmax, temperature_at, with_temperature
-from .processes import DIED, in_processes
+from .processes import DIED, in_order, in_processes
 from .scores import load
 from .shipped_model import SequencedPerformedScorer, load_model, needs_second_opinion, network_windows
 from .windows import N_FLAGS, step_windows
@@ -387,16 +387,6 @@ def _answer_files(
     answers |= _answer_together(recognizer, heard, how)
     return [answers[path] for path in paths]
 
-# %% ../nbs/07_recognition.ipynb #07-017h
-def _in_order(numbered: Iterable[tuple[int, object]]) -> Iterator[object]:
-    "Results in the order of their numbers, each as soon as those before it are there."
-    waiting, following = {}, 0
-    for number, result in numbered:
-        waiting[number] = result
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
-
 # %% ../nbs/07_recognition.ipynb #07-017j
 def _answer_alone(task: Callable, paths: list[str], n_jobs: int) -> list[Recognition]:
     "The answers of a batch over which a process ended, a job a file."
@@ -436,7 +426,7 @@ def predict_files(
     else:
         load_once(model, pieces)  # a model that cannot be loaded fails here
         numbered = _answered_batches(task, batches, n_jobs)
-    for answers in _in_order(numbered):
+    for answers in in_order(numbered):
         yield from answers
 
 # %% ../nbs/07_recognition.ipynb #07-021

@@ -255,12 +255,12 @@ def test_nineteen_of_twenty_right_answers_are_known(doubtful_folds):
 
 
 def test_training_asks_for_room_first(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(processes, "free_memory", lambda: 1e8)
-    with pytest.raises(ValueError, match="training on 12 files needs memory of about 0.7 GB, and 0.1 GB are free; end"):
+    monkeypatch.setattr("composer_classify.files.free_memory", lambda: 1e8)
+    with pytest.raises(ValueError, match="training on 12 files needs about 0.7 GB of memory, and 0.1 GB are free; end"):
         best.evaluate(small)
     monkeypatch.undo()
     monkeypatch.setattr(best, "required_room", lambda n_files, n_notes: (0, 1e18))
-    with pytest.raises(ValueError, match="needs temporary files of about 1000000000.0 GB"):
+    with pytest.raises(ValueError, match="needs about 1000000000.0 GB of disk"):
         best.train(small, tmp_path / "mine.npz")
     assert not list(tmp_path.iterdir())
 
