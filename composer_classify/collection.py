@@ -576,11 +576,14 @@ WORKS = "works.npz"
 def _known_works(old: Corpus | None, usable: pd.DataFrame) -> tuple[np.ndarray, _Lines, pd.DataFrame | None]:
     """Where each piece is among those of an earlier corpus, -1 for a new one; their lines; and the copies among them as
     positions in `usable`, `None` if all must be compared again."""
+    nothing = np.full(len(usable), -1), [], None
+    if old is None:
+        return nothing
     try:
         lines, copies = _read_lines(old.path / WORKS)
         copies = {name: copies[name] for name in ("first", "second", "overlap", "notes")}
-    except (AttributeError, KeyError, *ARCHIVE_ERRORS):  # there is none, or it is damaged
-        return np.full(len(usable), -1), [], None
+    except (KeyError, *ARCHIVE_ERRORS):  # there is none, or it is damaged
+        return nothing
     keys = lambda pieces: pd.MultiIndex.from_frame(pieces[["composer", "sha256"]])
     before = keys(old.files).get_indexer(keys(usable))
     kept = np.flatnonzero(before >= 0)
