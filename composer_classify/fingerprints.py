@@ -195,8 +195,8 @@ def _rank(groups: np.ndarray) -> np.ndarray:
     return position - np.maximum.accumulate(np.where(begins, position, 0))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0117b
-RAREST = 4  # fingerprints that are kept of a second of music
-LONG = 360  # seconds of a piece from which on it is of more than a second
+RAREST = 5  # fingerprints that are kept of a second of music
+LONG = 300  # seconds of a piece from which on it is of more than a second
 SPARSEST = 3  # seconds of music of which `RAREST` are kept at least
 
 
@@ -223,7 +223,7 @@ def kept_fingerprints(
     return kind[kept], second[kept], pitch[kept]
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016
-CERTAINTY = (-12.64, 3.34, 8.09, 0.56, 2.89)  # found on the page of the index
+CERTAINTY = (-10.63, 2.46, 6.72, 0.41, 2.45)  # found on the page of the index
 
 
 KNOWN = 0.5  # score below which a piece is unknown, found there too

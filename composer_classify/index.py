@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
@@ -47,7 +48,7 @@ __all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', '
            'check_index_folder', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
-TICK = 0.025  # seconds: how exactly a place is kept
+TICK = 1 / 16  # seconds: how exactly a place is kept
 GAP = 60  # seconds between pieces on the clock, so that none is taken for the end of another
 
 
@@ -61,9 +62,8 @@ def _places(second: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     return (np.asarray(second) / TICK).astype(np.uint64) * np.uint64(12) + (pitch % 12).astype(np.uint64)
 
 # %% ../nbs/06c_index.ipynb #06c-013c
-_REST = np.uint64(40)  # bits of a key that are stored
-_LOW = np.uint64(32)  # of these in `low`, the others in `middle`
-_REST_MASK = (np.uint64(1) << _REST) - np.uint64(1)
+_HALF = np.uint64(32)  # bits of a key that are stored as they are
+_HALF_MASK = (np.uint64(1) << _HALF) - np.uint64(1)
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,15 @@ class Segment:
     name: str  # Made from its content
     seconds: int  # How long its clock is
     pieces: int  # How many it holds
-    first: np.ndarray  # Where the keys of each bucket begin, and the end, uint32 of shape `(buckets + 1,)`
-    middle: np.ndarray  # Bits 32 to 39 of each key, uint8 of shape `(n,)`
-    low: np.ndarray  # Bits 0 to 31, uint32 of shape `(n,)`
-
-    def rest(self, rows: np.ndarray) -> np.ndarray:
-        "What is stored of some keys, uint64."
-        return self.middle[rows].astype(np.uint64) << _LOW | self.low[rows]
+    bits: np.ndarray  # A one for each key and a zero after each bucket, eight in a byte, uint8 of shape `(bytes,)`
+    zeros: np.ndarray  # Zeros before each `_STEP` bytes of them, and all, uint32 of shape `(steps + 1,)`
+    low: np.ndarray  # Bits 0 to 31 of each key, uint32 of shape `(n,)`
 
     def keys(self) -> np.ndarray:
         "All keys, uint64 of shape `(n,)`."
-        bucket = np.repeat(np.arange(len(self.first) - 1, dtype=np.uint64), np.diff(self.first))
-        return bucket << _REST | self.rest(slice(None))
+        bits = np.unpackbits(self.bits, bitorder="little")
+        bucket = np.flatnonzero(bits)[: len(self.low)] - np.arange(len(self.low))
+        return bucket.astype(np.uint64) << _HALF | self.low
 
 # %% ../nbs/06c_index.ipynb #06c-013c1
 def _content(*arrays: np.ndarray) -> str:
@@ -92,25 +89,56 @@ def _content(*arrays: np.ndarray) -> str:
     return checksum("", {str(k): array for k, array in enumerate(arrays)})[:16]
 
 # %% ../nbs/06c_index.ipynb #06c-013d
+_STEP = 16  # bytes whose zeros are counted together
+
+
 def _buckets(seconds: int) -> int:
     "How many buckets a clock of so many seconds needs."
-    return (KINDS * _span(seconds) >> int(_REST)) + 1
+    return (KINDS * _span(seconds) >> int(_HALF)) + 1
+
+
+def _n_bytes(n_buckets: int, n_keys: int) -> int:
+    "How many bytes the bits of a segment fill: a multiple of `_STEP`."
+    return -(-(n_buckets + n_keys) // (8 * _STEP)) * _STEP
 
 
 def _segment(keys: np.ndarray, seconds: int, pieces: int) -> Segment:
     "A segment of sorted keys."
-    first = np.searchsorted(keys >> _REST, np.arange(_buckets(seconds) + 1, dtype=np.uint64)).astype(np.uint32)
-    middle, low = (keys >> _LOW).astype(np.uint8), keys.astype(np.uint32)
-    return Segment(_content(first, middle, low), seconds, pieces, first, middle, low)
+    n_buckets = _buckets(seconds)
+    bits = np.zeros(8 * _n_bytes(n_buckets, len(keys)), bool)
+    bits[(keys >> _HALF).astype(np.int64) + np.arange(len(keys))] = True
+    bits[n_buckets + len(keys) :] = True  # what fills the last step is no bucket
+    ones = np.count_nonzero(bits.reshape(-1, 8 * _STEP), axis=1)
+    zeros = np.cumsum(np.r_[0, 8 * _STEP - ones]).astype(np.uint32)
+    coded, low = np.packbits(bits, bitorder="little"), keys.astype(np.uint32)
+    return Segment(_content(coded, zeros, low), seconds, pieces, coded, zeros, low)
+
+# %% ../nbs/06c_index.ipynb #06c-013d2
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_ZEROS = (8 - _BITS.sum(axis=1)).astype(np.uint8)  # of each byte
+_PLACE = np.argsort(_BITS, axis=1, kind="stable")  # of each zero of each byte
+
+
+def _first(segment: Segment, bucket: np.ndarray) -> np.ndarray:
+    "Row of the first key of each of these buckets, int64. Buckets are counted from 0."
+    before = np.maximum(bucket - 1, 0)  # its zero, counted from 0, ends at the first key
+    step = np.searchsorted(segment.zeros, before, "right") - 1
+    octets = segment.bits.reshape(-1, _STEP)[step]
+    upto = np.cumsum(_ZEROS[octets], axis=1, dtype=np.int64)
+    left = before - segment.zeros[step]
+    octet = np.count_nonzero(upto <= left[:, None], axis=1)
+    row = np.arange(len(bucket))
+    left -= np.where(octet > 0, upto[row, octet - 1], 0)
+    bit = (step * _STEP + octet) * 8 + _PLACE[octets[row, octet], left]
+    return np.where(bucket > 0, bit - before, 0)
 
 # %% ../nbs/06c_index.ipynb #06c-013f
-def _rows(segment: Segment, keys: np.ndarray) -> np.ndarray:
-    "How many keys of a segment are smaller than each of these, int64."
-    bucket, rest = (keys >> _REST).astype(np.int64), keys & _REST_MASK
-    low, high = segment.first[bucket].astype(np.int64), segment.first[bucket + 1].astype(np.int64)
+def _rows(segment: Segment, keys: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    "The row of the first key that is not smaller than each of these, from the first row of its bucket and the next."
+    half = (keys & _HALF_MASK).astype(np.uint32)
     for _ in range(int(np.max(high - low, initial=0)).bit_length()):
         middle = (low + high) // 2
-        smaller = (low < high) & (segment.rest(np.minimum(middle, len(segment.low) - 1)) < rest)
+        smaller = (low < high) & (segment.low[np.minimum(middle, len(segment.low) - 1)] < half)
         low, high = np.where(smaller, middle + 1, low), np.where(smaller, high, middle)
     return low
 
@@ -184,7 +212,8 @@ class Index(Pieces):
         kind: np.ndarray,  # Of the fingerprints of a query, int64 of shape `(n,)`
     ) -> Votes:
         "A vote for each place at which one of these kinds occurs. Raises `ModelError` if the index is damaged."
-        return _look_up(self, kind)
+        with _noticing_damage(self):
+            return _look_up(self, kind)
 
     def query(
         self,
@@ -228,14 +257,15 @@ class Index(Pieces):
         return _load(Path(path))
 
 # %% ../nbs/06c_index.ipynb #06c-014b
-_ABOUT = dict(format="composer_classify index", version=2, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
+_ARRAYS = ("bits", "zeros", "low")  # of a segment
+_ABOUT = dict(format="composer_classify index", version=3, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
 
 
 def _files(index: Index) -> dict[str, np.ndarray]:
     "All arrays of an index by the names of their files."
     files = {}
     for segment in index.segments:
-        files |= {f"{segment.name}.{array}.npy": getattr(segment, array) for array in ("first", "middle", "low")}
+        files |= {f"{segment.name}.{array}.npy": getattr(segment, array) for array in _ARRAYS}
     table = _content(index.table, index.names)
     return files | {f"{table}.table.npy": index.table, f"{table}.names.npy": index.names}
 
@@ -284,7 +314,7 @@ def _segment_of(folder: Path, name: str, seconds: int, pieces: int) -> Segment:
     "A segment from its files."
     if not name.isalnum():  # leads out of the folder
         raise ValueError(name)
-    arrays = {array: _mapped(folder / f"{name}.{array}.npy") for array in ("first", "middle", "low")}
+    arrays = {array: _mapped(folder / f"{name}.{array}.npy") for array in _ARRAYS}
     return Segment(name, seconds, pieces, **arrays)
 
 # %% ../nbs/06c_index.ipynb #06c-014g
@@ -306,10 +336,12 @@ def _is_sound(index: Index) -> bool:
 def _is_sound_segment(segment: Segment) -> bool:
     "Whether the arrays of a segment fit each other."
     return (
-        (segment.first.dtype, segment.middle.dtype, segment.low.dtype) == (np.uint32, np.uint8, np.uint32)
+        (segment.bits.dtype, segment.zeros.dtype, segment.low.dtype) == (np.uint8, np.uint32, np.uint32)
         and 0 <= segment.seconds <= MOST_SECONDS
-        and segment.first.shape == (_buckets(segment.seconds) + 1,)
-        and segment.middle.shape == segment.low.shape == (segment.first[-1],)
+        and segment.low.ndim == 1
+        and segment.bits.shape == (_n_bytes(_buckets(segment.seconds), len(segment.low)),)
+        and segment.zeros.shape == (len(segment.bits) // _STEP + 1,)
+        and segment.zeros[-1] == _buckets(segment.seconds)
     )
 
 # %% ../nbs/06c_index.ipynb #06c-014h
@@ -349,7 +381,7 @@ def verify_index(
     index: Index,
 ) -> list[str]:
     "Names of the segments whose content has changed since they were made; reads all of them."
-    return [each.name for each in index.segments if _content(each.first, each.middle, each.low) != each.name]
+    return [each.name for each in index.segments if _content(each.bits, each.zeros, each.low) != each.name]
 
 # %% ../nbs/06c_index.ipynb #06c-013k1
 def readable_title(
@@ -475,12 +507,30 @@ def make_index(
 _MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
 
 
-def _ranges(segment: Segment, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Row of the first key of each kind in a segment, and how many there are."
-    span = np.uint64(_span(segment.seconds))
-    low = kind.astype(np.uint64) * span
-    begin, end = np.split(_rows(segment, np.r_[low, low + span]), 2)
-    return begin, np.maximum(end - begin, 0)
+@dataclass(frozen=True)
+class _Ranges:
+    "The rows of a segment with the keys of some kinds."
+
+    begin: np.ndarray  # Row of the first key of each kind, int64 of shape `(kinds,)`
+    end: np.ndarray  # And the row after the last one
+    bucket: np.ndarray  # All buckets its keys may lie in, and the next one, int64 of shape `(kinds, buckets)`
+    first: np.ndarray  # Row of the first key of each of them
+
+    def __getitem__(self, kinds: np.ndarray) -> _Ranges:
+        "Those of some kinds."
+        return _Ranges(self.begin[kinds], self.end[kinds], self.bucket[kinds], self.first[kinds])
+
+# %% ../nbs/06c_index.ipynb #06c-016d0
+def _ranges(segment: Segment, kind: np.ndarray) -> _Ranges:
+    "Where the keys of each kind are in a segment. Raises `IndexError` if it is damaged."
+    span = _span(segment.seconds)
+    least = kind.astype(np.uint64) * np.uint64(span)
+    after = least + np.uint64(span)
+    bucket = (least >> _HALF).astype(np.int64)[:, None] + np.arange((span >> int(_HALF)) + 3)
+    first = _first(segment, np.minimum(bucket, segment.zeros[-1]).ravel()).reshape(bucket.shape)
+    row, last = np.arange(len(kind)), (after >> _HALF).astype(np.int64) - bucket[:, 0]
+    begin = _rows(segment, least, first[:, 0], first[:, 1])
+    return _Ranges(begin, _rows(segment, after, first[row, last], first[row, last + 1]), bucket, first)
 
 # %% ../nbs/06c_index.ipynb #06c-016d1
 def _rarest_first(n: np.ndarray) -> np.ndarray:
@@ -490,28 +540,40 @@ def _rarest_first(n: np.ndarray) -> np.ndarray:
     return order[np.cumsum(n[order]) <= _MOST]
 
 # %% ../nbs/06c_index.ipynb #06c-016d2
-def _places_of(segment: Segment, kind: np.ndarray, begin: np.ndarray, n: np.ndarray) -> np.ndarray:
-    "The places of some kinds, by their first keys and how many there are. Raises `ModelError` if they are none."
-    span = np.uint64(_span(segment.seconds))
-    ends = np.cumsum(n)
-    rows = np.repeat(begin - ends + n, n) + np.arange(n.sum())
-    places = (segment.rest(rows) - np.repeat(kind.astype(np.uint64) * span, n)) & _REST_MASK
+def _places_of(segment: Segment, kind: np.ndarray, found: _Ranges) -> np.ndarray:
+    "The places of some kinds. Raises `IndexError` if the segment is damaged."
+    n, span = found.end - found.begin, np.uint64(_span(segment.seconds))
+    edges = np.clip(found.first, found.begin[:, None], found.end[:, None])
+    edges[:, 0], edges[:, -1] = found.begin, found.end
+    upper = np.repeat(found.bucket[:, :-1].ravel(), np.diff(edges, axis=1).ravel()).astype(np.uint64)
+    rows = np.repeat(found.begin - np.cumsum(n) + n, n) + np.arange(n.sum())
+    places = (upper << _HALF | segment.low[rows]) - np.repeat(kind.astype(np.uint64) * span, n)
     if np.any(places >= span):
-        raise ModelError(f"an index of composer_classify is damaged (segment {segment.name}); {_AGAIN}")
+        raise IndexError("a place beyond the clock")
     return places
 
 # %% ../nbs/06c_index.ipynb #06c-016d3
+@contextmanager
+def _noticing_damage(index: Index) -> Iterator[None]:
+    "While an index is asked: what does not fit becomes a `ModelError`."
+    try:
+        yield
+    except (IndexError, ValueError) as error:
+        names = ", ".join(segment.name for segment in index.segments)
+        raise ModelError(f"an index of composer_classify is damaged ({names}: {error}); {_AGAIN}") from None
+
+
 def _look_up(index: Index, kind: np.ndarray) -> Votes:
     "For `Index.look_up`."
     ranges = [_ranges(segment, kind) for segment in index.segments]
-    total = np.sum([n for _, n in ranges], axis=0, dtype=np.int64)
+    total = np.sum([found.end - found.begin for found in ranges], axis=0, dtype=np.int64)
     chosen = _rarest_first(total)
     starts = np.cumsum([0, *(segment.seconds for segment in index.segments)])
     which, second, pitch_class, weight = [], [], [], []
-    for segment, start, (begin, n) in zip(index.segments, starts, ranges):
-        places = _places_of(segment, kind[chosen], begin[chosen], n[chosen])
-        which.append(np.repeat(chosen, n[chosen]))
-        weight.append(np.repeat(1 / np.sqrt(total[chosen]), n[chosen]))
+    for segment, start, found in zip(index.segments, starts, (found[chosen] for found in ranges)):
+        places, n = _places_of(segment, kind[chosen], found), found.end - found.begin
+        which.append(np.repeat(chosen, n))
+        weight.append(np.repeat(1 / np.sqrt(total[chosen]), n))
         second.append(start + (places // np.uint64(12)) * TICK)
         pitch_class.append((places % np.uint64(12)).astype(np.int64))
     votes = Votes(*map(np.concatenate, (which, second, pitch_class, weight)))

@@ -73,7 +73,8 @@ def _spread(work: Callable, jobs: dict[int, tuple], n_jobs: int) -> Iterator[tup
     "Number and result of each job, as they come. If the caller stops early, the processes end."
     from joblib import Parallel, delayed
 
-    warnings.filterwarnings("ignore", r"(?s).*adjusting the input task", UserWarning)  # joblib, of results nobody took
+    for known in (r"(?s).*adjusting the input task", "A worker stopped"):  # results nobody took; one that had grown
+        warnings.filterwarnings("ignore", known, UserWarning)
     with ExitStack() as stack:
         stack.enter_context(_loky_ends_quietly())
         with _signals_held():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
@@ -129,7 +130,8 @@ class KernelModel:
         "Probabilities of each piece, shape `(pieces, composers)`, and whether it is known, shape `(pieces,)`."
         found = piece_features(pieces)
         temperature = temperature_at(self.about["calibration"], found.n_onsets)
-        first = softmax(self.scorer.decision_function(found), temperature[:, None])
+        with threadpool_limits(1, "blas"):  # so little work is not worth waiting for a second core that is busy
+            first = softmax(self.scorer.decision_function(found), temperature[:, None])
         known = first.max(axis=1) >= self.about["known_above"]
         if self.scorer.network and len(unsure := np.flatnonzero(needs_second_opinion(first, found))):
             second = np.stack([self._second_opinion(pieces[row]) for row in unsure])

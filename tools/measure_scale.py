@@ -28,7 +28,7 @@ CLI = [sys.executable, "-c", "import sys; from composer_classify.cli import main
 QUERIES = 300  # ten seconds each, transposed, stretched, with jitter and 5% wrong notes
 NOISE = dict(jitter=0.03, wrong=0.05)
 UNSEEN = 10_000_000  # numbers of pieces that are in no collection begin here
-FOLDER = 4_000  # files that `predict` is given at most
+FOLDER = 10_000  # files that `predict` is given at most
 
 
 def tree(pid: int) -> list[int]:
@@ -198,10 +198,10 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     growth = Growth(args.corpus, args.folder)
+    parameters = dict(queries=QUERIES, noise=NOISE, folder=FOLDER)
     for size in args.sizes:
         growth.measure(size)
-    parameters = dict(sizes=args.sizes, queries=QUERIES, noise=NOISE, folder=FOLDER)
-    write_results(ROOT / "results/scale.json", growth.rows, parameters, Corpus.open(args.corpus).data_hash)
+        write_results(ROOT / "results/scale.json", growth.rows, parameters, Corpus.open(args.corpus).data_hash)
 
 
 if __name__ == "__main__":

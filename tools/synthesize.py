@@ -73,11 +73,13 @@ def turned(notes: np.ndarray, length: float, inverted: bool, reversed_: bool) ->
 
 
 def random_bars(rng: np.random.Generator, sources: list[np.ndarray], length: float) -> list[np.ndarray]:
-    "Bars of all sources in random order, `LONGER` times as many as the first has."
+    "Bars of all sources in random order, each turned in one way, `LONGER` times as many as the first has."
     found = [bars(notes, length) for notes in sources]
+    ways = [[turned(notes, length, *how) for how in TURNS] for notes in sources]
     chosen = rng.integers(len(sources), size=max(int(LONGER * len(found[0][0])), 8))
     places = [(source, int(rng.integers(len(found[source][0])))) for source in chosen]
-    return [sources[source][found[source][0][bar] : found[source][1][bar]] for source, bar in places]
+    how = rng.integers(len(TURNS), size=len(places))
+    return [ways[source][way][slice(*(edge[bar] for edge in found[source]))] for (source, bar), way in zip(places, how)]
 
 
 def joined(parts: list[np.ndarray], length: float, tempo: float) -> np.ndarray:
@@ -99,11 +101,10 @@ class Synthesizer:
         self.of_composer = {name: np.flatnonzero(self.composers == name) for name in np.unique(self.composers)}
 
     def _sources(self, rng: np.random.Generator, first: int) -> list[np.ndarray]:
-        "The bars of a piece and of others by its composer, turned, as note arrays; bars last as long as in the first."
+        "The bars of a piece and of others by its composer, as note arrays; bars last as long as in the first."
         others = rng.choice(self.of_composer[self.composers[first]], SOURCES - 1)
         sources = [within_bars(self.corpus.notes(self.rows[k]), self.lengths[first]) for k in (first, *others)]
-        how = TURNS[int(rng.integers(len(TURNS)))]
-        return [turned(notes, self.lengths[first], *how) for notes in sources if len(notes)]
+        return [notes for notes in sources if len(notes)]
 
     def _tempo(self, first: int) -> float:
         "Seconds a quarter note of a piece, on average."
