@@ -36,7 +36,17 @@ from starlette.websockets import WebSocketClose
 
 from .composers import by_birth, introduce, who
 from .midi import Limits, MusicLoadError, NoteArray, clock, piano_roll, synthesize
-from .recognition import PIECES, Recognition, cut_out, listen, load_once
+from composer_classify.recognition import (
+    PIECES,
+    Recognition,
+    cut_out,
+    describe_piece,
+    describe_place,
+    describe_style,
+    describe_title,
+    listen,
+    load_once,
+)
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -71,21 +81,19 @@ def _telling(answer: Recognition) -> list[tuple[float, float]]:
 def _most_like(answer: Recognition) -> str:
     "The passages that are most like the named composer, as a sentence; empty if there are none."
     telling = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in _telling(answer))
-    return f"<p>Most like {escape(answer.composer)}: {telling}.</p>" if telling else ""
+    return f"<p>Most like {escape(answer.style['composer'])}: {telling}.</p>" if telling else ""
 
 # %% ../nbs/08_app.ipynb #08-005m
 def _headline(answer: Recognition) -> str:
-    "The piece and the composer, each with its probability."
-    style = f"{escape(introduce(answer.composer))}, {answer.probability:.0%}"
-    doubt = "" if answer.known else " But I am not sure: it may be by a composer I was not trained on."
-    if not answer.piece:
-        return f"<h2>It sounds like {style}</h2><p>I do not know the piece.{doubt}</p>"
+    "The piece if it was found, and what the style says."
     piece = answer.piece
-    sure = "more than 99%" if piece["score"] > 0.99 else f"{piece['score']:.0%}"
+    if answer.by == "piece":
+        title = f"<h2>{escape(piece['composer'])}: {escape(describe_title(piece))}</h2>"
+        return f"{title}<p>{describe_place(piece)}</p><p><small>{escape(describe_style(answer))}</small></p>"
+    doubt = "" if answer.known else " But I am not sure: it may be by a composer I was not trained on."
+    perhaps = f"Perhaps it is {escape(describe_piece(piece))}." if piece else "I do not know the piece."
     return (
-        f"<h2>{escape(piece['composer'])}: {escape(piece['title'])}</h2>"
-        f"<p>from {clock(piece['offset_sec'])} on. <small>({sure} sure)</small></p>"
-        f"<p>It sounds like <b>{style}</b>.{doubt}</p>"
+        f"<h2>It sounds like {escape(introduce(answer.composer))}, {answer.probability:.0%}</h2><p>{perhaps}{doubt}</p>"
     )
 
 # %% ../nbs/08_app.ipynb #08-005n

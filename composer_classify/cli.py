@@ -175,16 +175,21 @@ def _describe(answer: Recognition) -> Iterator[str]:
     "The lines of an answer for a person."
     from composer_classify.composers import introduce
     from composer_classify.midi import clock
+    from composer_classify.recognition import describe_piece, describe_style
 
-    doubt = "" if answer.known else ", but not sure: it may be by a composer this model was not trained on"
-    yield f"{answer.file}: {introduce(answer.composer)}, {answer.probability:.0%}{doubt}"
-    if answer.ranking[1:]:
-        yield "    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:])
+    if answer.by == "piece":
+        yield f"{answer.file}: {describe_piece(answer.piece)}"
+        yield f"    {describe_style(answer)}"
+    else:
+        doubt = "" if answer.known else ", but not sure: it may be by a composer this model was not trained on"
+        yield f"{answer.file}: sounds like {introduce(answer.composer)}, {answer.probability:.0%}{doubt}"
+        if answer.ranking[1:]:
+            yield "    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:])
+        perhaps = f"perhaps {describe_piece(answer.piece)}" if answer.piece else "not in the index"
+        yield f"    the piece: {perhaps}"
     if len(answer.timeline) > 1 and (telling := answer.telling()):
         passages = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling)
-        yield f"    sounds most like {answer.composer} from {passages}"
-    if piece := answer.piece:
-        yield f"    the piece: {piece['composer']}, {piece['title']}, from {clock(piece['offset_sec'])}"
+        yield f"    most like {answer.style['composer']} from {passages}"
     if answer.repairs:
         yield f"    read after repairs: {'; '.join(answer.repairs)}"
 

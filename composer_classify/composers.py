@@ -42,7 +42,7 @@ class Composer:
     school: str
 
     def __str__(self) -> str:
-        return f"{self.period}, {self.born}" if self.born else self.period
+        return f"{self.period}, b. {self.born}" if self.born else self.period
 
 # %% ../nbs/00c_composers.ipynb #00c-014a
 @cache
@@ -66,7 +66,7 @@ def who(
 def introduce(
     composer: str,  # As for `who`
 ) -> str:
-    "The composer with period and year of birth, as far as the table knows them: *Bach (Baroque, 1685)*."
+    "The composer with period and year of birth, as far as the table knows them: *Bach (Baroque, b. 1685)*."
     return f"{composer} ({who(composer)})" if who(composer) else composer
 
 # %% ../nbs/00c_composers.ipynb #00c-016b

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .augment import cut_notes
+from .catalogue import WorkTitle, title_all
 from .composers import composer_name
 from .files import LARGEST, ModelError, atomic_write, check_writable, checksum, require_room
 from composer_classify.fingerprints import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', 'Segment', 'Pieces', 'Index', 'is_index',
-           'check_index_folder', 'verify_index', 'readable_title', 'make_index', 'merge_indexes']
+           'check_index_folder', 'verify_index', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
 TICK = 1 / 16  # seconds: how exactly a place is kept
@@ -148,18 +149,21 @@ PIECE_DTYPE = np.dtype(
         ("seconds", "<u4"),  # on the clock, with the pause after it
         ("work", "<i4"),  # a number
         ("file", "<u8"),  # hash of the file's content
-        ("letters", "<u4"),  # bytes of its composer and title, UTF-8
+        ("letters", "<u4"),  # bytes of its names, UTF-8
         ("removed", "?"),
     ]
 )
 
 # %% ../nbs/06c_index.ipynb #06c-013k
+_TITLE = ("work", "catalogue", "movement", "key", "nickname")  # of a `WorkTitle`; only the first if it is unresolved
+
+
 @dataclass(frozen=True)
 class Pieces:
     "A table of pieces that follow each other on the clock of an index."
 
     table: np.ndarray  # A row a piece, `PIECE_DTYPE`
-    names: np.ndarray  # Composer and title of all pieces, uint8
+    names: np.ndarray  # Composer and `_TITLE` of all pieces, uint8
 
     def __len__(self) -> int:
         "How many pieces it has, with those removed."
@@ -189,10 +193,15 @@ class Pieces:
         self,
         number: int,  # Which, from 0
     ) -> dict:
-        "`composer`, `title` (as in the manifest) and `work` of a piece. Raises `IndexError` if there is none."
+        """`composer` and `title` of a piece, and what the title consists of: `work`, `catalogue`, `movement` and `key`.
+
+        These are `None` where there is none; `work` is `None` if the title is only the name of a file. Raises
+        `IndexError` if there is no such piece."""
         letters = self.names[self._letters[number] : self._letters[number + 1]].tobytes()
-        composer, _, title = letters.decode(errors="replace").partition("\0")
-        return dict(composer=composer_name(composer), title=title, work=int(self.works[number]))
+        composer, *title = letters.decode(errors="replace").split("\0")
+        said = dict(zip(_TITLE, title))
+        parts = {name: len(title) == len(_TITLE) and said[name] or None for name in _TITLE[:4]}
+        return dict(composer=composer_name(composer), title=str(WorkTitle(**{"work": "", **said})), **parts)
 
     def size(self) -> dict:
         "How many `pieces` it holds, of how many `works`, and `hours` of music."
@@ -229,7 +238,7 @@ class Index(Pieces):
         notes: np.ndarray,  # Note array of a piece or a part of one
         without: int = None,  # As for `query`
     ) -> dict | None:
-        "The piece it is: `composer`, `title`, `score`, `offset_sec` (second of it at second 0). `None` if unknown."
+        "The piece it is, as by `piece`, with `score` and `offset_sec` (second of it at second 0). `None` if unknown."
         return _identify(self, notes, without)
 
     def remove(
@@ -258,7 +267,7 @@ class Index(Pieces):
 
 # %% ../nbs/06c_index.ipynb #06c-014b
 _ARRAYS = ("bits", "zeros", "low")  # of a segment
-_ABOUT = dict(format="composer_classify index", version=3, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
+_ABOUT = dict(format="composer_classify index", version=4, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
 
 
 def _files(index: Index) -> dict[str, np.ndarray]:
@@ -383,18 +392,16 @@ def verify_index(
     "Names of the segments whose content has changed since they were made; reads all of them."
     return [each.name for each in index.segments if _content(each.bits, each.zeros, each.low) != each.name]
 
-# %% ../nbs/06c_index.ipynb #06c-013k1
-def readable_title(
-    title: str,  # As in a manifest
-) -> str:
-    "A title with its folders after it in brackets, each once."
-    *folders, name = dict.fromkeys(" ".join(title.replace("_", " ").split()).replace(" /", "/").split("/"))
-    return f"{name} ({', '.join(folders)})" if folders else name
-
 # %% ../nbs/06c_index.ipynb #06c-013m1
+def _names(composer: str, title: WorkTitle) -> bytes:
+    "What an index keeps of the names of a piece."
+    said = [getattr(title, name).replace("\0", " ") for name in _TITLE]
+    return "\0".join([composer, *(said[:1] if title.how == "unresolved" else said)]).encode()
+
+
 def _piece_table(files: pd.DataFrame, work: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The `table` and the `names` of an index."
-    names = [f"{composer}\0{title}".encode() for composer, title in zip(files["composer"], files["title"])]
+    names = list(map(_names, files["composer"], title_all(files)))
     table = np.zeros(len(names), PIECE_DTYPE)
     table["seconds"], table["work"], table["letters"] = seconds, work, [len(name) for name in names]
     table["file"] = [int(content[:16], 16) for content in files["sha256"]]
@@ -628,7 +635,7 @@ def _identify(
     notes: np.ndarray,  # Note array of a piece or a part of one
     without: int = None,  # As for `Index.query`
 ) -> dict | None:
-    """The piece that the notes are from: `composer`, `title`, `score` and `offset_sec`.
+    """The piece that the notes are from: as by `Index.piece`, with `score` and `offset_sec`.
 
     `score` is from 0 to 1, and `offset_sec` the second of the piece at second 0 of the notes. Returns `None` if the
     piece is unknown.
@@ -638,10 +645,8 @@ def _identify(
         return None
     best = max((match for match, _ in agreed), key=lambda match: match.score)
     match, begin = next((match, begin) for match, begin in agreed if match.piece == best.piece)  # nearest to second 0
-    piece, offset = index.piece(best.piece), round(max(match.offset - begin * match.speed, 0), 2)
-    return dict(
-        composer=piece["composer"], title=readable_title(piece["title"]), score=round(best.score, 4), offset_sec=offset
-    )
+    offset = round(max(match.offset - begin * match.speed, 0), 2)
+    return dict(**index.piece(best.piece), score=round(best.score, 4), offset_sec=offset)
 
 # %% ../nbs/06c_index.ipynb #06c-0182
 def _by_piece(index: Index) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

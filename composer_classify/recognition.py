@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
+from .fingerprints import SURE
 from .index import Index
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from .probabilities import apply_pool, softmax, temperature_at, with_temperature
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'SERIAL_FILES', 'Recognition',
            'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'Recognizer', 'load_once', 'predict_files',
-           'plot_recognition']
+           'describe_title', 'describe_place', 'describe_piece', 'describe_style', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -55,8 +56,10 @@ class Recognition:
     composer: str | None  # `None` where there is no answer
     probability: float | None
     ranking: list[dict]  # `composer` and `probability`, the likeliest first
-    known: bool  # whether the kernel model alone is sure enough for the composer to be worth the name
-    piece: dict | None  # `composer`, `title`, `score`, `offset_sec`
+    known: bool  # whether it is sure enough: the piece was found, or the style alone is sure
+    by: str | None  # `piece` if the piece says who the composer is, `style` if its style does
+    piece: dict | None  # as by `Index.identify`; `None` if it is unknown
+    style: dict | None  # `composer`, `probability`, `ranking` and `known` by the style alone, and `trained`
     timeline: list[dict]  # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if not computed
     repairs: list[str]  # what had to be repaired to read the file; empty for a sound one
     error: str | None = None  # one sentence, if there is no answer
@@ -64,7 +67,7 @@ class Recognition:
     @classmethod
     def failed(cls, file: str, error: str) -> Recognition:
         "An answer with the reason why there is none."
-        return cls(file, None, None, [], False, None, [], [], error)
+        return cls(file, None, None, [], False, None, None, None, [], [], error)
 
     def to_dict(self) -> dict:
         "The answer as plain data, in the order of the fields."
@@ -74,11 +77,11 @@ class Recognition:
         self,
         most: int = 3,  # Passages at most
     ) -> list[tuple[float, float]]:
-        """Begin and end, in seconds, of the passages of the timeline that support the answer most, neighbours joined.
+        """Begin and end, in seconds, of the passages of the timeline that are most in the style, neighbours joined.
 
-        Empty if no passage supports it by itself.
+        Empty if none is by itself most like the composer of `style`.
         """
-        speaking = [passage for passage in self.timeline if passage["composer"] == self.composer]
+        speaking = [passage for passage in self.timeline if passage["composer"] == self.style["composer"]]
         speaking.sort(key=lambda passage: -passage["probability"])
         return _joined([(passage["start_sec"], passage["end_sec"]) for passage in speaking[:most]])
 
@@ -267,10 +270,33 @@ def _timeline(model: KernelModel | NetworkModel, notes: NoteArray, start: float)
     ]
 
 # %% ../nbs/07_recognition.ipynb #07-008w
-def _recognition(name: str, notes: NoteArray, ranking: list[dict], known: bool, **found) -> Recognition:
-    "The answer with the first of a ranking as its composer; `found` are its piece and its timeline."
-    composer, probability = ranking[0]["composer"], ranking[0]["probability"]
-    return Recognition(name, composer, probability, ranking, bool(known), repairs=list(notes.repairs), **found)
+def _style(composers: list[str], probabilities: np.ndarray, known: bool, top: int, piece: dict | None) -> dict:
+    "What the style alone says. `trained` is whether the model was trained on the composer of the piece that was found."
+    ranking = _ranking(composers, probabilities, top)
+    trained = piece is None or piece["composer"] in composers
+    return dict(**ranking[0], ranking=ranking, known=bool(known), trained=trained)
+
+# %% ../nbs/07_recognition.ipynb #07-008w2
+def _combined(composers: list[str], probabilities: np.ndarray, piece: dict | None) -> tuple[list[str], np.ndarray]:
+    "Composers and their probabilities by the style and by the piece that was found."
+    if piece is None:
+        return composers, probabilities
+    names = list(dict.fromkeys([*composers, piece["composer"]]))
+    combined = np.zeros(len(names))
+    combined[: len(composers)] = (1 - piece["score"]) * probabilities
+    combined[names.index(piece["composer"])] += piece["score"]
+    return names, combined
+
+# %% ../nbs/07_recognition.ipynb #07-008w4
+def _recognition(
+    name: str, notes: NoteArray, combined: tuple[list[str], np.ndarray], top: int, style: dict, **found
+) -> Recognition:
+    "The answer with the likeliest composer; `found` are the piece and the timeline."
+    ranking = _ranking(*combined, top)
+    composer, piece = ranking[0]["composer"], found["piece"]
+    by = "piece" if piece and piece["composer"] == composer else "style"
+    known, repairs = by == "piece" or style["known"], list(notes.repairs)
+    return Recognition(name, **ranking[0], ranking=ranking, known=known, by=by, style=style, repairs=repairs, **found)
 
 # %% ../nbs/07_recognition.ipynb #07-008y
 class Recognizer:
@@ -334,10 +360,10 @@ class Recognizer:
         "The answers for several pieces, by name. The composers of all are found together."
         answers = {}
         for (name, notes), probabilities, known in zip(pieces.items(), *self.model.predict_proba([*pieces.values()])):
-            found = dict(
-                piece=self.index.identify(notes), timeline=_timeline(self.model, notes, start) if timeline else []
-            )
-            answers[name] = _recognition(name, notes, _ranking(self.composers, probabilities, top), known, **found)
+            piece, passages = self.index.identify(notes), _timeline(self.model, notes, start) if timeline else []
+            combined = _combined(self.composers, probabilities, piece)
+            style = _style(self.composers, probabilities, known, top, piece)
+            answers[name] = _recognition(name, notes, combined, top, style, piece=piece, timeline=passages)
         return answers
 
 # %% ../nbs/07_recognition.ipynb #07-017a
@@ -431,6 +457,36 @@ def predict_files(
     for answers in in_order(numbered):
         yield from answers
 
+# %% ../nbs/07_recognition.ipynb #07-0192
+def describe_title(
+    piece: dict,  # As in an answer
+) -> str:
+    "The title of a piece, marked where it is only the name of a file."
+    return piece["title"] if piece["work"] else f"“{piece['title']}” (the name of a file)"
+
+
+def describe_place(
+    piece: dict,  # As in an answer
+) -> str:
+    "Where in a piece the music begins, and how sure that is."
+    return f"from {clock(piece['offset_sec'])}; {'certain' if piece['score'] > SURE else format(piece['score'], '.0%')}"
+
+
+def describe_piece(
+    piece: dict,  # As in an answer
+) -> str:
+    "A piece in words: composer, title, the place in it, and how sure that is."
+    return f"{piece['composer']}, {describe_title(piece)}; {describe_place(piece)}"
+
+# %% ../nbs/07_recognition.ipynb #07-0194
+def describe_style(
+    answer: Recognition,
+) -> str:
+    "What the style alone says, in words, beside a piece that was found."
+    not_trained = "" if answer.style["trained"] else f" (the model was not trained on {answer.piece['composer']})"
+    ranking = ", ".join(f"{row['composer']} {row['probability']:.0%}" for row in answer.style["ranking"])
+    return f"Style, ignoring the match{not_trained}: {ranking}{'' if answer.style['known'] else '; not sure'}"
+
 # %% ../nbs/07_recognition.ipynb #07-021
 def _label(name: str) -> str:
     "A name as a figure shows it: dollar signs are no formula for Matplotlib, and line breaks are no lines."
@@ -446,14 +502,12 @@ def _colors(answer: Recognition) -> dict[str, tuple]:
 
 # %% ../nbs/07_recognition.ipynb #07-021b
 def _title(answer: Recognition) -> str:
-    "The answer in words: the composer on the first line, the piece on the second."
-    name, composer = _label(Path(answer.file).name), _label(introduce(answer.composer))
+    "The answer in words."
+    name = _label(Path(answer.file).name)
+    if answer.by == "piece":
+        return f"{name}\n{_label(describe_piece(answer.piece))}"
     not_sure = "" if answer.known else ", but not sure"
-    title = f"{name}: sounds like {composer}, {answer.probability:.0%}{not_sure}"
-    if not (piece := answer.piece):
-        return title
-    begin = clock(piece["offset_sec"])
-    return f"{title}\nfound: {_label(piece['composer'])}, {_label(piece['title'])}, from {begin}"
+    return f"{name}: sounds like {_label(introduce(answer.composer))}, {answer.probability:.0%}{not_sure}"
 
 # %% ../nbs/07_recognition.ipynb #07-021d
 def _draw_timeline(ax, answer: Recognition, color: dict[str, tuple], xlim: tuple[float, float]) -> None:
@@ -466,7 +520,7 @@ def _draw_timeline(ax, answer: Recognition, color: dict[str, tuple], xlim: tuple
     for begin, end in telling:
         span = [begin - start, end - start]
         ax.plot(span, [0.5, 0.5], color="black", lw=3, solid_capstyle="butt", clip_on=False)
-    legend = f" (line on top: speaks most for {_label(answer.composer)})" if telling else ""
+    legend = f" (line on top: most like {_label(answer.style['composer'])})" if telling else ""
     ax.set(yticks=[], xlim=xlim, ylim=(-0.4, 0.5), xlabel="seconds" + legend, ylabel="sounds\nlike")
 
 # %% ../nbs/07_recognition.ipynb #07-021e

@@ -54,7 +54,7 @@ def test_periods_follow_each_other_in_time():
 
 
 def test_whoever_is_not_in_the_table_is_named_without_dates():
-    assert introduce("Bach") == "Bach (Baroque, 1685)" and introduce("Anon, A") == "Anon, A"
+    assert introduce("Bach") == "Bach (Baroque, b. 1685)" and introduce("Anon, A") == "Anon, A"
     assert by_birth(["Anon, A", "Ravel", "Bach"])[-1] == "Anon, A"
 
 

@@ -35,7 +35,7 @@ from composer_classify.midi import NOTE_DTYPE, load_midi
 from serving import ROOT, served
 
 SAMPLES = ROOT / "composer_classify" / "samples"
-FIELDS = ["file", "composer", "probability", "ranking", "known", "piece", "timeline", "repairs", "error"]
+FIELDS = ["file", "composer", "probability", "ranking", "known", "by", "piece", "style", "timeline", "repairs", "error"]
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +121,13 @@ def test_a_score_is_answered_whatever_its_name(client, score, name):
     answer = reply.json()
     assert reply.status_code == 200 and list(answer) == FIELDS
     assert (answer["file"], answer["composer"], answer["piece"]["composer"]) == (name, "Bach", "Bach")
-    assert "invent" in answer["piece"]["title"] and answer["timeline"] and answer["repairs"] == []
+    assert "Invention" in answer["piece"]["title"] and answer["timeline"] and answer["repairs"] == []
 
 
 def test_the_page_answers_a_score_and_a_stretch_of_it(client, score):
     event = dict(name="tune.musicxml", content=base64.b64encode(score).decode())
-    assert "invent" in page_asks(client, "score", event=event | dict(random=False))
-    assert "sounds like" in page_asks(client, "stretch", event=event | dict(random=True))
+    assert "Invention" in page_asks(client, "score", event=event | dict(random=False))
+    assert "Style, ignoring the match" in page_asks(client, "stretch", event=event | dict(random=True))
 
 
 def test_the_limits_hold_for_scores_too(client, score):
@@ -174,7 +174,7 @@ def test_an_index_of_ones_own(tmp_path):
         assert ask(it, tune).json()["piece"]["title"] == "Tune b"
         assert ask(it, (SAMPLES / "bach_bwv772.mid").read_bytes()).json()["piece"] is None
         event = dict(name="tune.mid", content=base64.b64encode(tune).decode())
-        assert "Ada: Tune b" in page_asks(it, "own", event=event)
+        assert "Ada: “Tune b” (the name of a file)" in page_asks(it, "own", event=event)
 
 
 def test_an_index_that_is_none_is_one_sentence(tmp_path):
@@ -709,7 +709,7 @@ def test_a_fault_of_the_program_is_one_sentence(tmp_path):
     for text in (reply.text, said):
         assert "Traceback" not in text and "Error" not in text and "pieces" not in text and str(tmp_path) not in text
     assert log.count("WorkerError") >= 2 and "weights/pieces" in log
-    assert good.status_code == 200 and "sounds like" in fine
+    assert good.status_code == 200 and "Style, ignoring" in fine
 
 
 NAMES = [

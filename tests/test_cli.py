@@ -38,7 +38,9 @@ def test_predict_prints_the_contract():
         "probability",
         "ranking",
         "known",
+        "by",
         "piece",
+        "style",
         "timeline",
         "repairs",
         "error",
@@ -49,9 +51,10 @@ def test_predict_prints_the_contract():
         and len(answer["ranking"]) == 3
     )
     assert answer["error"] is None and isinstance(answer["known"], bool)
-    assert (
-        list(answer["piece"]) == ["composer", "title", "score", "offset_sec"] and answer["piece"]["composer"] == "Bach"
-    )
+    title = ["composer", "title", "work", "catalogue", "movement", "key"]
+    assert list(answer["piece"]) == [*title, "score", "offset_sec"] and answer["piece"]["catalogue"] == "BWV 772"
+    assert answer["by"] == "piece" and answer["piece"]["composer"] == "Bach"
+    assert list(answer["style"]) == ["composer", "probability", "ranking", "known", "trained"]
     for passage in answer["timeline"]:
         assert (
             list(passage) == ["start_sec", "end_sec", "composer", "probability"]
@@ -59,12 +62,16 @@ def test_predict_prints_the_contract():
         )
 
 
-def test_a_person_reads_composer_passages_and_piece():
+def test_a_person_reads_the_piece_the_style_and_passages():
     lines = run("predict", SAMPLE).stdout.splitlines()
-    assert lines[0].startswith(f"{SAMPLE}: Bach (Baroque, 1685), ") and lines[1].startswith("    then ")
-    assert any("sounds most like Bach from 0:0" in line for line in lines) and any(
-        line.startswith("    the piece: Bach, ") for line in lines
-    )
+    assert lines[0] == f"{SAMPLE}: Bach, Two-Part Invention No. 1 in C major, BWV 772; from 0:00; certain"
+    assert lines[1].startswith("    Style, ignoring the match: Bach ") and "    most like Bach from 0:0" in lines[2]
+
+
+def test_a_person_reads_the_composer_where_the_piece_is_unknown(indexed):
+    lines = run("predict", SAMPLE, "--index", indexed / "both").stdout.splitlines()
+    assert lines[0].startswith(f"{SAMPLE}: sounds like Bach (Baroque, b. 1685), ") and lines[1].startswith("    then ")
+    assert lines[2] == "    the piece: not in the index"
 
 
 @pytest.mark.slow
@@ -126,7 +133,7 @@ def test_scores_and_midi_lie_in_one_folder(tmp_path):
     answers = {Path(answer["file"]).name: answer for answer in json.loads(done.stdout)}
     assert done.returncode == 1 and list(answers) == [*sorted([*files, *bad]), "cover.pdf"]
     titles = {answers[name]["piece"]["title"] for name in files}
-    assert len(titles) == 1 and "invent" in titles.pop()
+    assert len(titles) == 1 and "Invention" in titles.pop()
     assert len(done.stderr.splitlines()) == 3 and "Traceback" not in done.stderr
     assert all(name in line for name, line in zip([*bad, "cover.pdf"], done.stderr.splitlines()))
 

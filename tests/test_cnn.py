@@ -303,7 +303,7 @@ def recognizer(network, tmp_path_factory) -> Recognizer:
 def test_a_recogniser_says_what_the_network_says(recognizer, network, prelude):
     answer = recognizer.predict(prelude, top=3)
     expected = network.predict_on_batch(step_windows(load_midi(prelude))[0]).mean(axis=0)
-    assert {r["composer"]: r["probability"] for r in answer.ranking} == pytest.approx(
+    assert {r["composer"]: r["probability"] for r in answer.style["ranking"]} == pytest.approx(
         dict(zip(["Ada", "Bob", "Cid"], expected)), abs=1e-3
     )
 
@@ -321,7 +321,7 @@ def test_what_train_writes_the_recogniser_reads(small, prelude, tmp_path):
     about = cnn.train(small, tmp_path / "mine.onnx", epochs=1, steps=1)
     recognizer = Recognizer.load(tmp_path / "mine.onnx")
     assert recognizer.composers == about["composers"] == NAMES and recognizer.about["length"] == 256
-    assert {r["composer"] for r in recognizer.predict(prelude).ranking} == set(NAMES)
+    assert {r["composer"] for r in recognizer.predict(prelude).style["ranking"]} == set(NAMES)
 
 
 @pytest.mark.slow

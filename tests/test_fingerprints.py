@@ -20,7 +20,7 @@ from composer_classify.augment import EDGE, cut_notes, simulate_query
 from composer_classify.corpus import Corpus
 from composer_classify.files import ModelError, atomic_write, sha256
 from composer_classify.fingerprints import CHORD_WINDOW, KNOWN, fingerprints, outer_voices
-from composer_classify.index import Index, make_index, merge_indexes, readable_title, verify_index
+from composer_classify.index import Index, make_index, merge_indexes, verify_index
 from composer_classify.midi import NOTE_DTYPE, load_midi
 from composer_classify.recognition import PIECES
 from patterns import patterns, repeat
@@ -42,8 +42,9 @@ def random_piece(seed: int, n: int = 300) -> np.ndarray:
 def corpus_of(pieces: list[np.ndarray], works: list[str] = None, path: str = "corpus") -> Corpus:
     "As much of a corpus as an index needs."
     titles = [f"{k}" for k in range(len(pieces))]
-    about = dict(composer="A", title=titles, work_id=works or titles, status="ok")
-    manifest = pd.DataFrame(dict(about, sha256=[sha256(notes.tobytes()) for notes in pieces]))
+    about = dict(composer="A", title=titles, source="", work_id=works or titles, status="ok")
+    hashes = [sha256(notes.tobytes()) for notes in pieces]
+    manifest = pd.DataFrame(dict(about, sha256=hashes, notes_hash=hashes))
     ends = np.cumsum([0, *map(len, pieces)])
     return Corpus(Path(path), manifest, np.stack([ends[:-1], ends[1:]], axis=1), np.concatenate(pieces))
 
@@ -337,7 +338,16 @@ def test_names_are_kept_as_they_are(pieces, tmp_path):
     names = ["Œuvre/№ 1", "日本", "a\0b"]
     corpus = dataclasses.replace(corpus, manifest=corpus.manifest.assign(title=names))
     make_index(corpus, n_jobs=1).save(tmp_path / "i")
-    assert titles(Index.load(tmp_path / "i")) == ["Œuvre/№ 1", "日本", "a\0b"]
+    assert titles(Index.load(tmp_path / "i")) == ["№ 1", "日本", "a b"]
+
+
+def test_a_title_is_that_of_the_catalogue(pieces):
+    manifest = corpus_of(pieces[:2]).manifest.assign(composer="Mozart", title=["K545 1mov", "something"])
+    index = make_index(dataclasses.replace(corpus_of(pieces[:2]), manifest=manifest), n_jobs=1)
+    sonata = dict(work="Piano Sonata No. 16 in C major", catalogue="K. 545", movement="I. Allegro", key="C major")
+    title = "Piano Sonata No. 16 in C major, K. 545 “Sonata facile”: I. Allegro"
+    assert index.piece(0) == dict(composer="Mozart", title=title, **sonata)
+    assert index.piece(1) == dict(composer="Mozart", title="something", **dict.fromkeys(sonata))
 
 
 @pytest.fixture(scope="module")
@@ -561,7 +571,8 @@ def test_the_shipped_index_is_small_and_knows_the_samples(shipped):
         "beethoven_woo59": "Beethoven",
         "mozart_k545": "Mozart",
     }
-    assert "Elise" in named["beethoven_woo59"]["title"] and "K545" in named["mozart_k545"]["title"]
+    assert named["beethoven_woo59"]["title"] == "Bagatelle in A minor, WoO 59 “Für Elise”"
+    assert named["mozart_k545"]["title"].startswith("Piano Sonata No. 16 in C major, K. 545 “Sonata facile”: I")
     assert all(piece["score"] > 0.9 for piece in named.values())
 
 
@@ -699,7 +710,7 @@ def titles_of_work(index: Index, stem: str) -> set[str]:
     "The titles of all files of the work that a sample is."
     match = index.query(load_midi(SAMPLES / f"{stem}.mid").between(0, 20))
     same = np.flatnonzero(index.works == index.works[match.piece])
-    return {readable_title(index.piece(number)["title"]) for number in same}
+    return {index.piece(number)["title"] for number in same}
 
 
 @pytest.mark.parametrize("n", [8, pytest.param(24, marks=pytest.mark.slow)])

@@ -94,7 +94,7 @@ def answers(*command: str | Path, cwd: Path) -> None:
     "What is installed names a sample and draws it, and says what the page needs."
     run = lambda *arguments: subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True)
     done = run("predict", ELISE, "--plot", "p.png")
-    assert done.returncode == 0 and "Beethoven (Classical, 1770)" in done.stdout and "Elise" in done.stdout
+    assert done.returncode == 0 and "Beethoven, Bagatelle in A minor, WoO 59 “Für Elise”; from 0:0" in done.stdout
     assert (cwd / "p.png").exists()
     page = run("app")
     assert page.returncode == 1 and "composer_classify[app]" in page.stderr

@@ -135,7 +135,7 @@ class Growth:
         self.run(size, "works", [*step, "works", corpus])
         self.run(size, "features", [*step, "features", corpus])
         self.run(size, "index", [*CLI, "index", corpus, "--out", index, "--json"], index)
-        self.run(size, "query", [*step, "query", self.corpus, index, str(size)])
+        self.run(size, "query", [*step, "query", self.corpus, corpus, index, str(size)])
         self.run(size, "predict", [*CLI, "predict", self.files(min(size, FOLDER)), "--index", index])
         self.run(size, "evaluate", [*CLI, "evaluate", corpus, "--json"])
         self.run(size, "train", [*CLI, "train", corpus, "--out", model], model)
@@ -157,7 +157,7 @@ def make_features(corpus: str) -> dict:
     return dict(pieces=len(corpus_features(Corpus.open(corpus))))
 
 
-def ask(source: str, path: str, size: str) -> dict:
+def ask(source: str, corpus: str, path: str, size: str) -> dict:
     "Ten-second queries: known pieces, and pieces that are in no collection."
     from composer_classify.fingerprints import KNOWN
     from composer_classify.index import Index
@@ -166,7 +166,7 @@ def ask(source: str, path: str, size: str) -> dict:
     index = Index.load(path)
     opened = time.perf_counter() - begin
     synthesizer, rng = Synthesizer(Corpus.open(source)), np.random.default_rng(0)
-    row_of = {index.piece(k)["title"]: k for k in range(len(index))}
+    row_of = {title: k for k, title in enumerate(Corpus.open(corpus).files["title"])}
     right, named, unknown, took = 0, 0, 0, []
     for number in rng.integers(int(size), size=QUERIES):
         piece = synthesizer.piece(int(number))
