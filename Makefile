@@ -56,6 +56,8 @@ prepare: .venv/.dev ## after editing a notebook: lay out the code, write the mod
 # Compared with the state before, not with git, so that it works on uncommitted work too.
 test test-full: export MPLBACKEND := Agg
 test test-full: export TF_CPP_MIN_LOG_LEVEL := 2
+# Several processes share the cores: one that waits for a second core slows all of them down
+test test-full: export OPENBLAS_NUM_THREADS := 1
 test: NOT_SLOW := and not slow
 test-full: export FUZZ ?= 1
 test test-full: .venv/.dev

@@ -81,7 +81,7 @@ def _telling(answer: Recognition) -> list[tuple[float, float]]:
 def _most_like(answer: Recognition) -> str:
     "The passages that are most like the named composer, as a sentence; empty if there are none."
     telling = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in _telling(answer))
-    return f"<p>Most like {escape(answer.style['composer'])}: {telling}.</p>" if telling else ""
+    return f"<p><small>Most like {escape(answer.style['composer'])}: {telling}.</small></p>" if telling else ""
 
 # %% ../nbs/08_app.ipynb #08-005m
 def _headline(answer: Recognition) -> str:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 # %% auto #0
-__all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'BATCH', 'SERIAL_FILES', 'Recognition',
-           'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'Recognizer', 'load_once', 'predict_files',
+__all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'TRUST', 'BATCH', 'SERIAL_FILES', 'Recognition',
+           'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'combine', 'Recognizer', 'load_once', 'predict_files',
            'describe_title', 'describe_place', 'describe_piece', 'describe_style', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
@@ -277,14 +277,21 @@ def _style(composers: list[str], probabilities: np.ndarray, known: bool, top: in
     return dict(**ranking[0], ranking=ranking, known=bool(known), trained=trained)
 
 # %% ../nbs/07_recognition.ipynb #07-008w2
-def _combined(composers: list[str], probabilities: np.ndarray, piece: dict | None) -> tuple[list[str], np.ndarray]:
-    "Composers and their probabilities by the style and by the piece that was found."
+TRUST = 1.0  # how often a piece is by the composer of a piece that is found with a score of 1
+
+
+def combine(
+    composers: list[str],  # Of the style model
+    probabilities: np.ndarray,  # By the style alone, shape `(composers,)`
+    piece: dict | None,  # That was found
+) -> tuple[list[str], np.ndarray]:
+    "Composers and their probabilities by the style and by the piece; the composer of the piece may be one more."
     if piece is None:
         return composers, probabilities
-    names = list(dict.fromkeys([*composers, piece["composer"]]))
+    names, trust = list(dict.fromkeys([*composers, piece["composer"]])), TRUST * piece["score"]
     combined = np.zeros(len(names))
-    combined[: len(composers)] = (1 - piece["score"]) * probabilities
-    combined[names.index(piece["composer"])] += piece["score"]
+    combined[: len(composers)] = (1 - trust) * probabilities
+    combined[names.index(piece["composer"])] += trust
     return names, combined
 
 # %% ../nbs/07_recognition.ipynb #07-008w4
@@ -361,7 +368,7 @@ class Recognizer:
         answers = {}
         for (name, notes), probabilities, known in zip(pieces.items(), *self.model.predict_proba([*pieces.values()])):
             piece, passages = self.index.identify(notes), _timeline(self.model, notes, start) if timeline else []
-            combined = _combined(self.composers, probabilities, piece)
+            combined = combine(self.composers, probabilities, piece)
             style = _style(self.composers, probabilities, known, top, piece)
             answers[name] = _recognition(name, notes, combined, top, style, piece=piece, timeline=passages)
         return answers
