@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from composer_classify import recognition
 from composer_classify.index import Index
@@ -22,6 +24,52 @@ def write_samples(folder: Path, n: int) -> list[Path]:
     for k, path in enumerate(paths):
         path.write_bytes((SAMPLES / ("bach_bwv772.mid", "bach_bwv846.mid")[k % 2]).read_bytes())
     return paths
+
+
+SCORE = st.floats(0.5, 1)
+SHARES = st.lists(st.floats(0.001, 1), min_size=2, max_size=6)
+
+
+@given(SHARES, SCORE, st.integers(0, 9))
+def test_piece_and_style_make_one_answer(shares, score, number):
+    "The composer of the piece gets the score and his share of the rest, on the list or not; nothing is lost."
+    names, probabilities = [f"{k}" for k in range(len(shares))], np.array(shares) / sum(shares)
+    found, combined = recognition.combine(names, probabilities, dict(composer=f"{number}", score=score))
+    trust = recognition.TRUST * score
+    expected = dict(zip(names, (1 - trust) * probabilities))
+    expected[f"{number}"] = expected.get(f"{number}", 0) + trust
+    assert dict(zip(found, combined)) == pytest.approx(expected) and combined.sum() == pytest.approx(1)
+
+
+def test_without_a_piece_the_style_answers():
+    names, probabilities = recognition.combine(["A", "B"], np.array([0.3, 0.7]), None)
+    assert names == ["A", "B"] and probabilities.tolist() == [0.3, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("piece", "by", "composer", "known"),
+    [
+        (dict(composer="Kuhnau", score=0.9), "piece", "Kuhnau", True),
+        (dict(composer="Mozart", score=0.6), "piece", "Mozart", True),
+        (None, "style", "Bach", False),
+    ],
+)
+def test_an_answer_never_contradicts_itself(monkeypatch, piece, by, composer, known):
+    "Whatever the style says, the composer of a piece that is named is that of the answer; the style stands beside it."
+    recognizer, notes = recognition.Recognizer.load("four"), recognition.listen(SAMPLES / "bach_bwv846.mid")
+    style = np.array([0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(recognizer.model, "predict_proba", lambda pieces: (style[None], np.array([False])))
+    monkeypatch.setattr(Index, "identify", lambda index, notes: piece)
+    answer = recognizer.predict_pieces({"x": notes}, top=4, timeline=False)["x"]
+    assert (answer.by, answer.composer, answer.known) == (by, composer, known)
+    assert (answer.style["composer"], answer.style["probability"], answer.style["known"]) == ("Bach", 0.4, False)
+    assert answer.style["trained"] == (composer != "Kuhnau")
+    assert [row["probability"] for row in answer.style["ranking"]] == style.tolist()
+
+
+def test_a_name_of_a_file_is_no_title():
+    piece = dict(composer="Ada", title="tune 3", work=None, score=0.62, offset_sec=65.2)
+    assert recognition.describe_piece(piece) == "Ada, “tune 3” (the name of a file); from 1:05; 62%"
 
 
 def test_a_piece_that_fails_costs_no_other_of_its_batch(tmp_path, monkeypatch):

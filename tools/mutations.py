@@ -286,6 +286,8 @@ MUTATIONS = [
     ),
     Mutation("index", "if np.any(places >= span):", "if False:", "test_fingerprints.py -k damage_inside"),
     Mutation("index", "if path.name not in files:", "if False:", "test_fingerprints.py -k interrupted_save"),
+    Mutation("recognition", "(1 - trust) * probabilities", "probabilities", "test_predict.py -k one_answer"),
+    Mutation("recognition", 'by == "piece" or style["known"]', 'style["known"]', "test_predict.py -k contradicts"),
     Mutation("app", "if len(asking) >= WAITING:", "if False:", "test_app.py -k more_than_may_wait"),
     Mutation("cli", "return int(failed)", "return 0", "test_cli.py -k bad_file"),
 ]
