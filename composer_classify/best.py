@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from .augment import performed_crop, simulate_performance
 from .calibration import TemperatureScaling, fit_pool, reliability
@@ -108,7 +109,7 @@ def cross_val_scores_by_view(
     "Out-of-fold scores of each version, by name, each of shape `(files, composers)`."
     landmarks = compare_views(views, labels) if landmarks is None else landmarks
     scores = {name: np.zeros((len(labels), int(labels.max()) + 1)) for name in queries}
-    for train, test in splits:
+    for train, test in tqdm(splits, "folds", leave=False, delay=2, disable=None):
         scorer = fit_scorer(views, labels[train], landmarks, train, **settings)
         for files in np.array_split(test, len(test) // _BLOCK + 1):
             for name, pieces in queries.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from . import __version__
 from .files import MUSIC_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from composer_classify.recognition import Recognition
 
 # %% auto #0
-__all__ = ['STDIN', 'INDEX_HELP', 'ENVIRONMENT', 'EXTRAS', 'main']
+__all__ = ['STDIN', 'COLUMNS', 'AS_JSON', 'A_CORPUS', 'INDEX_HELP', 'ENVIRONMENT', 'EXTRAS', 'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _mend_streams() -> None:
@@ -198,14 +200,52 @@ def _answers(
     args: argparse.Namespace, files: list[str], unread: dict[str, str], given: dict[str, bytes]
 ) -> Iterator[tuple[str, Recognition]]:
     "Each file with its answer; with passages if these are shown, as they are not for the files of a folder."
+    from tqdm import tqdm
+
     from composer_classify.recognition import PIECES, predict_files
 
     timeline = bool(args.json or args.plot or files == args.files)
     how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
     found = predict_files(files, args.model, args.index or PIECES, given, **how)
+    hidden = sys.stdout.isatty() or len(files) == 1 or None  # rows that are seen show progress themselves
     with contextlib.closing(found):
-        for path, answer in zip(files, found):
+        for path, answer in zip(files, tqdm(found, "files", len(files), leave=False, delay=2, disable=hidden)):
             yield path, replace(answer, file=decoded(path), error=unread.get(path, answer.error))
+
+# %% ../nbs/09_cli.ipynb #09-007n2
+_OF_PIECE = ("composer", "title", "work", "catalogue", "movement", "key", "score", "offset_sec")
+_OF_STYLE = ("composer", "probability", "known", "trained")
+COLUMNS = (
+    *("file", "composer", "probability", "known", "by"),
+    *(f"piece_{name}" for name in _OF_PIECE),
+    *(f"style_{name}" for name in _OF_STYLE),
+    "error",
+)
+
+
+def _csv_row(answer: Recognition) -> list:
+    "The values of `COLUMNS` for an answer; empty where there is none."
+    piece, style = answer.piece or {}, answer.style or {}
+    first = [printable(answer.file), answer.composer, answer.probability, answer.known, answer.by]
+    return [*first, *map(piece.get, _OF_PIECE), *map(style.get, _OF_STYLE), answer.error]
+
+# %% ../nbs/09_cli.ipynb #09-007n3
+@contextlib.contextmanager
+def _table(path: str | None) -> Iterator[Callable[[Recognition], None]]:
+    "A function that writes the row of an answer at once; does nothing without a path. Raises `OSError`."
+    if path is None:
+        yield lambda answer: None
+        return
+    check_writable(Path(path), "answers.csv")
+    with open(path, "w", encoding="utf-8-sig", newline="") as file:  # the mark tells spreadsheets that it is UTF-8
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+
+        def write(answer: Recognition) -> None:
+            writer.writerow(_csv_row(answer))
+            file.flush()
+
+        yield write
 
 # %% ../nbs/09_cli.ipynb #09-007o
 def _predict(args: argparse.Namespace) -> int:
@@ -217,8 +257,9 @@ def _predict(args: argparse.Namespace) -> int:
     if STDIN in files:
         given[STDIN] = _read_stdin(unread)
     as_json, first, failed = [], None, False
-    with contextlib.closing(_answers(args, files, unread, given)) as found:
+    with _table(args.csv) as write_row, contextlib.closing(_answers(args, files, unread, given)) as found:
         for path, answer in found:
+            write_row(answer)
             if args.json:
                 as_json.append(answer.to_dict())
             if answer.error:
@@ -501,6 +542,10 @@ def _add_command(commands, name: str, run: Callable[[argparse.Namespace], int], 
     return command
 
 # %% ../nbs/09_cli.ipynb #09-015i
+AS_JSON = "print JSON instead of text"
+A_CORPUS = "a folder that collect made, or anything that collect takes"
+
+
 def _add_collect(commands) -> None:
     "The arguments of `collect`."
     what = "make a corpus from zip or tar archives, folders of composer folders, 'embedded', 'music21' or 'kaggle'"
@@ -512,14 +557,14 @@ def _add_collect(commands) -> None:
     add("--incomplete", action="store_true", help="use files, too, of which only a part can be read")
     unchanged = "leave every label as it was found, also those that are known to be wrong"
     add("--no-corrections", action="store_true", help=unchanged)
-    add("--json", action="store_true")
+    add("--json", action="store_true", help=AS_JSON)
 
 
 def _add_info(commands) -> None:
     "The arguments of `info`."
     add = _add_command(commands, "info", _info, "say what a corpus holds").add_argument
-    add("corpus", type=_name)
-    add("--json", action="store_true")
+    add("corpus", type=_name, metavar="CORPUS", help="a folder that collect made")
+    add("--json", action="store_true", help=AS_JSON)
 
 # %% ../nbs/09_cli.ipynb #09-015k
 def _add_model_arguments(command: argparse.ArgumentParser, models: list[str]) -> None:
@@ -529,7 +574,7 @@ def _add_model_arguments(command: argparse.ArgumentParser, models: list[str]) ->
         "best: a kernel model, without a network for doubtful cases, a minute for a thousand files; "
         "networks take longer (default: best)"
     )
-    command.add_argument("corpus", type=_name)
+    command.add_argument("corpus", type=_name, metavar="CORPUS", help=A_CORPUS)
     command.add_argument("--composers", type=_name, metavar="A,B,…", help=only)
     command.add_argument("--model", choices=models, default="best", help=about)
 
@@ -547,8 +592,8 @@ def _add_evaluate(commands) -> None:
     what = "score a model on a corpus beside the baselines, without leaks"
     command = _add_command(commands, "evaluate", _evaluate, what)
     _add_model_arguments(command, ["best", "cnn", "lstm", "trees"])
-    command.add_argument("--folds", type=_number(2, int), default=5, metavar="N")
-    command.add_argument("--json", action="store_true")
+    command.add_argument("--folds", type=_number(2, int), default=5, metavar="N", help="of works (default: 5)")
+    command.add_argument("--json", action="store_true", help=AS_JSON)
 
 # %% ../nbs/09_cli.ipynb #09-015n
 INDEX_HELP = "the pieces that can be named: a folder that index wrote (default: those of the package)"
@@ -557,11 +602,11 @@ INDEX_HELP = "the pieces that can be named: a folder that index wrote (default: 
 def _add_index(commands) -> None:
     "The arguments of `index`."
     add = _add_command(commands, "index", _index, "make an index of pieces, by which they can be named").add_argument
-    add("corpus", type=_name)
+    add("corpus", type=_name, metavar="CORPUS", help=A_CORPUS + ", or an index")
     add("--out", required=True, type=_name, metavar="INDEX", help="folder to write")
     more = "another corpus, or an index, for the same index; can be given several times"
     add("--add", action="append", default=[], type=_name, metavar="CORPUS", help=more)
-    add("--json", action="store_true")
+    add("--json", action="store_true", help=AS_JSON)
 
 
 def _add_predict(commands) -> None:
@@ -577,25 +622,30 @@ def _add_predict(commands) -> None:
     )
     add("--model", default="all", type=_name, metavar="MODEL", help=model)
     add("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
-    add("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening")
-    add("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen")
-    add("--top", type=_number(1, int), default=5, metavar="K", help="composers to list")
+    add("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening (default: 0)")
+    add("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen (default: to the end)")
+    add("--top", type=_number(1, int), default=5, metavar="K", help="composers to list (default: 5)")
     add("--plot", type=_name, metavar="OUT.png", help="save a picture of the first answer")
-    add("--json", action="store_true")
+    add("--csv", type=_name, metavar="OUT.csv", help="write a table too, a row for each file")
+    add("--json", action="store_true", help=AS_JSON)
 
 # %% ../nbs/09_cli.ipynb #09-015o
 def _add_app(commands) -> None:
     "The arguments of `app`."
     command = _add_command(commands, "app", _app, "serve the web page")
     command.add_argument("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
-    command.add_argument("--host", default="127.0.0.1")
-    command.add_argument("--port", type=_number(1, int, most=65535), default=7860)
+    host = "address to listen on; 0.0.0.0: reachable by all (default: 127.0.0.1, this computer only)"
+    command.add_argument("--host", default="127.0.0.1", metavar="HOST", help=host)
+    port = "port to listen on (default: 7860)"
+    command.add_argument("--port", type=_number(1, int, most=65535), default=7860, metavar="PORT", help=port)
 
 
 def _parser() -> argparse.ArgumentParser:
     "The parser for all commands."
-    parser = _Parser("composer-classify", description="Who composed this?")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser = _Parser("composer-classify", description="Which piece is this, and who composed it?")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.set_defaults(run=lambda args: parser.print_help() or 0)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for add in (_add_collect, _add_info, _add_train, _add_evaluate, _add_index, _add_predict, _add_app):
         add(commands)
     return parser

@@ -513,7 +513,7 @@ def corpus_features(
     features, on_grid = [], []
 
     def ngrams() -> Iterator[sparse.csr_array]:
-        for part in map_pieces(partial(_features_of_views, view=view, seed=seed), corpus):
+        for part in map_pieces(partial(_features_of_views, view=view, seed=seed), corpus, what="features"):
             features.append(part.features)
             on_grid.append(part.on_grid)
             yield part.ngrams

@@ -505,7 +505,7 @@ def make_index(
     files, paths = _all_files(corpora), ", ".join(str(corpus.path) for corpus in corpora)
     n_notes = sum(int(np.ptp(corpus.offsets[corpus.files.index], axis=1).sum()) for corpus in corpora)
     require_room("an index of it", corpora[0].path, memory=n_notes * A_NOTE)
-    parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs)]
+    parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs, "indexing")]
     seconds = _seconds(parts, paths)
     segment = _segment(_sorted_keys(parts, seconds), int(seconds.sum()), len(files))
     return Index(*_piece_table(files, _number_works(files, corpora, n_jobs), seconds), (segment,))

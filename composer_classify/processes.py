@@ -192,16 +192,20 @@ def map_pieces(
     work: Callable[[list[np.ndarray]], object],  # Gets the note arrays of some files
     corpus: Corpus,
     n_jobs: int = -1,  # Processes for more than `SERIAL_BELOW` files; all cores by default
+    what: str = "reading notes",  # Is done, for the bar that shows progress on a terminal
 ) -> Iterator[object]:
     """What `work` makes of the notes of all files, one result for each group of about 32 files, in order, as they come.
 
     Raises `FeatureError` at the end that names the files for which `work` raises an exception or ends its process."""
+    from tqdm import tqdm  # not needed for an answer
+
     parts = np.array_split(corpus.files.index.to_numpy(), max(len(corpus.files) // 32, 1))
     serial = n_jobs == 1 or len(corpus.files) <= SERIAL_BELOW
     store = corpus.store if serial else str(corpus.store.filename)
     jobs = [(work, store, corpus.offsets[part]) for part in parts]
     failed = []
-    for part, made in zip(parts, in_order(in_processes(_make, jobs, 1 if serial else n_jobs))):
+    done = zip(parts, in_order(in_processes(_make, jobs, 1 if serial else n_jobs)))
+    for part, made in tqdm(done, what, len(parts), leave=False, delay=2, disable=None):
         result, positions = (None, range(len(part))) if made is DIED else made
         failed += part[list(positions)].tolist()
         if not failed:

@@ -1,5 +1,6 @@
 """The command line as a user has it: a process of its own, its output, its exit status."""
 
+import csv
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import composer_classify
 from builders import musicxml, mxl, write_tunes
 from composer_classify.midi import load_midi
 
@@ -72,6 +74,31 @@ def test_a_person_reads_the_composer_where_the_piece_is_unknown(indexed):
     lines = run("predict", SAMPLE, "--index", indexed / "both").stdout.splitlines()
     assert lines[0].startswith(f"{SAMPLE}: sounds like Bach (Baroque, b. 1685), ") and lines[1].startswith("    then ")
     assert lines[2] == "    the piece: not in the index"
+
+
+def test_help_without_a_command_and_the_version():
+    done, helped, version = run(), run("--help"), run("--version")
+    assert done.returncode == 0 and done.stdout == helped.stdout and "predict" in done.stdout
+    assert version.stdout == f"composer-classify {composer_classify.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["collect", "info", "train", "evaluate", "index", "predict", "app"])
+def test_every_argument_has_a_help_text(command):
+    done = run(command, "--help")
+    listed = done.stdout[re.search(r"^(positional arguments|options):", done.stdout, re.M).start() :]
+    assert done.returncode == 0 and not re.search(r"^  \S+(, \S+)*( [A-Z.a-z]+)?\n(?=  \S|\n|$)", listed, re.M), listed
+
+
+def test_a_table_has_a_row_for_each_file(tmp_path):
+    (tmp_path / "bad.mid").write_bytes(b"no music")
+    done = run("predict", SAMPLE, tmp_path / "bad.mid", "--csv", tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", encoding="utf-8-sig", newline="") as file:
+        good, bad = csv.DictReader(file)
+    assert done.returncode == 1 and (good["file"], good["by"]) == (SAMPLE, "piece")
+    assert (good["piece_catalogue"], good["style_composer"], good["error"]) == ("BWV 772", "Bach", "")
+    assert bad["error"] and not bad["composer"] and not bad["piece_title"]
+    done = run("predict", SAMPLE, "--csv", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "") and "name a file to write, as in" in done.stderr
 
 
 @pytest.mark.slow
@@ -193,7 +220,6 @@ def test_collect_sets_aside_what_is_cut_off(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("predict",),
         ("predict", SAMPLE, "--start", "-1"),
         ("predict", SAMPLE, "--duration", "0"),
