@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from . import __version__
+import composer_classify
 from .files import MUSIC_SUFFIXES, atomic_write, check_writable, decoded, printable, walk_files
 
 if TYPE_CHECKING:
@@ -468,6 +468,33 @@ def _describe_index(found: dict, out: str) -> str:
         f"{megabytes:.1f} MB, {found['seconds']} s"
     )
 
+# %% ../nbs/09_cli.ipynb #09-0119a
+def _tidy(args: argparse.Namespace) -> int:
+    "Copy files to where they belong; say what was done with each. Returns the exit status."
+    from collections import Counter
+
+    from composer_classify.recognition import PIECES, predict_files
+    from composer_classify.tidy import tidy
+
+    if not os.path.isdir(args.folder):
+        raise ValueError(f"{args.folder}: is not a folder")
+    files, unread = _find_files([args.folder])
+    files = [file for file in files if file not in unread]
+    found = predict_files(files, args.model, args.index or PIECES, timeline=False)
+    counts = Counter()
+    with contextlib.closing(found):
+        for row in tidy(zip(files, found), args.folder, args.dest, args.dry_run):
+            done = f"would be {row.done}" if args.dry_run and row.done == "copied" else row.done
+            counts[done] += 1
+            _print(f"{row.file}{f' -> {row.to}' * bool(row.to)}: {done} ({row.why})")
+    for name, reason in unread.items():
+        _warn(f"{decoded(name)}: {reason}")
+    said = ", ".join(f"{n:,} {done}" for done, n in counts.items()) or "no file"
+    _print(
+        said + (" (nothing was done: --dry-run)" if args.dry_run else f"; see {os.path.join(args.dest, 'tidy.csv')}")
+    )
+    return int(bool(unread or counts["not read"]))
+
 # %% ../nbs/09_cli.ipynb #09-011n
 def _index(args: argparse.Namespace) -> int:
     "Make an index of the pieces of some corpora and indexes, and say what it holds. Returns the exit status."
@@ -609,6 +636,26 @@ def _add_index(commands) -> None:
     add("--json", action="store_true", help=AS_JSON)
 
 
+def _add_which(add: Callable) -> None:
+    "The arguments of `predict` and `tidy` that say by what files are recognised."
+    model = (
+        "all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; "
+        "or a file that train wrote"
+    )
+    add("--model", default="all", type=_name, metavar="MODEL", help=model)
+    add("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
+
+
+def _add_tidy(commands) -> None:
+    "The arguments of `tidy`."
+    what = "copy the music of a folder into folders and names that say what it is"
+    add = _add_command(commands, "tidy", _tidy, what).add_argument
+    add("folder", type=_name, metavar="FOLDER", help="a folder with MIDI files and scores")
+    add("dest", type=_name, metavar="DEST", help="folder for the copies")
+    _add_which(add)
+    add("--dry-run", action="store_true", help="only say what would be done")
+
+
 def _add_predict(commands) -> None:
     "The arguments of `predict`."
     add = _add_command(
@@ -616,12 +663,7 @@ def _add_predict(commands) -> None:
     ).add_argument
     files = "MIDI files, scores, folders of them, or - for standard input"
     add("files", nargs="+", type=_name, metavar="FILE", help=files)
-    model = (
-        "all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; "
-        "or a file that train wrote"
-    )
-    add("--model", default="all", type=_name, metavar="MODEL", help=model)
-    add("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
+    _add_which(add)
     add("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening (default: 0)")
     add("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen (default: to the end)")
     add("--top", type=_number(1, int), default=5, metavar="K", help="composers to list (default: 5)")
@@ -643,10 +685,10 @@ def _add_app(commands) -> None:
 def _parser() -> argparse.ArgumentParser:
     "The parser for all commands."
     parser = _Parser("composer-classify", description="Which piece is this, and who composed it?")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {composer_classify.__version__}")
     parser.set_defaults(run=lambda args: parser.print_help() or 0)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_collect, _add_info, _add_train, _add_evaluate, _add_index, _add_predict, _add_app):
+    for add in (_add_collect, _add_info, _add_train, _add_evaluate, _add_index, _add_predict, _add_tidy, _add_app):
         add(commands)
     return parser
 

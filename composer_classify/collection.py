@@ -40,8 +40,10 @@ from composer_classify.files import (
     CollectionError,
     atomic_write,
     cache_folder,
+    free_name,
     lock_folder,
     require_room,
+    safe_name,
     sha256,
 )
 from .midi import AUGMENTED, NOTE_DTYPE, MusicLoadError
@@ -411,27 +413,13 @@ def _collect_shards(shards: list[_Shard], n_jobs: int) -> None:
         raise
 
 # %% ../nbs/01_collection.ipynb #01-033
-_FORBIDDEN = re.compile(r'[<>:"/|?*\\\x00-\x1f]')
 _OURS = re.compile(rf"\.({'|'.join(sorted(s[1:] for s in MUSIC_SUFFIXES))}|np[yz]|parquet|csv)$", re.IGNORECASE)
 
 
 def _safe_path(composer: str, title: str) -> str:
-    """A relative path for a piece, without its ending, that every file system accepts.
-
-    This concerns characters, length, and a folder that could be a file of ours."""
-    clean = lambda part: _FORBIDDEN.sub("_", part).strip(" .").encode()[:120].decode(errors="ignore").strip() or "_"
-    *folders, name = [clean(part) for part in [composer, *title.split("/")[-5:]]]
+    "A relative path for a piece, without its ending, that every file system accepts, and no folder of which is ours."
+    *folders, name = map(safe_name, [composer, *title.split("/")[-5:]])
     return "/".join([*(_OURS.sub(r"_\1", folder) for folder in folders), name])
-
-# %% ../nbs/01_collection.ipynb #01-033a
-def _free_name(stem: str, ending: str, taken: set[str]) -> str:
-    "A name, numbered if something else has it (also where capitals do not count), which is then taken."
-    n, free = 1, stem + ending
-    while free.casefold() in taken:
-        n += 1
-        free = f"{stem} ({n}){ending}"
-    taken.add(free.casefold())
-    return free
 
 # %% ../nbs/01_collection.ipynb #01-033e
 _ENDINGS = dict(midi=".mid", musicxml=".musicxml", mxl=".mxl", mei=".mei", kern=".krn", abc=".abc")
@@ -464,7 +452,7 @@ def _finish_manifest(rows: list[dict], corrections: pd.DataFrame, incomplete: bo
     for row in manifest[usable].itertuples():
         key = (row.composer, row.sha256)
         if key not in paths:
-            paths[key] = _free_name(_safe_path(row.composer, row.title), _ending(row.source, row.format), taken)
+            paths[key] = free_name(_safe_path(row.composer, row.title), _ending(row.source, row.format), taken)
         own[row.Index] = paths[key]
     return manifest.assign(path=own)
 
@@ -954,7 +942,7 @@ def _merge(old: list[_Source], given: list[_Source]) -> list[_Source]:
         if place is not None:
             merged[place] = replace(source, collection=merged[place].collection)
         else:
-            merged.append(replace(source, collection=_free_name(source.collection, "", taken)))
+            merged.append(replace(source, collection=free_name(source.collection, "", taken)))
     return merged
 
 # %% ../nbs/01_collection.ipynb #01-044s

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 # %% auto #0
-__all__ = ['MIDI_SUFFIXES', 'SCORE_SUFFIXES', 'MUSIC_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'walk_files', 'atomic_write',
-           'check_writable', 'CollectionError', 'ModelError', 'sha256', 'cache_folder', 'lock_folder', 'checksum',
-           'save_sealed', 'load_sealed', 'free_memory', 'require_room']
+__all__ = ['MIDI_SUFFIXES', 'SCORE_SUFFIXES', 'MUSIC_SUFFIXES', 'LARGEST', 'decoded', 'printable', 'safe_name', 'free_name',
+           'walk_files', 'atomic_write', 'check_writable', 'CollectionError', 'ModelError', 'sha256', 'cache_folder',
+           'lock_folder', 'checksum', 'save_sealed', 'load_sealed', 'free_memory', 'require_room']
 
 # %% ../nbs/00a_files.ipynb #00a-005a
 MIDI_SUFFIXES = {".mid", ".midi", ".rmi", ".kar", ".smf"}
@@ -44,6 +45,29 @@ def printable(text: str) -> str:
     "The text as one line that is safe to show in a terminal: control characters and lone surrogates as escapes."
     shown = lambda c: c.isprintable() or unicodedata.category(c) == "Zs"  # Zs: spaces of other widths
     return "".join(c if shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+# %% ../nbs/00a_files.ipynb #00a-007b
+_FORBIDDEN = re.compile(r'[<>:"/|?*\\\x00-\x1f]')
+
+
+def safe_name(name: str) -> str:
+    "A name for a file or a folder that every file system accepts, by its characters and its length."
+    clean = _FORBIDDEN.sub("_", name).strip(" .").encode(errors="replace")[:120].decode(errors="ignore")
+    return clean.strip() or "_"
+
+# %% ../nbs/00a_files.ipynb #00a-007e
+def free_name(
+    stem: str,  # Name without its ending
+    ending: str,
+    taken: set[str],  # Names that are taken, without capitals; gets the new one
+) -> str:
+    "A name, numbered if something else has it (also where capitals do not count), which is then taken."
+    n, free = 1, stem + ending
+    while free.casefold() in taken:
+        n += 1
+        free = f"{stem} ({n}){ending}"
+    taken.add(free.casefold())
+    return free
 
 # %% ../nbs/00a_files.ipynb #00a-009
 def walk_files(
