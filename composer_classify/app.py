@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
 import io
 import logging
 import multiprocessing
@@ -750,15 +751,27 @@ def build_app(
     return app
 
 # %% ../nbs/08_app.ipynb #08-027
+def _listener(host: str, port: int) -> socket.socket:
+    "A socket that listens. Raises `ValueError` if the port is taken, and `OSError`."
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ValueError(
+            f"port {port} is in use by another program; choose another one, as in --port {port + 1}"
+        ) from None
+
+
 def serve(
     host: str = "127.0.0.1",  # Address to listen on
     port: int = 7860,  # Port to listen on
     pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
 ) -> None:
-    "Serve the page and the API until interrupted. Raises `OSError` if the port is taken, and `ModelError`."
+    "Serve the page and the API until interrupted. Raises `ValueError` if the port is taken, and `ModelError`."
     import uvicorn
 
-    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+    with _listener(host, port) as listener:
         app = build_app(pieces)
         print(f"Who composed this?  http://{host}:{port}  (Ctrl+C ends it)", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])

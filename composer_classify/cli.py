@@ -429,6 +429,8 @@ def _describe_scores(result: dict, model: str, folds: int) -> Iterator[str]:
     "The lines of an evaluation: what was scored, the model with its 95% interval, and the baselines."
     measures = dict(accuracy="accuracy", balanced_accuracy="balanced", macro_f1="macro-F1", top5="top 5")
     n_files, n_works, n_composers = result["n_files"], result["n_works"], len(result["per_composer"])
+    if n_composers <= 5:
+        del measures["top5"]  # all of them
     yield f"{n_files} files, {n_works} works, {n_composers} composers, {folds} folds by work"
     yield ""
     yield f"{'':16}" + "".join(f"{name:>16}" for name in measures.values())
@@ -436,6 +438,10 @@ def _describe_scores(result: dict, model: str, folds: int) -> Iterator[str]:
     yield f"{'  95%':16}" + "".join(f"{'%.3f to %.3f' % result['ci95'][m]:>16}" for m in measures)
     for name, baseline in result["baselines"].items():
         yield f"{name:16}" + "".join(f"{baseline[m]:>16.3f}" for m in measures)
+    if result["baselines"]["metadata only"]["macro_f1"] >= result["ci95"]["macro_f1"][0]:
+        yield ""
+        yield "The model is not clearly better than 'metadata only', which sees no note. So these composers can be told"
+        yield "apart by who encoded their files, and the figures say little about their music."
 
 # %% ../nbs/09_cli.ipynb #09-011k
 def _describe_composer(composer: str, row: dict) -> str:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
 # %% auto #0
-__all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'TRUST', 'BATCH', 'SERIAL_FILES', 'Recognition',
-           'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'combine', 'Recognizer', 'load_once', 'predict_files',
-           'describe_title', 'describe_place', 'describe_piece', 'describe_style', 'plot_recognition']
+__all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'SHORTEST', 'TRUST', 'BATCH', 'SERIAL_FILES',
+           'Recognition', 'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'combine', 'Recognizer', 'load_once',
+           'predict_files', 'describe_title', 'describe_place', 'describe_piece', 'describe_style', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -230,6 +230,9 @@ def cut_out(
     return part
 
 # %% ../nbs/07_recognition.ipynb #07-008o
+SHORTEST = 2.0  # seconds of a stretch from which on there is enough to tell
+
+
 def listen(
     source: str | os.PathLike | bytes,  # A path, or the content of a MIDI file or a score
     name: str = None,  # What to call it in messages; the path if not given
@@ -238,6 +241,9 @@ def listen(
     limits: Limits = Limits(),  # Of files that are read
 ) -> NoteArray:
     "The notes that sound in a stretch of a file, or in what can be read of it. Raises `MusicLoadError`."
+    if duration is not None and duration < SHORTEST:
+        called = name or (str(source) if isinstance(source, (str, os.PathLike)) else "music")
+        raise MusicLoadError(called, f"{duration:g} s are too short to tell; ask for {SHORTEST:g} s or more")
     return cut_out(load(source, name, limits, incomplete=True), start, duration)
 
 # %% ../nbs/07_recognition.ipynb #07-008p

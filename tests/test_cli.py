@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_every_argument_has_a_help_text(command):
     done = run(command, "--help")
     listed = done.stdout[re.search(r"^(positional arguments|options):", done.stdout, re.M).start() :]
     assert done.returncode == 0 and not re.search(r"^  \S+(, \S+)*( [A-Z.a-z]+)?\n(?=  \S|\n|$)", listed, re.M), listed
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = run("app", "--port", port)
+    advice = f"choose another one, as in --port {port + 1}"
+    said = f"composer-classify: port {port} is in use by another program; {advice}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def test_a_stretch_that_is_too_short_gets_no_guess():
+    done = run("predict", SAMPLE, "--duration", 1)
+    said = f"composer-classify: {SAMPLE}: 1 s are too short to tell; ask for 2 s or more\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
 def test_a_table_has_a_row_for_each_file(tmp_path):

@@ -308,7 +308,7 @@ def test_a_recogniser_says_what_the_network_says(recognizer, network, prelude):
     )
 
 
-@pytest.mark.parametrize(("start", "duration"), [(0, None), (7.5, None), (3, 10), (0, 0.2)])
+@pytest.mark.parametrize(("start", "duration"), [(0, None), (7.5, None), (3, 10), (0, 2)])
 def test_the_timeline_covers_what_was_heard_without_a_gap(recognizer, prelude, start, duration):
     answer = recognizer.predict(prelude, start, duration)
     heard = load_midi(prelude).between(start, duration)
