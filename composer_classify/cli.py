@@ -693,7 +693,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("composer-classify", description="Which piece is this, and who composed it?")
     parser.add_argument("--version", action="version", version=f"%(prog)s {composer_classify.__version__}")
     parser.set_defaults(run=lambda args: parser.print_help() or 0)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (_add_collect, _add_info, _add_train, _add_evaluate, _add_index, _add_predict, _add_tidy, _add_app):
         add(commands)
     return parser

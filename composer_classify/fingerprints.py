@@ -14,8 +14,8 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
-           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'VOTE_TOLERANCE', 'LISTEN', 'PAUSE',
-           'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
+           'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'A_CANDIDATE', 'VOTE_TOLERANCE', 'LISTEN',
+           'PAUSE', 'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
            'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'plain_fingerprints', 'piece_at', 'best_match',
            'parts_to_hear', 'is_played']
 
@@ -298,15 +298,16 @@ def piece_at(
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f
 CANDIDATES = (300, 60)  # stretches with most votes, rare ones counting more; of these with most figures
+A_CANDIDATE = 7_000  # seconds of the clock for which there is one of the first kind, if that makes more
 
 
-def _promising(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    "Positions of the votes that may lie in one of the stretches with most weight; `key` + 12 is the next stretch."
-    n_counters = 1 << max(len(key).bit_length() - 1, 10)
+def _promising(key: np.ndarray, weight: np.ndarray, most: int) -> np.ndarray:
+    "Positions of the votes that may lie in one of the `most` heaviest stretches; `key` + 12 is the next stretch."
+    n_counters = 1 << max(len(key).bit_length() - 1, (2 * most).bit_length())
     counter = key & (n_counters - 1)
     total = np.bincount(counter, weight, n_counters)
     together = total + np.roll(total, -12)
-    best = np.argpartition(-together, 2 * CANDIDATES[0])[: 2 * CANDIDATES[0]]
+    best = np.argpartition(-together, 2 * most)[: 2 * most]
     full = np.zeros(n_counters, bool)
     full[best] = full[(best + 12) & (n_counters - 1)] = True
     return np.flatnonzero(full[counter])
@@ -323,31 +324,31 @@ def _different_in(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.nda
     return np.bincount(pair[_begins(pair)] >> 40, minlength=n_groups)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f3
-def _heaviest(key: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "By sorted keys: positions of the votes in each of the heaviest stretches, of two widths, and the stretch of each."
+def _heaviest(key: np.ndarray, weight: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    "By sorted keys: positions of the votes in the `most` heaviest stretches, of two widths, and the stretch of each."
     begin = _begins(key)
     keys, n, weights = key[begin], np.diff(begin, append=len(key)), np.add.reduceat(weight, begin)
     after = np.minimum(np.searchsorted(keys, keys + 12), len(keys) - 1)  # the next stretch, same transposition
     has_next = keys[after] == keys + 12
-    best = np.argsort(-(weights + np.where(has_next, weights[after], 0)), kind="stable")[: CANDIDATES[0]]
+    best = np.argsort(-(weights + np.where(has_next, weights[after], 0)), kind="stable")[:most]
     number = np.append(np.arange(len(best)), np.flatnonzero(has_next[best]))
     half = np.append(best, after[best[has_next[best]]])
     return _ranges(begin[half], n[half]), np.repeat(number, n[half])
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016f4
-def _stretches(key: np.ndarray, weight: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The votes in each of the `CANDIDATES`: their positions, and the number of the candidate, sorted by it.
+def _stretches(key: np.ndarray, weight: np.ndarray, figure: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The votes in each of the candidates: their positions, and the number of the candidate, sorted by it.
 
     Those with less than a quarter of the figures of the best are left out: not even as rivals would they count.
     """
-    rows = _promising(key, weight)
+    rows = _promising(key, weight, most)
     rows = rows[np.argsort(key[rows], kind="stable")]
-    positions, stretch = _heaviest(key[rows], weight[rows])
+    positions, stretch = _heaviest(key[rows], weight[rows], most)
     rows = rows[positions]
-    n_figures = _different_in(stretch, figure[rows], CANDIDATES[0])
+    n_figures = _different_in(stretch, figure[rows], most)
     best = np.argsort(-n_figures, kind="stable")[: CANDIDATES[1]]
     best = best[4 * n_figures[best] >= n_figures[best[0]]]
-    number = np.full(CANDIDATES[0], len(best))
+    number = np.full(most, len(best))
     number[best] = np.arange(len(best))
     kept = np.argsort(number[stretch], kind="stable")[: np.isin(stretch, best).sum()]
     return rows[kept], number[stretch[kept]]
@@ -441,7 +442,8 @@ def best_match(
     width = max(2 * float(np.ptp(heard.second)), 4)
     transposed = (votes.pitch_class - heard.pitch[votes.which]) % 12
     key = (votes.second / width).astype(np.int64) * 12 + transposed.astype(np.int64)
-    rows, stretch = _stretches(key, votes.weight, heard.figure[votes.which])
+    most = max(CANDIDATES[0], int(begin[-1] / A_CANDIDATE))
+    rows, stretch = _stretches(key, votes.weight, heard.figure[votes.which], most)
     start, within, speed, n_votes, coverage = _aligned(heard, votes[rows], stretch)
     piece = piece_at(within, begin)
     offset = start - begin[piece]

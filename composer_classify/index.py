@@ -267,7 +267,7 @@ class Index(Pieces):
 
 # %% ../nbs/06c_index.ipynb #06c-014b
 _ARRAYS = ("bits", "zeros", "low")  # of a segment
-_ABOUT = dict(format="composer_classify index", version=4, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
+_ABOUT = dict(format="composer_classify index", version=3, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
 
 
 def _files(index: Index) -> dict[str, np.ndarray]:
@@ -511,7 +511,7 @@ def make_index(
     return Index(*_piece_table(files, _number_works(files, corpora, n_jobs), seconds), (segment,))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
-_MOST = 300_000  # votes that are counted; the rarest fingerprints vote first
+_MOST = 500_000  # votes that are counted; the rarest fingerprints vote first
 
 
 @dataclass(frozen=True)

@@ -557,7 +557,7 @@ def _data(client: httpx.Client, session: str) -> str:
 
 def test_the_page_answers_what_its_script_sends(client):
     content = base64.b64encode((SAMPLES / "mozart_k545.mid").read_bytes()).decode()
-    assert "K545" in page_asks(client, "a", event=dict(name="tune.mid", content=content, random=False))
+    assert "K. 545" in page_asks(client, "a", event=dict(name="tune.mid", content=content, random=False))
     assert "Elise" in page_asks(client, "b", event=dict(sample="beethoven_woo59.mid", random=True))
 
 

@@ -115,9 +115,9 @@ def test_who_typed_the_file_plays_no_part(sample, tmp_path):
     other.save(tmp_path / "other.mid")
     recognizer = Recognizer.load()
     before, after = recognizer.predict(SAMPLES / sample), recognizer.predict(tmp_path / "other.mid")
-    assert [r["composer"] for r in before.ranking] == [r["composer"] for r in after.ranking]
-    assert [r["probability"] for r in before.ranking] == pytest.approx(
-        [r["probability"] for r in after.ranking], abs=2e-3
+    assert [r["composer"] for r in before.style["ranking"]] == [r["composer"] for r in after.style["ranking"]]
+    assert [r["probability"] for r in before.style["ranking"]] == pytest.approx(
+        [r["probability"] for r in after.style["ranking"]], abs=2e-3
     )
 
 

@@ -137,7 +137,7 @@ def test_a_bad_file_is_told_apart_and_the_next_one_works(page, tmp_path):
     assert "is not MIDI" in said and "diary" in said and str(tmp_path) not in said and "gradio" not in said
     assert page.get_by_role("alert").count() == 1 and page.locator(".answer b").count() == 0
     upload(page, SAMPLES / "mozart_k545.mid")
-    headline(page, "K545")
+    headline(page, "K. 545")
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(page, tmp_path):
@@ -163,14 +163,14 @@ def drop(page, name: str, content: bytes) -> None:
 @pytest.mark.slow
 def test_a_file_is_dropped(page):
     drop(page, "dropped.mid", (SAMPLES / "mozart_k545.mid").read_bytes())
-    assert "dropped.mid" in headline(page, "K545")
+    assert "dropped.mid" in headline(page, "K. 545")
 
 
 def test_a_score_is_dropped(page):
     "The page says which formats it takes, and answers a score as it answers MIDI."
     assert "MusicXML" in page.locator(".drop").inner_text()
     drop(page, "dropped.musicxml", musicxml(load_midi(SAMPLES / "bach_bwv772.mid")))
-    assert "dropped.musicxml" in headline(page, "invent")
+    assert "dropped.musicxml" in headline(page, "Invention")
     assert page.locator(".score img").evaluate("image => image.naturalWidth") > 100
     assert page.locator(".answer audio").evaluate("player => player.src.length") > 10_000
     assert fits(page)
@@ -191,7 +191,7 @@ NAMES = [
 def test_any_name_is_shown_as_it_is(page):
     "In an element that keeps its writing direction to itself, for a file that is answered and one that is not."
     good = (SAMPLES / "mozart_k545.mid").read_bytes()
-    for name, (content, title) in itertools.product(NAMES, ((good, "K545"), (b"Dear diary", "did not work"))):
+    for name, (content, title) in itertools.product(NAMES, ((good, "K. 545"), (b"Dear diary", "did not work"))):
         drop(page, name, content)
         headline(page, title)
         assert page.locator(".answer bdi").evaluate("element => element.textContent") == (name[:200] or "music")
@@ -204,7 +204,7 @@ def test_any_name_is_shown_as_it_is(page):
 def test_a_repaired_file_is_answered_and_says_so(page, tmp_path):
     (tmp_path / "long.mid").write_bytes((SAMPLES / "mozart_k545.mid").read_bytes() + b"more")
     upload(page, tmp_path / "long.mid")
-    assert "Read after repairs: 4 bytes behind the last track ignored." in headline(page, "K545")
+    assert "Read after repairs: 4 bytes behind the last track ignored." in headline(page, "K. 545")
 
 
 def test_nothing_stays_in_the_browser_but_a_cookie_that_no_script_sees(page, server):
@@ -221,7 +221,7 @@ def test_another_browser_gets_nothing_of_what_this_one_sees(page, browser, serve
     streams = []
     page.on("request", lambda sent: streams.append(sent.url) if "queue/data" in sent.url else None)
     page.get_by_role("button", name="Bach, Invention in C").click()
-    headline(page, "invent")
+    headline(page, "Invention")
     stranger = browser.new_context()
     stranger.new_page().goto(server[0])
     page.get_by_role("button", name="Beethoven, Für Elise").click()
@@ -239,7 +239,7 @@ def test_an_address_with_parameters_is_the_page(browser, server):
     page = context.new_page()
     page.goto(f"{server[0]}/?deep_link=abcdefghijk&page=x&__theme=dark")
     page.get_by_role("button", name="Mozart, Sonata K. 545").click()
-    headline(page, "K545")
+    headline(page, "K. 545")
     assert page.locator("body.dark").count() == 1
     context.close()
 
@@ -268,7 +268,7 @@ def test_keyboard_and_screen_reader(page):
 @pytest.mark.alone
 def test_an_answer_comes_within_a_second(page):
     page.get_by_role("button", name="Bach, Invention in C").click()
-    headline(page, "invent")
+    headline(page, "Invention")
     took = page.evaluate("""async () => {
         const begin = performance.now(), before = document.querySelector('.answer h2').innerText;
         [...document.querySelectorAll('button')].find(button => button.innerText.includes('Elise')).click();
