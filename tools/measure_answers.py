@@ -18,6 +18,7 @@ from composer_classify.calibration import reliability
 from composer_classify.corpus import Corpus
 from composer_classify.evaluation import works_by_composer
 from composer_classify.features import apply_view
+from composer_classify.fingerprints import SURE
 from composer_classify.index import Index
 from composer_classify.recognition import PIECES, combine
 from composer_classify.results import write_results
@@ -29,7 +30,8 @@ SECONDS = 10.0
 
 def ten_seconds(notes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Ten seconds that begin with a random note, at second 0."
-    begin = float(rng.choice(notes["onset_sec"][notes["onset_sec"] <= max(notes["onset_sec"].max() - SECONDS, 0)]))
+    onset = notes["onset_sec"]
+    begin = float(rng.choice(onset[onset <= max(onset.max() - SECONDS, onset.min())]))
     return cut_notes(notes, begin, begin + SECONDS)
 
 
@@ -78,7 +80,9 @@ def measured(corpus: Corpus, style: np.ndarray, found: list[dict | None], known:
         named_unknown=float(named[~known].mean()),
         wrong_composer_of_named=float((named & ~composer_right).sum() / max(named.sum(), 1)),
         named=int(named.sum()),
-        scores=[[piece["score"], bool(ok)] for piece, ok in zip(found, composer_right) if piece],
+        right_composer_of_certain=float(
+            composer_right[[bool(piece) and piece["score"] > SURE for piece in found]].mean()
+        ),
     )
 
 
@@ -94,7 +98,7 @@ def main() -> None:
     for name, view in VIEWS.items():
         style = cv.probabilities["sequenced" if view is None else name]
         rows[name] = measured(corpus, style, found_pieces(corpus, view, known), known)
-        print(name, {key: value for key, value in rows[name].items() if key not in ("reliability", "scores")})
+        print(name, {key: value for key, value in rows[name].items() if key != "reliability"})
     write_results(ROOT / "results/answers.json", rows, dict(fewest=FEWEST, seconds=SECONDS), corpus.data_hash)
 
 
