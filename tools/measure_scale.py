@@ -25,7 +25,7 @@ from composer_classify.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = [sys.executable, "-c", "import sys; from composer_classify.cli import main; sys.exit(main())"]
-QUERIES = 300  # ten seconds each, transposed, stretched, with jitter and 5% wrong notes
+QUERIES = 600  # ten seconds each, transposed, stretched, with jitter and 5% wrong notes
 NOISE = dict(jitter=0.03, wrong=0.05)
 UNSEEN = 10_000_000  # numbers of pieces that are in no collection begin here
 FOLDER = 10_000  # files that `predict` is given at most
