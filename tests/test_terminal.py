@@ -649,7 +649,7 @@ def is_at_work(child: psutil.Process) -> bool:
     "command", [("collect", "folder", "corpus", "--jobs", "2"), ("predict", "folder")], ids=["collect", "predict"]
 )
 def test_a_worker_that_is_killed_costs_no_file(tmp_path, command):
-    n = 210 if command[0] == "predict" else 1500  # more than 200, for which there are no workers
+    n = 210 if command[0] == "predict" else 4000  # more than 200, for which there are no workers
     write_many(tmp_path, n)
     with open(tmp_path / "out", "w") as stdout:  # a pipe that nobody reads would stop it
         process = subprocess.Popen(
