@@ -641,7 +641,7 @@ def _add_index(commands) -> None:
     add("--add", action="append", default=[], type=_name, metavar="CORPUS", help=more)
     add("--json", action="store_true", help=AS_JSON)
 
-
+# %% ../nbs/09_cli.ipynb #09-015n1
 def _add_which(add: Callable) -> None:
     "The arguments of `predict` and `tidy` that say by what files are recognised."
     model = (
@@ -651,7 +651,7 @@ def _add_which(add: Callable) -> None:
     add("--model", default="all", type=_name, metavar="MODEL", help=model)
     add("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
 
-
+# %% ../nbs/09_cli.ipynb #09-015n2
 def _add_tidy(commands) -> None:
     "The arguments of `tidy`."
     what = "copy the music of a folder into folders and names that say what it is"
@@ -661,7 +661,7 @@ def _add_tidy(commands) -> None:
     _add_which(add)
     add("--dry-run", action="store_true", help="only say what would be done")
 
-
+# %% ../nbs/09_cli.ipynb #09-015n3
 def _add_predict(commands) -> None:
     "The arguments of `predict`."
     add = _add_command(

@@ -477,14 +477,14 @@ def describe_title(
     "The title of a piece, marked where it is only the name of a file."
     return piece["title"] if piece["work"] else f"“{piece['title']}” (the name of a file)"
 
-
+# %% ../nbs/07_recognition.ipynb #07-0192a
 def describe_place(
     piece: dict,  # As in an answer
 ) -> str:
     "Where in a piece the music begins, and how sure that is."
     return f"from {clock(piece['offset_sec'])}; {'certain' if piece['score'] > SURE else format(piece['score'], '.0%')}"
 
-
+# %% ../nbs/07_recognition.ipynb #07-0192b
 def describe_piece(
     piece: dict,  # As in an answer
 ) -> str:

@@ -46,7 +46,7 @@ class Row:
     done: str  # `copied`, `there already` or `not read`
     why: str  # The piece that was recognised, or the reason why there is none
 
-
+# %% ../nbs/08a_tidy.ipynb #08a-009a
 def _reason(answer: Recognition) -> str:
     "Why a file belongs where it does."
     if answer.error:
@@ -80,22 +80,7 @@ def _below(path: str, folder: str) -> str:
     below = os.path.relpath(path, folder)
     return os.path.basename(path) if below.startswith(os.pardir) else below
 
-
-def tidy(
-    answers: Iterable[tuple[str, Recognition]],  # Path of each file, and the answer for it
-    folder: str | os.PathLike,  # In which they are
-    dest: str | os.PathLike,  # Folder for the copies
-    dry_run: bool = False,  # Only say what would be done
-) -> Iterator[Row]:
-    """What is done with each file, as it is done. At the end `tidy.csv` is written, and keeps its rows of other files.
-
-    Raises `ValueError` if one folder is in the other, and `OSError` if `dest` cannot be written."""
-    here, there = Path(folder).resolve(), Path(dest).resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise ValueError(f"{dest}: lies in {folder}, or the other way round; name a folder elsewhere")
-    return _tidied(answers, str(folder), Path(dest), dry_run)
-
-
+# %% ../nbs/08a_tidy.ipynb #08a-012a
 def _tidied(answers: Iterable[tuple[str, Recognition]], folder: str, dest: Path, dry_run: bool) -> Iterator[Row]:
     "For `tidy`."
     taken, rows = {}, []
@@ -109,6 +94,21 @@ def _tidied(answers: Iterable[tuple[str, Recognition]], folder: str, dest: Path,
     finally:
         if rows and not dry_run:
             _write_log(dest / "tidy.csv", rows)
+
+# %% ../nbs/08a_tidy.ipynb #08a-012b
+def tidy(
+    answers: Iterable[tuple[str, Recognition]],  # Path of each file, and the answer for it
+    folder: str | os.PathLike,  # In which they are
+    dest: str | os.PathLike,  # Folder for the copies
+    dry_run: bool = False,  # Only say what would be done
+) -> Iterator[Row]:
+    """What is done with each file, as it is done. At the end `tidy.csv` is written, and keeps its rows of other files.
+
+    Raises `ValueError` if one folder is in the other, and `OSError` if `dest` cannot be written."""
+    here, there = Path(folder).resolve(), Path(dest).resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ValueError(f"{dest}: lies in {folder}, or the other way round; name a folder elsewhere")
+    return _tidied(answers, str(folder), Path(dest), dry_run)
 
 # %% ../nbs/08a_tidy.ipynb #08a-013
 _COLUMNS = [field.name for field in fields(Row)]
