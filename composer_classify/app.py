@@ -75,12 +75,12 @@ def _repaired(answer: Recognition) -> str:
 
 # %% ../nbs/08_app.ipynb #08-005k
 def _telling(answer: Recognition) -> list[tuple[float, float]]:
-    "Begin and end, in seconds, of the passages that are most like the named composer."
+    "Begin and end, in seconds, of the passages that are most like the composer of the style."
     return answer.telling() if len(answer.timeline) > 1 else []
 
 # %% ../nbs/08_app.ipynb #08-0052
 def _most_like(answer: Recognition) -> str:
-    "The passages that are most like the named composer, as a sentence; empty if there are none."
+    "The passages that are most like the composer of the style, as a sentence; empty if there are none."
     telling = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in _telling(answer))
     return f"<p><small>Most like {escape(answer.style['composer'])}: {telling}.</small></p>" if telling else ""
 

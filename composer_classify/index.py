@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
@@ -221,8 +220,11 @@ class Index(Pieces):
         kind: np.ndarray,  # Of the fingerprints of a query, int64 of shape `(n,)`
     ) -> Votes:
         "A vote for each place at which one of these kinds occurs. Raises `ModelError` if the index is damaged."
-        with _noticing_damage(self):
+        try:
             return _look_up(self, kind)
+        except (IndexError, ValueError) as error:  # arrays that do not fit each other
+            names = ", ".join(segment.name for segment in self.segments)
+            raise ModelError(f"an index of composer_classify is damaged ({names}: {error}); {_AGAIN}") from None
 
     def query(
         self,
@@ -390,7 +392,7 @@ def verify_index(
     index: Index,
 ) -> list[str]:
     "Names of the segments whose content has changed since they were made; reads all of them."
-    return [each.name for each in index.segments if _content(each.bits, each.zeros, each.low) != each.name]
+    return [each.name for each in index.segments if _content(*(getattr(each, array) for array in _ARRAYS)) != each.name]
 
 # %% ../nbs/06c_index.ipynb #06c-013m1
 def _names(composer: str, title: WorkTitle) -> bytes:
@@ -560,16 +562,6 @@ def _places_of(segment: Segment, kind: np.ndarray, found: _Ranges) -> np.ndarray
     return places
 
 # %% ../nbs/06c_index.ipynb #06c-016d3
-@contextmanager
-def _noticing_damage(index: Index) -> Iterator[None]:
-    "While an index is asked: what does not fit becomes a `ModelError`."
-    try:
-        yield
-    except (IndexError, ValueError) as error:
-        names = ", ".join(segment.name for segment in index.segments)
-        raise ModelError(f"an index of composer_classify is damaged ({names}: {error}); {_AGAIN}") from None
-
-
 def _look_up(index: Index, kind: np.ndarray) -> Votes:
     "For `Index.look_up`."
     ranges = [_ranges(segment, kind) for segment in index.segments]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -58,20 +57,20 @@ def _reason(answer: Recognition) -> str:
 # %% ../nbs/08a_tidy.ipynb #08a-011
 def _copy(source: str, dest: Path, stem: str, taken: dict[str, str], dry_run: bool) -> tuple[str, str]:
     "Copy a file unless its content is there; `taken` has the checksum of each name. Returns place and what was done."
-    content, ending, passed = sha256(Path(source).read_bytes()), os.path.splitext(source)[1].lower(), set()
+    content, ending, passed = Path(source).read_bytes(), os.path.splitext(source)[1].lower(), set()
+    checksum = sha256(content)
     while True:
         to = free_name(stem, ending, passed)
         path, key = dest / to, to.casefold()
         if key not in taken and path.exists():
             taken[key] = sha256(path.read_bytes())
-        if taken.get(key) == content:
+        if taken.get(key) == checksum:
             return to, "there already"
         if key not in taken:
             break
     if not dry_run:
-        with open(source, "rb") as file:
-            atomic_write(path, lambda copy: shutil.copyfileobj(file, copy))
-    taken[key] = content
+        atomic_write(path, lambda copy: copy.write(content))
+    taken[key] = checksum
     return to, "copied"
 
 # %% ../nbs/08a_tidy.ipynb #08a-012

@@ -13,6 +13,7 @@ import pytest
 
 import composer_classify
 from builders import musicxml, mxl, write_tunes
+from composer_classify import cli
 from composer_classify.midi import load_midi
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,11 +84,10 @@ def test_help_without_a_command_and_the_version():
     assert version.stdout == f"composer-classify {composer_classify.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["collect", "info", "train", "evaluate", "index", "predict", "app"])
-def test_every_argument_has_a_help_text(command):
-    done = run(command, "--help")
-    listed = done.stdout[re.search(r"^(positional arguments|options):", done.stdout, re.M).start() :]
-    assert done.returncode == 0 and not re.search(r"^  \S+(, \S+)*( [A-Z.a-z]+)?\n(?=  \S|\n|$)", listed, re.M), listed
+def test_every_argument_has_a_help_text():
+    commands = next(action for action in cli._parser()._actions if action.dest == "command").choices
+    bare = [(name, action.dest) for name, each in commands.items() for action in each._actions if not action.help]
+    assert len(commands) == 8 and bare == []
 
 
 def test_a_port_that_is_taken_is_one_sentence():

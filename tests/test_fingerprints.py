@@ -305,6 +305,20 @@ def test_a_kind_of_a_long_clock_lies_in_several_buckets():
     check_places(ix._segment(keys, seconds, 1), keys)
 
 
+def test_a_place_beyond_the_clock_is_damage(index):
+    "A key in the midst of others of its kind has changed, so that no search meets it."
+    seconds = index.segments[0].seconds
+    keys = np.arange(5, dtype=np.uint64) + np.uint64(ix._span(seconds))  # places 0 to 4 of kind 1
+    segment = ix._segment(keys, seconds, len(index))
+    low = segment.low.copy()
+    low[1] = 2**32 - 1
+    whole, spoilt = (dataclasses.replace(segment, low=each) for each in (segment.low, low))
+    kind = np.array([1])
+    assert len(dataclasses.replace(index, segments=(whole,)).look_up(kind).which) == 5
+    with pytest.raises(ModelError, match="is damaged .*a place beyond the clock"):
+        dataclasses.replace(index, segments=(spoilt,)).look_up(kind)
+
+
 def test_the_last_key_of_the_longest_clock_fits():
     most = fp.KINDS * ix._span(ix.MOST_SECONDS)
     assert most <= 2**64 < fp.KINDS * ix._span(ix.MOST_SECONDS + 2)

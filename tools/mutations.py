@@ -284,7 +284,7 @@ MUTATIONS = [
         "return votes",
         "test_fingerprints.py -k removed_pieces",
     ),
-    Mutation("index", "if np.any(places >= span):", "if False:", "test_fingerprints.py -k damage_inside"),
+    Mutation("index", "if np.any(places >= span):", "if False:", "test_fingerprints.py -k beyond_the_clock"),
     Mutation("index", "if path.name not in files:", "if False:", "test_fingerprints.py -k interrupted_save"),
     Mutation("recognition", "(1 - trust) * probabilities", "probabilities", "test_predict.py -k one_answer"),
     Mutation("recognition", 'by == "piece" or style["known"]', 'style["known"]', "test_predict.py -k contradicts"),
