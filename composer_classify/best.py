@@ -148,11 +148,16 @@ class CrossValidation:
         return [self.pieces[name] for name in TRAINING_VIEWS]
 
 # %% ../nbs/06a_best.ipynb #06a-018d
+_ENOUGH = 10_000  # files that two numbers are fitted on
+
+
 def fit_calibration(
     cv: CrossValidation,  # With `scores`
     files: np.ndarray,  # Positions of the files to fit on
 ) -> TemperatureScaling:
-    "The temperatures for these files in all training versions."
+    "The temperatures for these files in all training versions, or for a random sample of many."
+    if len(files) > _ENOUGH:
+        files = np.random.default_rng(cv.seed).choice(files, _ENOUGH, replace=False)
     scores = np.concatenate([cv.scores[view][files] for view in TRAINING_VIEWS])
     n_onsets = np.concatenate([cv.pieces[view].n_onsets[files] for view in TRAINING_VIEWS])
     return TemperatureScaling().fit(scores, np.tile(cv.truth[files], len(TRAINING_VIEWS)), n_onsets)

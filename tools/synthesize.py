@@ -1,7 +1,8 @@
 """Make any number of distinct pieces from a corpus, to measure how the program grows with a collection.
 
-A piece is made of the bars of up to three pieces of one composer, in random order, and each bar is inverted, reversed
-or both. So its intervals, rhythms and chords are those of real music, and its fingerprints are not.
+A piece is made of half bars of up to three pieces of one composer, in random order, and each of them is inverted,
+reversed or both. So its intervals, rhythms and chords are those of real music, and its fingerprints are not. Whole bars
+are too long: two pieces that hold the same few count as one work.
 
 .venv/bin/python tools/synthesize.py CORPUS DEST 10000            a folder of MIDI files, COMPOSER/number.mid
 .venv/bin/python tools/synthesize.py CORPUS DEST 10000 --corpus   a corpus, without writing and reading the files
@@ -36,33 +37,33 @@ class Piece:
     tempo: float  # Seconds a quarter note
 
 
-def bar_length(signatures: str) -> float:
-    "The length of a bar in quarter notes, by the time signatures of a manifest, as in '3/4 2/4'."
+def half_bar(signatures: str) -> float:
+    "The length of half a bar in quarter notes, by the time signatures of a manifest, as in '3/4 2/4'."
     beats, _, unit = (signatures.split() or ["4/4"])[0].partition("/")
     length = 4 * int(beats) / int(unit)
-    return length if 1 <= length <= 8 else 4.0
+    return length / 2 if 1 <= length <= 8 else 2.0
 
 
-def bars(notes: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:
-    "Where the bars with notes begin and end in a note array without drums, each int64 of shape `(bars,)`."
+def parts_of(notes: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:
+    "Where the half bars with notes begin and end in a note array without drums, each int64 of shape `(half bars,)`."
     bar = np.floor(notes["onset_beat"] / length + 1e-6).astype(np.int64)
     begin = np.flatnonzero(np.diff(bar, prepend=-1) != 0)
     return begin, np.append(begin[1:], len(bar))
 
 
-def within_bars(notes: np.ndarray, length: float) -> np.ndarray:
-    "The notes without drums, cut off at the end of their bars and counted in beats from its beginning."
+def within_parts(notes: np.ndarray, length: float) -> np.ndarray:
+    "The notes without drums, cut off at the end of their half bars and counted in beats from its beginning."
     notes = notes[~notes["is_drum"]].copy()
     notes["onset_beat"] = np.maximum(notes["onset_beat"], 0)
     notes = notes[np.argsort(notes["onset_beat"], kind="stable")]
     begins = np.floor(notes["onset_beat"] / length + 1e-6) * length
-    notes["onset_sec"] = np.clip(notes["onset_beat"] - begins, 0, length)  # for now, beats of the bar
+    notes["onset_sec"] = np.clip(notes["onset_beat"] - begins, 0, length)  # for now, beats of the half bar
     notes["duration_beat"] = np.clip(notes["duration_beat"], 1 / 32, length - notes["onset_sec"])
     return notes
 
 
 def turned(notes: np.ndarray, length: float, inverted: bool, reversed_: bool) -> np.ndarray:
-    "The notes of bars upside down, backwards, or both."
+    "The notes of half bars upside down, backwards, or both."
     notes = notes.copy()
     if inverted:
         axis = int(np.median(notes["pitch"])) * 2
@@ -72,9 +73,9 @@ def turned(notes: np.ndarray, length: float, inverted: bool, reversed_: bool) ->
     return notes
 
 
-def random_bars(rng: np.random.Generator, sources: list[np.ndarray], length: float) -> list[np.ndarray]:
-    "Bars of all sources in random order, each turned in one way, `LONGER` times as many as the first has."
-    found = [bars(notes, length) for notes in sources]
+def random_parts(rng: np.random.Generator, sources: list[np.ndarray], length: float) -> list[np.ndarray]:
+    "Half bars of all sources in random order, each turned in one way, `LONGER` times as many as the first has."
+    found = [parts_of(notes, length) for notes in sources]
     ways = [[turned(notes, length, *how) for how in TURNS] for notes in sources]
     chosen = rng.integers(len(sources), size=max(int(LONGER * len(found[0][0])), 8))
     places = [(source, int(rng.integers(len(found[source][0])))) for source in chosen]
@@ -83,7 +84,7 @@ def random_bars(rng: np.random.Generator, sources: list[np.ndarray], length: flo
 
 
 def joined(parts: list[np.ndarray], length: float, tempo: float) -> np.ndarray:
-    "The note array of bars one after the other."
+    "The note array of half bars one after the other."
     notes = np.concatenate(parts)
     bar = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     notes["onset_beat"] = np.maximum(bar * length + notes["onset_sec"], 0)
@@ -97,13 +98,13 @@ class Synthesizer:
     def __init__(self, corpus: Corpus, seed: int = 0):
         self.corpus, self.seed, files = corpus, seed, corpus.files
         self.rows, self.composers = files.index.to_numpy(), files["composer"].to_numpy()
-        self.lengths = [bar_length(signatures) for signatures in files["time_signatures"]]
+        self.lengths = [half_bar(signatures) for signatures in files["time_signatures"]]
         self.of_composer = {name: np.flatnonzero(self.composers == name) for name in np.unique(self.composers)}
 
     def _sources(self, rng: np.random.Generator, first: int) -> list[np.ndarray]:
-        "The bars of a piece and of others by its composer, as note arrays; bars last as long as in the first."
+        "A piece and others by its composer, cut into half bars as long as in the first."
         others = rng.choice(self.of_composer[self.composers[first]], SOURCES - 1)
-        sources = [within_bars(self.corpus.notes(self.rows[k]), self.lengths[first]) for k in (first, *others)]
+        sources = [within_parts(self.corpus.notes(self.rows[k]), self.lengths[first]) for k in (first, *others)]
         return [notes for notes in sources if len(notes)]
 
     def _tempo(self, first: int) -> float:
@@ -116,7 +117,7 @@ class Synthesizer:
         rng = np.random.default_rng([self.seed, number])
         first = int(rng.integers(len(self.rows)))
         sources, length = self._sources(rng, first), self.lengths[first]
-        notes = joined(random_bars(rng, sources, length), length, tempo := self._tempo(first))
+        notes = joined(random_parts(rng, sources, length), length, tempo := self._tempo(first))
         notes["pitch"] = np.clip(notes["pitch"].astype(np.int64) + rng.integers(-5, 7), 0, 127)
         return Piece(self.composers[first], f"{number:06}", notes, tempo)
 
