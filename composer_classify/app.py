@@ -6,314 +6,101 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import errno
-import io
-import logging
 import multiprocessing
 import os
-import re
-import secrets
 import socket
 import traceback
-import wave
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import fastapi
 import numpy as np
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from .composers import by_birth, introduce, who
-from .midi import Limits, MusicLoadError, NoteArray, clock, piano_roll, synthesize
+import composer_classify
+from .composers import PERIODS, by_birth, who
+from .midi import Limits, MusicLoadError, NoteArray, clock
 from composer_classify.recognition import (
-    PIECES,
     Recognition,
-    cut_out,
     describe_piece,
     describe_place,
-    describe_style,
     describe_title,
+    introduce_style,
     listen,
     load_once,
 )
 
-if TYPE_CHECKING:
-    import gradio as gr
-
 # %% auto #0
-__all__ = ['COLORS', 'REST', 'HEARD', 'DENSEST', 'LIMITS', 'TEN', 'LONGEST_NAME', 'NAMELESS', 'SAMPLES', 'TRY', 'LONGEST',
-           'CONTROLS', 'STYLE', 'SCRIPT', 'FAILED', 'LOG', 'HINT', 'WAITING', 'OPEN', 'VISITOR', 'QUERIES',
-           'MOST_SESSIONS', 'LONGEST_SESSION', 'SLOWEST', 'WorkerError', 'Workers', 'build_page', 'Guard', 'Sessions',
-           'build_app', 'serve']
+__all__ = ['LIMITS', 'LONGEST', 'LONGEST_NAME', 'NAMELESS', 'FAILED', 'SLOWEST', 'WAITING', 'SAMPLES', 'TRY', 'PAGE',
+           'WorkerError', 'Workers', 'build_app', 'serve']
 
-# %% ../nbs/08_app.ipynb #08-005c
-def _named(name: str) -> str:
-    "The name of a file for HTML. What it holds can neither become an element nor turn the words after it around."
-    return f"<bdi>{escape(name)}</bdi>"
+# %% ../nbs/08_app.ipynb #08-030a
+def _in_full(composer: str) -> str:
+    "The full name of a composer and the years, as far as they are known."
+    entry = who(composer)
+    if entry is None:
+        return composer
+    years = f"{entry.born or '?'}–{entry.died or ''}" if entry.born or entry.died else entry.period
+    return f"{entry.name} ({years})"
 
-# %% ../nbs/08_app.ipynb #08-005f
-def _data(content: bytes, kind: str) -> str:
-    "A data URL that holds the content; `kind` is its MIME type."
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+# %% ../nbs/08_app.ipynb #08-031a
+def _words_of_piece(piece: dict) -> dict:
+    "Who composed the piece, the title as the headline, and where in the piece the music begins."
+    return dict(who=_in_full(piece["composer"]), headline=describe_title(piece), lines=[f"{describe_place(piece)}"])
 
-# %% ../nbs/08_app.ipynb #08-005i
-def _repaired(answer: Recognition) -> str:
-    "A line that says what was repaired; empty if nothing was."
-    return f"<p><small>Read after repairs: {escape('; '.join(answer.repairs))}.</small></p>" if answer.repairs else ""
 
-# %% ../nbs/08_app.ipynb #08-005k
+def _words_of_style(answer: Recognition) -> dict:
+    "The composer as the headline, with the probability, and a doubt if there is one."
+    doubt = "" if answer.known else " I am not sure: it may be by a composer I do not know."
+    perhaps = f"Perhaps it is {describe_piece(answer.piece)}." if answer.piece else "I do not know the piece."
+    lines = [f"{answer.probability:.0%}.{doubt}", perhaps]
+    return dict(who=_in_full(answer.composer), headline=f"Sounds like {answer.composer}", lines=lines)
+
+# %% ../nbs/08_app.ipynb #08-032a
 def _telling(answer: Recognition) -> list[tuple[float, float]]:
     "Begin and end, in seconds, of the passages that are most like the composer of the style."
     return answer.telling() if len(answer.timeline) > 1 else []
 
-# %% ../nbs/08_app.ipynb #08-0052
-def _most_like(answer: Recognition) -> str:
-    "The passages that are most like the composer of the style, as a sentence; empty if there are none."
-    telling = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in _telling(answer))
-    return f"<p><small>Most like {escape(answer.style['composer'])}: {telling}.</small></p>" if telling else ""
+# %% ../nbs/08_app.ipynb #08-032b
+def _words(answer: Recognition) -> dict:
+    "What the page says: `who`, `headline`, `lines`, and `style` and `telling` about the style alone."
+    words = _words_of_piece(answer.piece) if answer.by == "piece" else _words_of_style(answer)
+    if answer.repairs:
+        words["lines"].append(f"Read after repairs: {'; '.join(answer.repairs)}.")
+    passages = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in _telling(answer))
+    telling = f"Most like {answer.style['composer']}: {passages}." if passages else ""
+    return dict(words, style=introduce_style(answer), telling=telling)
 
-# %% ../nbs/08_app.ipynb #08-005m
-def _headline(answer: Recognition) -> str:
-    "The piece if it was found, and what the style says."
-    piece = answer.piece
-    if answer.by == "piece":
-        title = f"<h2>{escape(piece['composer'])}: {escape(describe_title(piece))}</h2>"
-        return f"{title}<p>{describe_place(piece)}</p><p><small>{escape(describe_style(answer))}</small></p>"
-    doubt = "" if answer.known else " But I am not sure: it may be by a composer I was not trained on."
-    perhaps = f"Perhaps it is {escape(describe_piece(piece))}." if piece else "I do not know the piece."
-    return (
-        f"<h2>It sounds like {escape(introduce(answer.composer))}, {answer.probability:.0%}</h2><p>{perhaps}{doubt}</p>"
-    )
-
-# %% ../nbs/08_app.ipynb #08-005n
-def _words(answer: Recognition) -> str:
-    "The answer in words, with the name of the file and the seconds that were used."
-    start, end = answer.timeline[0]["start_sec"], answer.timeline[-1]["end_sec"]
-    place = f"{_named(Path(answer.file).name)}, {clock(start)} to {clock(end)}"
-    return f"<small>{place}</small>{_headline(answer)}{_most_like(answer)}{_repaired(answer)}"
-
-# %% ../nbs/08_app.ipynb #08-005q
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
-REST = "#8a8a8a"  # of all other composers
-
-
-def _colors(answer: Recognition) -> dict[str, str]:
-    "A color for each composer in the ranking and the timeline."
-    composers = list(dict.fromkeys([r["composer"] for r in answer.ranking] + [p["composer"] for p in answer.timeline]))
-    return dict.fromkeys(composers, REST) | dict(zip(composers, COLORS))
-
-# %% ../nbs/08_app.ipynb #08-005t
-def _ranking(answer: Recognition, color: dict[str, str]) -> str:
-    "The ranking as a list: name, bar and probability of each composer."
-    rows = (
-        f"<dt>{escape(r['composer'])}</dt>"
-        f'<dd><div style="width: {max(r["probability"], 0.005):.1%}; background: {color[r["composer"]]}"></div>'
-        f"<span>{r['probability']:.0%}</span></dd>"
-        for r in answer.ranking
-    )
-    return f'<dl class="ranking" aria-label="Ranking of composers">{"".join(rows)}</dl>'
-
-# %% ../nbs/08_app.ipynb #08-005w
-def _wav(notes: NoteArray, rate: int) -> bytes:
-    "The sound of the notes as a WAV file, 16 bit mono, at so many samples a second."
-    samples, file = synthesize(notes, rate), io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setparams((1, 2, rate, len(samples), "NONE", ""))
-        sound.writeframes((samples * 32_000).astype("<i2").tobytes())
-    return file.getvalue()
-
-# %% ../nbs/08_app.ipynb #08-005y
-HEARD, DENSEST = 30.0, 4000  # seconds of sound at most, and notes in them
-
-
-def _sound(notes: NoteArray, rate: int = 11_025) -> str:
-    "A player for the notes, which moves the line over the piano roll."
-    part = notes.between(0, HEARD)
-    if len(part) > DENSEST:
-        return "<p><small>Too many notes to be played here.</small></p>"
-    source = _data(_wav(part, rate), "audio/wav")
-    move = f"this.closest('.answer').style.setProperty('--at', this.currentTime / {max(notes.duration, 0.1):.3f})"
-    player = f'<audio controls aria-label="Listen" src="{source}" ontimeupdate="{move}"></audio>'
-    return player + (f"<small>The first {HEARD:.0f} seconds.</small>" if notes.duration > HEARD else "")
-
-# %% ../nbs/08_app.ipynb #08-006a
-def _picture(notes: NoteArray) -> bytes:
-    "The piano roll as a PNG, transparent where there is no note."
-    from PIL import Image
-
-    roll = piano_roll(notes, min(20.0, 1600 / max(notes.duration, 1)))
-    used = np.flatnonzero(roll.any(axis=1))
-    roll = roll[used[0] : used[-1] + 1][::-1] if len(used) else roll[:1]
-    pixels, picture = np.zeros((*roll.shape, 4), np.uint8), io.BytesIO()
-    pixels[roll] = (176, 74, 140, 255)
-    Image.fromarray(pixels).save(picture, "png")
-    return picture.getvalue()
-
-# %% ../nbs/08_app.ipynb #08-006l
-def _when(passage: dict) -> str:
-    "Begin and end of a passage."
-    return f"{clock(passage['start_sec'])} to {clock(passage['end_sec'])}"
-
-# %% ../nbs/08_app.ipynb #08-006d
-def _timeline(answer: Recognition, color: dict[str, str]) -> str:
-    "A bar for each passage, as wide as its part of the time; the passages most like the composer are underlined."
-    start, telling, passages = answer.timeline[0]["start_sec"], _telling(answer), []
-    total = max(answer.timeline[-1]["end_sec"] - start, 1e-3)
-    for p in answer.timeline:
-        marked = ' class="telling"' * any(begin <= p["start_sec"] < end for begin, end in telling)
-        width = f"{(p['end_sec'] - p['start_sec']) / total:.3%}"
-        shade = f"{color[p['composer']]}{int(77 + 178 * p['probability']):02x}"
-        title = f"{_when(p)}: {escape(p['composer'])}, {p['probability']:.0%}"
-        passages.append(f'<span{marked} title="{title}" style="width: {width}; background: {shade}"></span>')
-    return f'<div class="timeline" aria-hidden="true">{"".join(passages)}</div>'
-
-# %% ../nbs/08_app.ipynb #08-006g
-def _legend(answer: Recognition, color: dict[str, str]) -> str:
-    "The colors of the composers in the timeline."
-    composers = dict.fromkeys(p["composer"] for p in answer.timeline)
-    named = [(color[name], escape(name)) for name in composers if color[name] != REST]
-    others = [(REST, "others")] * any(color[name] == REST for name in composers)
-    each = (f'<span><i style="background: {shade}"></i>{name}</span>' for shade, name in named + others)
-    return f'<div class="legend">{"".join(each)}</div>'
-
-# %% ../nbs/08_app.ipynb #08-006q
-def _table(answer: Recognition) -> str:
-    "The timeline as a table."
-    rows = (
-        f"<tr><td>{_when(p)}</td><td>{escape(p['composer'])}</td><td>{p['probability']:.0%}</td></tr>"
-        for p in answer.timeline
-    )
-    return (
-        "<details><summary>Which passage sounds like whom</summary>"
-        f"<table><tr><th>When</th><th>Composer</th><th>Probability</th></tr>{''.join(rows)}</table></details>"
-    )
-
-# %% ../nbs/08_app.ipynb #08-006i
-def _score(notes: NoteArray, answer: Recognition, color: dict[str, str]) -> str:
-    "The piano roll as a picture, under it the timeline, and the same as a table."
-    source, what = _data(_picture(notes), "image/png"), f"{len(notes)} notes in {notes.duration:.0f} seconds"
-    image = f'<img src="{source}" alt="Piano roll of {what}">'
-    return f'<div class="score">{image}{_timeline(answer, color)}</div>{_legend(answer, color)}{_table(answer)}'
-
-# %% ../nbs/08_app.ipynb #08-006
-_ANSWER_STYLE = """
-.answer, .chosen { overflow-wrap: anywhere }
-.answer h2 { margin: 0 0 .3em } .answer p { margin: .3em 0 } .answer small { opacity: .75 }
-.ranking {
-  display: grid; grid-template-columns: max-content 1fr max-content;
-  gap: .25em .7em; align-items: center; margin: .8em 0
-}
-.ranking div { height: .8em; border-radius: .2em }
-.ranking dt, .ranking dd { display: contents } .ranking span { text-align: right }
-.score { position: relative; margin: .8em 0 }
-.score img {
-  width: 100%; height: 11em; image-rendering: pixelated; display: block; background: rgba(128, 128, 128, .12)
-}
-.timeline { display: flex; height: 1.6em; margin-top: .2em } .timeline span { overflow: hidden; box-sizing: border-box }
-.timeline .telling { border-bottom: .35em solid currentColor }
-.score::after {
-  content: ""; position: absolute; top: 0; bottom: 0; width: 2px; background: currentColor;
-  left: calc(var(--at, -1) * 100%); opacity: calc(1 + var(--at, -1) * 1000)
-}
-.legend { display: flex; flex-wrap: wrap; gap: .2em 1em; font-size: .9em }
-.legend i { display: inline-block; width: .8em; height: .8em; border-radius: .2em; margin-right: .3em }
-.answer audio { width: 100% } .answer table { border-collapse: collapse; width: 100% }
-.answer td, .answer th { text-align: left; padding: .1em .6em .1em 0 }
-"""
-
-# %% ../nbs/08_app.ipynb #08-006k
-def _answer_html(notes: NoteArray, answer: Recognition) -> str:
-    "The answer as HTML: words, ranking, player and piano roll."
-    color = _colors(answer)
-    parts = _words(answer), _ranking(answer, color), _sound(notes), _score(notes, answer, color)
-    return f'<section class="answer">{"".join(parts)}</section>'
+# %% ../nbs/08_app.ipynb #08-033a
+def _columns(notes: NoteArray) -> dict[str, list]:
+    "The notes with a pitch as lists, one for each field that the page needs."
+    pitched = notes[~notes["is_drum"]]
+    times = {name: np.round(pitched[name].astype(float), 3).tolist() for name in ("onset_sec", "duration_sec")}
+    return times | {name: pitched[name].tolist() for name in ("pitch", "velocity")}
 
 # %% ../nbs/08_app.ipynb #08-009
 LIMITS = Limits(max_bytes=4 * 2**20, max_irregular=2**20, max_notes=60_000, max_seconds=2 * 3600)  # of an upload
 
 
-def _predict(
-    pieces: str | os.PathLike, content: bytes, name: str, start: float, duration: float | None, top: int
-) -> dict:
-    "The answer as data; `pieces` is the index. Raises `MusicLoadError`."
+def _predict(which: tuple, content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
+    "The answer as data; `which` are model and index. Raises `MusicLoadError`."
     notes = listen(content, name, start, duration, LIMITS)
-    return load_once("all", pieces).predict_notes(notes, name, top, start).to_dict()
-
-# %% ../nbs/08_app.ipynb #08-009b
-def _wrong(name: str, reason: str) -> str:
-    "The sentence for a file that has no answer, as HTML."
-    said = f"<h2>That did not work</h2><p>{_named(name)}: {escape(reason)}.</p>"
-    return f'<section class="answer" role="alert">{said}</section>'
-
-# %% ../nbs/08_app.ipynb #08-009e
-TEN = 10.0  # seconds of a random chunk
+    return load_once(*which).predict_notes(notes, name, top, start).to_dict()
 
 
-def _random_start(notes: NoteArray) -> float:
-    "The onset of a random note, in seconds; 0 if there are only drums."
-    onsets = notes["onset_sec"][~notes["is_drum"]]
-    early = onsets[onsets <= max(notes.duration - TEN, 0)]
-    return float(np.random.default_rng().choice(early if len(early) else onsets[:1])) if len(onsets) else 0.0
-
-# %% ../nbs/08_app.ipynb #08-009h
-def _show(pieces: str | os.PathLike, name: str, content: bytes, random: bool) -> str:
-    "What the page shows for a file, or for ten random seconds of it."
-    try:
-        notes, start = listen(content, name, limits=LIMITS), 0.0
-        if random:
-            start = _random_start(notes)
-            notes = cut_out(notes, start, TEN)
-        return _answer_html(notes, load_once("all", pieces).predict_notes(notes, name, start=start))
-    except MusicLoadError as error:
-        return _wrong(error.name, error.reason)
-
-# %% ../nbs/08_app.ipynb #08-010b
-LONGEST_NAME = 200  # characters of a file's name
-NAMELESS = "music"  # what a file without a name is called
-
-
-def _given(name: object, content: object) -> tuple[str, bytes]:
-    "Name and content of a file as the page sends it, in base64. Raises `MusicLoadError` for what no page sends."
-    name = name[:LONGEST_NAME] if isinstance(name, str) and name else NAMELESS
-    name = name.encode(errors="replace").decode()  # a lone surrogate fits into no answer
-    if not isinstance(content, str):
-        raise MusicLoadError(name, "did not arrive")
-    if len(content) > LIMITS.max_bytes * 4 / 3 + 4:
-        raise MusicLoadError(name, f"is larger than the limit of {LIMITS.max_bytes:,} bytes")
-    try:
-        return name, base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MusicLoadError(name, "did not arrive whole") from error
-
-# %% ../nbs/08_app.ipynb #08-010e
-SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
-TRY = {
-    "Bach, Invention in C": "bach_bwv772.mid",
-    "Beethoven, Für Elise": "beethoven_woo59.mid",
-    "Mozart, Sonata K. 545": "mozart_k545.mid",
-}
-
-
-def _question(asked: dict) -> tuple[str, bytes]:
-    "Name and content of the file, or of the sample, that the page sends. Raises `MusicLoadError`."
-    if "content" in asked:
-        return _given(asked.get("name"), asked["content"])
-    name = asked.get("sample")
-    if name not in TRY.values():  # no file was chosen
-        name = str(np.random.default_rng().choice(list(TRY.values())))
-    return name, (SAMPLES / name).read_bytes()
+def _show(which: tuple, content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
+    "The answer with what the page shows of it. Raises `MusicLoadError`."
+    notes = listen(content, name, start, duration, LIMITS)
+    answer = load_once(*which).predict_notes(notes, name, top, start)
+    return dict(answer=answer.to_dict(), words=_words(answer), telling=_telling(answer), notes=_columns(notes))
 
 # %% ../nbs/08_app.ipynb #08-012
 class WorkerError(RuntimeError):
@@ -330,10 +117,10 @@ def _answer(function: Callable, *args: object) -> object:
         raise WorkerError(traceback.format_exc()) from None
 
 # %% ../nbs/08_app.ipynb #08-012c
-def _pool(n: int, pieces: str | os.PathLike) -> ProcessPoolExecutor:
+def _pool(n: int, which: tuple) -> ProcessPoolExecutor:
     "So many processes, each with a model and an index of its own."
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker; this process has read its own long ago
-    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), load_once, ("all", pieces))
+    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), load_once, which)
 
 # %% ../nbs/08_app.ipynb #08-012h
 LONGEST = 30.0  # seconds that an answer may take, once its turn has come
@@ -350,9 +137,9 @@ async def _ask(pool: ProcessPoolExecutor, function: Callable, *args: object) -> 
         raise
 
 # %% ../nbs/08_app.ipynb #08-012e
-async def _ask_alone(pieces: str | os.PathLike, function: Callable, *args: object) -> object:
+async def _ask_alone(which: tuple, function: Callable, *args: object) -> object:
     "What the function returns, from a new process that does nothing else. Raises what `_ask` raises."
-    pool = _pool(1, pieces)
+    pool = _pool(1, which)
     try:
         return await _ask(pool, function, *args)
     finally:
@@ -365,11 +152,12 @@ class Workers:
     def __init__(
         self,
         n: int = os.cpu_count() or 1,  # How many processes
-        pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
+        model: str | os.PathLike = "all",  # As for `Recognizer.load`
+        pieces: str | os.PathLike = None,  # As for `Recognizer.load`
     ):
-        self.pieces = pieces
+        self.which = model, pieces
         self.n, self.turns, self.alone = n, asyncio.Semaphore(n), asyncio.Lock()
-        self.pool = _pool(n, pieces)
+        self.pool = _pool(n, self.which)
 
     def stop(self) -> None:
         "End the processes, after the answers they are at."
@@ -386,7 +174,7 @@ class Workers:
                 return await self._ask_together(function, *args)
         except BrokenProcessPool:  # it may have been another's fault
             async with self.alone:
-                return await _ask_alone(self.pieces, function, *args)
+                return await _ask_alone(self.which, function, *args)
 
     async def _ask_together(self, function: Callable, *args: object) -> object:
         pool = self.pool
@@ -395,247 +183,14 @@ class Workers:
         except (BrokenProcessPool, asyncio.TimeoutError):
             if pool is self.pool:  # the first to notice
                 pool.shutdown(wait=False, cancel_futures=True)
-                self.pool = _pool(self.n, self.pieces)
+                self.pool = _pool(self.n, self.which)
             raise
 
-# %% ../nbs/08_app.ipynb #08-014
-CONTROLS = """
-<div class="choose">
-  <label class="drop">Drop a MIDI file or a score here, or choose one
-    <small>MIDI, MusicXML (.mxl), MEI, Humdrum or ABC</small>
-    <input type="file" aria-label="MIDI file or score"></label>
-  <p class="chosen" role="status"></p>
-  <div class="buttons">
-    <button class="primary" id="chunk">Random ten seconds</button>
-    <button id="whole">The whole piece</button>
-  </div>
-  <div>No file at hand? Try one of these:</div>
-  <div class="buttons">SAMPLES</div>
-</div>
-"""
-
-# %% ../nbs/08_app.ipynb #08-014a
-STYLE = f"""{_ANSWER_STYLE}
-.choose .drop {{
-  display: block; border: 2px dashed rgba(128, 128, 128, .6); border-radius: .5em;
-  padding: 1.2em; text-align: center; cursor: pointer
-}}
-.choose .drop:focus-within, .choose .over {{ border-color: #b04a8c; background: rgba(176, 74, 140, .1) }}
-.choose small {{ display: block; margin-top: .3em; opacity: .75 }}
-.choose input {{ display: block; margin: .6em auto 0; max-width: 100% }}
-.choose .buttons {{ display: flex; flex-wrap: wrap; gap: .6em; margin: .8em 0 }}
-.choose button {{
-  flex: 1 1 9em; padding: .6em; border: 1px solid rgba(128, 128, 128, .6); border-radius: .4em;
-  font: inherit; cursor: pointer
-}}
-.choose button.primary {{ background: #8a2f6b; color: white; font-weight: bold }}
-.choose .wrong {{ color: #c0392b; font-weight: bold }}
-footer {{ display: none !important }}
-"""
-
-# %% ../nbs/08_app.ipynb #08-014c
-SCRIPT = """
-let chosen = {};
-const find = what => element.querySelector(what), said = find('.chosen'), drop = find('.drop'), input = find('input');
-const ask = random => trigger('submit', {...chosen, random});
-const say = (name, problem) => {
-  const named = document.createElement('bdi');
-  named.textContent = name;
-  said.replaceChildren(named, problem);
-  said.classList.toggle('wrong', problem != '');
-};
-const take = file => {
-  if (!file) return;
-  if (file.size > LIMIT) { chosen = {}; say(file.name, ': is larger than the limit of LIMIT bytes.'); return; }
-  const reader = new FileReader();
-  reader.onload = () => {
-    chosen = {name: file.name, content: reader.result.split(',')[1] || ''};
-    say(file.name, '');
-    ask(false);
-  };
-  reader.onerror = () => say(file.name, ': cannot be read.');
-  reader.readAsDataURL(file);
-};
-input.addEventListener('change', () => { take(input.files[0]); input.value = ''; });
-for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) drop.addEventListener(kind, event => {
-  event.preventDefault(); drop.classList.toggle('over', kind == 'dragenter' || kind == 'dragover');
-  if (kind == 'drop') take(event.dataTransfer.files[0]);
-});
-find('#chunk').addEventListener('click', () => ask(true));
-find('#whole').addEventListener('click', () => ask(false));
-for (const button of element.querySelectorAll('[data-sample]')) button.addEventListener('click', () => {
-  chosen = {sample: button.dataset.sample}; say(button.innerText, ''); ask(false);
-});
-""".replace("LIMIT", str(LIMITS.max_bytes))
-
-# %% ../nbs/08_app.ipynb #08-014e
-FAILED = "the program that answers failed at it or took too long"
-LOG = logging.getLogger(__name__)
-
-
-async def _reply(workers: Workers, data: object) -> str:
-    "What the page shows for the data of its event."
-    asked, name = data if isinstance(data, dict) else {}, NAMELESS
-    try:
-        name, content = _question(asked)
-        return await workers.ask(_show, workers.pieces, name, content, bool(asked.get("random")))
-    except MusicLoadError as error:
-        return _wrong(error.name, error.reason)
-    except Exception:  # whatever it is, it costs this file alone
-        LOG.exception("A question of the page got no answer")
-        return _wrong(name, FAILED)
-
-# %% ../nbs/08_app.ipynb #08-014g
-HINT = (
-    "From a program: `curl --data-binary @tune.mid 'ADDRESS/api/predict?name=tune.mid&start=0&duration=10'`, "
-    "with the address of this page, answers as JSON. Files are kept nowhere."
-)
-
-
-def _introduction(pieces: str | os.PathLike) -> str:
-    "What the page does and what the model knows, as Markdown."
-    recognizer = load_once("all", pieces)
-    dated = [composer for composer in by_birth(recognizer.composers) if who(composer)] or recognizer.composers
-    return (
-        "# Who composed this?\nGive it a MIDI file or a score, or ten seconds of one. "
-        f"This model knows {len(recognizer.composers)} composers, from {dated[0]} to {dated[-1]}, "
-        f"and {recognizer.index.size()['pieces']:,} files by name."
-    )
-
-# %% ../nbs/08_app.ipynb #08-014i
-WAITING = 64  # requests that may wait
-
-
-def build_page(
-    workers: Workers = None,  # Processes that answer; new ones if not given
-) -> gr.Blocks:
-    "The page, ready to `launch(css=STYLE)` or to show in a notebook."
-    import gradio as gr
-
-    workers = workers or Workers()
-
-    async def answer(event: gr.EventData) -> str:
-        return await _reply(workers, event._data)
-
-    answer.__annotations__["event"] = gr.EventData  # which Gradio looks for, and cannot look up by name
-    buttons = "".join(f'<button data-sample="{name}">{label}</button>' for label, name in TRY.items())
-    together = dict(concurrency_limit=2 * workers.n, show_progress="minimal")
-    with gr.Blocks(title="Who composed this?", analytics_enabled=False) as page:
-        gr.Markdown(_introduction(workers.pieces))
-        controls = gr.HTML(CONTROLS.replace("SAMPLES", buttons), js_on_load=SCRIPT, apply_default_css=False)
-        shown = gr.HTML(elem_id="shown")
-        gr.Markdown(HINT)
-        controls.submit(answer, None, shown, api_visibility="private", **together)
-    page.state_session_capacity = 50  # visitors whose last answer is remembered, a megabyte each
-    return page.queue(max_size=WAITING)
-
-# %% ../nbs/08_app.ipynb #08-016
-OPEN = {  # the methods that are answered, by path
-    r"/": {"GET"},  # the page, its files and its icon
-    r"/assets/[\w.-]+": {"GET"},
-    r"/static/(js|img)/[\w.-]+": {"GET"},
-    r"/theme\.css": {"GET"},
-    r"/manifest\.json": {"GET"},
-    r"/favicon\.ico": {"GET"},
-    r"/gradio_api/queue/join": {"POST"},  # a request of the page, and the stream with its answer
-    r"/gradio_api/queue/data": {"GET"},
-    r"/api/predict": {"POST", "GET", "PUT", "PATCH", "DELETE"},  # all but POST get a sentence
-    r"/openapi\.json": {"GET"},
-}
-
-
-def _is_open(method: str, path: str) -> bool:
-    "Whether the list names this method and this path."
-    return any(re.fullmatch(pattern, path, re.ASCII) and method in methods for pattern, methods in OPEN.items())
-
-# %% ../nbs/08_app.ipynb #08-017d
-def _is_large(headers: dict[bytes, bytes]) -> bool:
-    "Whether a body is larger than a file in base64 can be, or may become so."
-    length = headers.get(b"content-length", b"0")
-    return not length.isdigit() or int(length) > 2 * LIMITS.max_bytes or b"transfer-encoding" in headers
-
-# %% ../nbs/08_app.ipynb #08-017g
-VISITOR = "composer_classify_visitor"  # the cookie that tells browsers apart
-
-
-def _with_cookie(send: Send) -> Send:
-    "Adds a new visitor's cookie to the answer. It is random, and the browser forgets it when it is closed."
-
-    async def send_with_cookie(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            cookie = f"{VISITOR}={secrets.token_urlsafe()}; Path=/; HttpOnly; SameSite=Strict"
-            MutableHeaders(scope=message).append("Set-Cookie", cookie)
-        await send(message)
-
-    return send_with_cookie
-
-# %% ../nbs/08_app.ipynb #08-017i
-QUERIES = {"/api/predict", "/gradio_api/queue/data"}  # where parameters are read; elsewhere they are dropped
-
-
-class Guard:
-    """ASGI middleware that passes on the requests on the list `OPEN`.
-
-    Answers 404 to all others and 413 to a body that is larger than any file may be. Refuses WebSockets.
-    """
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-        else:
-            await WebSocketClose()(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, headers = scope["path"], dict(scope["headers"])
-        if not _is_open(scope["method"], path):
-            return await JSONResponse(dict(error="there is nothing here"), 404)(scope, receive, send)
-        if path.startswith("/gradio_api") and _is_large(headers):
-            return await JSONResponse(dict(error="is too large"), 413, {"Connection": "close"})(scope, receive, send)
-        if path == "/" and VISITOR not in HTTPConnection(scope).cookies:
-            send = _with_cookie(send)
-        await self.app(scope if path in QUERIES else {**scope, "query_string": b""}, receive, send)
-
-# %% ../nbs/08_app.ipynb #08-017l
-async def _session(request: fastapi.Request) -> str | None:
-    "The session that a request names, `None` if it names none."
-    if request.method == "GET":
-        return request.query_params.get("session_hash")
-    try:
-        session = (await request.json())["session_hash"]
-    except (ValueError, KeyError, TypeError, RecursionError):  # which Gradio refuses by itself
-        return None
-    return session if isinstance(session, str) else None
-
-# %% ../nbs/08_app.ipynb #08-017m
-MOST_SESSIONS, LONGEST_SESSION = 10_000, 200  # that are remembered, and characters of the name of one
-
-
-class Sessions:
-    "The browser that began each of Gradio's sessions; no other browser gets into it."
-
-    def __init__(self):
-        self.visitors: dict[str, str] = {}
-
-    async def check(self, request: fastapi.Request) -> str:
-        """Check the session of a request before Gradio answers it. Returns an empty user name.
-
-        Raises `HTTPException` with status 404 if another browser began the session.
-        """
-        session, visitor = await _session(request), request.cookies.get(VISITOR, "")
-        if session is None:
-            return ""
-        if len(session) > LONGEST_SESSION or self.visitors.setdefault(session, visitor) != visitor:
-            raise fastapi.HTTPException(404)
-        if len(self.visitors) > MOST_SESSIONS:
-            del self.visitors[next(iter(self.visitors))]  # the oldest
-        return ""
-
 # %% ../nbs/08_app.ipynb #08-015a
+LONGEST_NAME = 200  # characters of a file's name
+NAMELESS = "music"  # what a file without a name is called
+
+
 def _name(request: fastapi.Request) -> str:
     "What to call the file in the answer."
     return (request.query_params.get("name") or NAMELESS)[:LONGEST_NAME]
@@ -658,12 +213,19 @@ def _fail(status: int, name: str, reason: str) -> JSONResponse:
     return JSONResponse(answer, status, {"Connection": "close"} if last else None)
 
 # %% ../nbs/08_app.ipynb #08-015f
+FAILED = "the program that answers failed at it or took too long"
+
+
 def _add_errors(app: fastapi.FastAPI) -> None:
     "Let invalid parameters, unexpected errors and other methods than `POST` be answered with a sentence."
 
     @app.exception_handler(RequestValidationError)
     async def odd(request: fastapi.Request, error: RequestValidationError) -> JSONResponse:
         return _fail(422, _name(request), "; ".join(f"{what['loc'][-1]}: {what['msg']}" for what in error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def nothing(request: fastapi.Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(dict(error="there is nothing here"), error.status_code)
 
     @app.exception_handler(Exception)
     async def unexpected(request: fastapi.Request, error: Exception) -> JSONResponse:
@@ -675,13 +237,38 @@ def _add_errors(app: fastapi.FastAPI) -> None:
 
 # %% ../nbs/08_app.ipynb #08-015h
 SLOWEST = 10.0  # seconds in which a file must have arrived
+WAITING = 64  # requests that may be in work or waiting
 
 
-def _add_predict(app: fastapi.FastAPI, workers: Workers) -> None:
-    "Let `POST /api/predict` be answered by the workers."
+async def _content(request: fastapi.Request, name: str) -> bytes | JSONResponse:
+    "What was sent, or the answer that says why it was not received."
+    try:
+        content = await asyncio.wait_for(_body(request, LIMITS.max_bytes), SLOWEST)
+    except asyncio.TimeoutError:
+        return _fail(408, name, f"did not arrive within {SLOWEST:.0f} seconds")
+    except ClientDisconnect:
+        return _fail(400, name, "did not arrive whole")
+    return _fail(413, name, f"is larger than the limit of {LIMITS.max_bytes:,} bytes") if content is None else content
+
+# %% ../nbs/08_app.ipynb #08-015h2
+def _add_answers(app: fastapi.FastAPI, workers: Workers) -> None:
+    "Let `POST /api/predict` and `POST /api/show` be answered by the workers."
     asking = set()
 
-    @app.post("/api/predict")
+    async def respond(answer: Callable, request: fastapi.Request, *how: object) -> JSONResponse:
+        name = _name(request)
+        if isinstance(content := await _content(request, name), JSONResponse):
+            return content
+        if len(asking) >= WAITING:
+            return _fail(503, name, "too many are asking at once: try again in a moment")
+        asking.add(ticket := object())
+        try:
+            return JSONResponse(await workers.ask(answer, workers.which, content, name, *how))
+        except MusicLoadError as error:
+            return _fail(400, name, error.reason)
+        finally:
+            asking.discard(ticket)
+
     async def predict(
         request: fastapi.Request,
         name: str = fastapi.Query(NAMELESS, max_length=LONGEST_NAME),
@@ -690,51 +277,63 @@ def _add_predict(app: fastapi.FastAPI, workers: Workers) -> None:
         top: int = fastapi.Query(5, ge=1, le=1000),
     ) -> JSONResponse:
         "The answer for the file in the body: MIDI, MusicXML (plain or compressed), MEI, Humdrum **kern or ABC."
-        name = _name(request)
-        try:
-            content = await asyncio.wait_for(_body(request, LIMITS.max_bytes), SLOWEST)
-        except asyncio.TimeoutError:
-            return _fail(408, name, f"did not arrive within {SLOWEST:.0f} seconds")
-        except ClientDisconnect:
-            return _fail(400, name, "did not arrive whole")
-        if content is None:
-            return _fail(413, name, f"is larger than the limit of {LIMITS.max_bytes:,} bytes")
-        if len(asking) >= WAITING:
-            return _fail(503, name, "too many are asking at once: try again in a moment")
-        ticket = object()
-        asking.add(ticket)
-        try:
-            return JSONResponse(await workers.ask(_predict, workers.pieces, content, name, start, duration, top))
-        except MusicLoadError as error:
-            return _fail(400, name, error.reason)
-        finally:
-            asking.discard(ticket)
+        return await respond(_show if request.url.path == "/api/show" else _predict, request, start, duration, top)
 
-# %% ../nbs/08_app.ipynb #08-015j
-def _mount_page(app: fastapi.FastAPI, workers: Workers) -> fastapi.FastAPI:
-    "The application with the page at `/`."
-    import gradio as gr
+    app.post("/api/predict")(predict)
+    app.post("/api/show", include_in_schema=False)(predict)
 
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no font from another server
-    return gr.mount_gradio_app(
-        app,
-        build_page(workers),
-        "/",
-        theme=theme,
-        css=STYLE,
-        footer_links=[],
-        ssr_mode=False,
-        show_error=False,
-        auth_dependency=Sessions().check,
-        run_history=False,  # or the browser would keep each answer
+# %% ../nbs/08_app.ipynb #08-015j1
+SAMPLES = Path(__file__).parent / "samples" if "__file__" in globals() else Path("../composer_classify/samples")
+TRY = {
+    "Bach, Invention in C": "bach_bwv772.mid",
+    "Beethoven, Für Elise": "beethoven_woo59.mid",
+    "Mozart, Sonata K. 545": "mozart_k545.mid",
+}
+
+
+def _about(which: tuple) -> dict:
+    "What the server knows. Raises `ModelError`."
+    recognizer = load_once(*which)
+    period = {name: entry.period if (entry := who(name)) else "Others" for name in by_birth(recognizer.composers)}
+    known = [dict(period=each, composers=[c for c in period if period[c] == each]) for each in (*PERIODS, "Others")]
+    return dict(
+        version=composer_classify.__version__,
+        periods=[each for each in known if each["composers"]],
+        pieces=recognizer.index.size()["pieces"] if recognizer.index else 0,
+        samples=TRY,
+        max_bytes=LIMITS.max_bytes,
     )
+
+# %% ../nbs/08_app.ipynb #08-015j4
+PAGE = Path(__file__).parent / "page" if "__file__" in globals() else Path("../composer_classify/page")
+_POLICY = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'",
+    "Cache-Control": "no-cache",  # or a new version would meet old scripts
+}
+
+
+def _add_page(app: fastapi.FastAPI, about: dict) -> None:
+    "Let the page, its files and the samples be served."
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers=_POLICY)
+
+    @app.get("/api/about")
+    async def what_it_knows() -> dict:
+        "What the server knows: composers by period, number of pieces, samples, limit of a file, version."
+        return about
+
+    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/samples", StaticFiles(directory=SAMPLES))
 
 # %% ../nbs/08_app.ipynb #08-015k
 def build_app(
-    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
+    model: str | os.PathLike = "all",  # As for `Recognizer.load`
+    pieces: str | os.PathLike = None,  # As for `Recognizer.load`
 ) -> fastapi.FastAPI:
     "An application with the page at `/` and the API at `/api/predict`. Its workers end with it. Raises `ModelError`."
-    workers = Workers(pieces=pieces)
+    about, workers = _about((model, pieces)), Workers(model=model, pieces=pieces)
 
     @asynccontextmanager
     async def life(app: fastapi.FastAPI):
@@ -745,9 +344,8 @@ def build_app(
 
     app = fastapi.FastAPI(title="composer_classify", docs_url=None, redoc_url=None, lifespan=life)
     _add_errors(app)
-    _add_predict(app, workers)
-    app = _mount_page(app, workers)
-    app.add_middleware(Guard)
+    _add_answers(app, workers)
+    _add_page(app, about)
     return app
 
 # %% ../nbs/08_app.ipynb #08-027
@@ -766,12 +364,13 @@ def _listener(host: str, port: int) -> socket.socket:
 def serve(
     host: str = "127.0.0.1",  # Address to listen on
     port: int = 7860,  # Port to listen on
-    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
+    model: str | os.PathLike = "all",  # As for `Recognizer.load`
+    pieces: str | os.PathLike = None,  # As for `Recognizer.load`
 ) -> None:
     "Serve the page and the API until interrupted. Raises `ValueError` if the port is taken, and `ModelError`."
     import uvicorn
 
     with _listener(host, port) as listener:
-        app = build_app(pieces)
+        app = build_app(model, pieces)
         print(f"Who composed this?  http://{host}:{port}  (Ctrl+C ends it)", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from composer_classify.recognition import Recognition
 
 # %% auto #0
-__all__ = ['STDIN', 'COLUMNS', 'AS_JSON', 'A_CORPUS', 'INDEX_HELP', 'ENVIRONMENT', 'EXTRAS', 'main']
+__all__ = ['STDIN', 'COLUMNS', 'AS_JSON', 'A_CORPUS', 'INDEX_HELP', 'A_LIST', 'ENVIRONMENT', 'EXTRAS', 'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _mend_streams() -> None:
@@ -187,7 +187,7 @@ def _describe(answer: Recognition) -> Iterator[str]:
         yield f"{answer.file}: sounds like {introduce(answer.composer)}, {answer.probability:.0%}{doubt}"
         if answer.ranking[1:]:
             yield "    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:])
-        perhaps = f"perhaps {describe_piece(answer.piece)}" if answer.piece else "not in the index"
+        perhaps = f"perhaps {describe_piece(answer.piece)}" if answer.piece else "not found"
         yield f"    the piece: {perhaps}"
     if len(answer.timeline) > 1 and (telling := answer.telling()):
         passages = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling)
@@ -202,11 +202,11 @@ def _answers(
     "Each file with its answer; with passages if these are shown, as they are not for the files of a folder."
     from tqdm import tqdm
 
-    from composer_classify.recognition import PIECES, predict_files
+    from composer_classify.recognition import predict_files
 
     timeline = bool(args.json or args.plot or files == args.files)
     how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
-    found = predict_files(files, args.model, args.index or PIECES, given, **how)
+    found = predict_files(files, args.model, args.index, given, **how)
     hidden = sys.stdout.isatty() or len(files) == 1 or None  # rows that are seen show progress themselves
     with contextlib.closing(found):
         for path, answer in zip(files, tqdm(found, "files", len(files), leave=False, delay=2, disable=hidden)):
@@ -479,14 +479,14 @@ def _tidy(args: argparse.Namespace) -> int:
     "Copy files to where they belong; say what was done with each. Returns the exit status."
     from collections import Counter
 
-    from composer_classify.recognition import PIECES, predict_files
+    from composer_classify.recognition import predict_files
     from composer_classify.tidy import tidy
 
     if not os.path.isdir(args.folder):
         raise ValueError(f"{args.folder}: is not a folder")
     files, unread = _find_files([args.folder])
     files = [file for file in files if file not in unread]
-    found = predict_files(files, args.model, args.index or PIECES, timeline=False)
+    found = predict_files(files, args.model, args.index, timeline=False)
     counts = Counter()
     with contextlib.closing(found):
         for row in tidy(zip(files, found), args.folder, args.dest, args.dry_run):
@@ -526,9 +526,8 @@ def _index(args: argparse.Namespace) -> int:
 def _app(args: argparse.Namespace) -> int:
     "Serve the web page. Returns the exit status."
     from composer_classify.app import serve
-    from composer_classify.recognition import PIECES
 
-    serve(args.host, args.port, args.index or PIECES)
+    serve(args.host, args.port, args.model, args.index)
     return 0
 
 # %% ../nbs/09_cli.ipynb #09-015
@@ -608,7 +607,7 @@ def _add_model_arguments(command: argparse.ArgumentParser, models: list[str]) ->
         "networks take longer (default: best)"
     )
     command.add_argument("corpus", type=_name, metavar="CORPUS", help=A_CORPUS)
-    command.add_argument("--composers", type=_name, metavar="A,B,…", help=only)
+    command.add_argument("--composers", type=_name, metavar=A_LIST, help=only)
     command.add_argument("--model", choices=models, default="best", help=about)
 
 # %% ../nbs/09_cli.ipynb #09-015l
@@ -629,7 +628,9 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--json", action="store_true", help=AS_JSON)
 
 # %% ../nbs/09_cli.ipynb #09-015n
-INDEX_HELP = "the pieces that can be named: a folder that index wrote (default: those of the package)"
+INDEX_HELP = (
+    "the pieces that can be named: a folder that index wrote (default: those of the package, for its own models)"
+)
 
 
 def _add_index(commands) -> None:
@@ -643,7 +644,7 @@ def _add_index(commands) -> None:
 
 # %% ../nbs/09_cli.ipynb #09-015n1
 def _add_which(add: Callable) -> None:
-    "The arguments of `predict` and `tidy` that say by what files are recognised."
+    "The arguments of `predict`, `tidy` and `app` that say by what files are recognised."
     model = (
         "all: composers with ten works or more (the default); four: Bach, Beethoven, Chopin and Mozart only; "
         "or a file that train wrote"
@@ -681,17 +682,43 @@ def _add_predict(commands) -> None:
 def _add_app(commands) -> None:
     "The arguments of `app`."
     command = _add_command(commands, "app", _app, "serve the web page")
-    command.add_argument("--index", type=_name, metavar="INDEX", help=INDEX_HELP)
+    _add_which(command.add_argument)
     host = "address to listen on; 0.0.0.0: reachable by all (default: 127.0.0.1, this computer only)"
     command.add_argument("--host", default="127.0.0.1", metavar="HOST", help=host)
     port = "port to listen on (default: 7860)"
     command.add_argument("--port", type=_number(1, int, most=65535), default=7860, metavar="PORT", help=port)
 
+# %% ../nbs/09_cli.ipynb #09-015o2
+A_LIST = "A,B,…"  # how a list of composers is shown, the only text that names no file
 
+
+def _complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> None:
+    "Say of the arguments of all commands that name files that they do."
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_files(command, files)
+        elif action.type is _name and action.metavar != A_LIST:
+            action.complete = files
+
+
+class _PrintCompletion(argparse.Action):
+    "Prints the script that lets a shell complete our arguments."
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, shell: str, option: str = None) -> NoReturn:
+        import shtab
+
+        _complete_files(parser, shtab.FILE)
+        _print_lines(shtab.complete(parser, shell).splitlines())
+        parser.exit()
+
+# %% ../nbs/09_cli.ipynb #09-015o3
 def _parser() -> argparse.ArgumentParser:
     "The parser for all commands."
     parser = _Parser("composer-classify", description="Which piece is this, and who composed it?")
     parser.add_argument("--version", action="version", version=f"%(prog)s {composer_classify.__version__}")
+    shells = dict(choices=["bash", "zsh", "tcsh"], help="print a script by which a shell completes arguments")
+    parser.add_argument("--print-completion", action=_PrintCompletion, metavar="SHELL", **shells)
     parser.set_defaults(run=lambda args: parser.print_help() or 0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (_add_collect, _add_info, _add_train, _add_evaluate, _add_index, _add_predict, _add_tidy, _add_app):
@@ -720,7 +747,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's notes on how it was built are no answer
     "TF_ENABLE_ONEDNN_OPTS": "1",  # trains twice as fast on processors for which TensorFlow leaves it off
     "PYTHONWARNINGS": "ignore:resource_tracker",  # joblib clears up behind ended processes
-    "MPLBACKEND": "Agg",  # figures are files; to look for a window Gradio would load and cache all fonts
+    "MPLBACKEND": "Agg",  # figures are files; no library may look for a window
 }
 
 
@@ -730,7 +757,7 @@ def _set_environment() -> None:
         os.environ.setdefault(name, value)
 
 # %% ../nbs/09_cli.ipynb #09-015w
-EXTRAS = {"fastapi": "app", "gradio": "app", "music21": "embedded", "kagglehub": "kaggle"}  # others: train
+EXTRAS = {"fastapi": "app", "uvicorn": "app", "music21": "embedded", "kagglehub": "kaggle"}  # others: train
 
 
 def _missing(package: str) -> str:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'SHORTEST', 'TRUST', 'BATCH', 'SERIAL_FILES',
            'Recognition', 'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'combine', 'Recognizer', 'load_once',
-           'predict_files', 'describe_title', 'describe_place', 'describe_piece', 'describe_style', 'plot_recognition']
+           'predict_files', 'describe_title', 'describe_place', 'describe_piece', 'introduce_style', 'describe_style',
+           'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -315,21 +316,21 @@ def _recognition(
 class Recognizer:
     "Names the composer of notes, and the piece. Make one with `Recognizer.load()`."
 
-    def __init__(self, model: KernelModel | NetworkModel, pieces: str | os.PathLike):
+    def __init__(self, model: KernelModel | NetworkModel, pieces: str | os.PathLike | None):
         self.model, self.about, self.pieces = model, model.about, pieces
         self.composers: list[str] = model.about["composers"]
 
     @cached_property
-    def index(self) -> Index:
-        "The pieces that can be named; loaded when they are needed. Raises `ModelError`."
-        return Index.load(self.pieces)
+    def index(self) -> Index | None:
+        "The pieces that can be named, loaded when they are needed; `None` if there are none. Raises `ModelError`."
+        return None if self.pieces is None else Index.load(self.pieces)
 
     @classmethod
     def load(
         cls,
         model: str
         | os.PathLike = "all",  # `all` or `four` of the shipped `MODELS`, or a file of `composer-classify train`
-        pieces: str | os.PathLike = PIECES,  # An index as `index.Index.save` writes them
+        pieces: str | os.PathLike = None,  # An index; if not given, `PIECES` for a shipped model and else none
     ) -> Recognizer:
         "Load a model. Raises `ModelError` if it is no model of this package, or does not fit this version."
         path = MODELS.get(model, model)
@@ -338,6 +339,8 @@ class Recognizer:
             raise ModelError(
                 f"{model}: is neither a model file nor one of the shipped models ({', '.join(MODELS)}); {advice}"
             )
+        if pieces is None and model in MODELS:
+            pieces = PIECES
         kind = NetworkModel if Path(path).suffix == ".onnx" else KernelModel
         return cls(kind.load(path), pieces)
 
@@ -373,7 +376,8 @@ class Recognizer:
         "The answers for several pieces, by name. The composers of all are found together."
         answers = {}
         for (name, notes), probabilities, known in zip(pieces.items(), *self.model.predict_proba([*pieces.values()])):
-            piece, passages = self.index.identify(notes), _timeline(self.model, notes, start) if timeline else []
+            piece = self.index.identify(notes) if self.index else None
+            passages = _timeline(self.model, notes, start) if timeline else []
             combined = combine(self.composers, probabilities, piece)
             style = _style(self.composers, probabilities, known, top, piece)
             answers[name] = _recognition(name, notes, combined, top, style, piece=piece, timeline=passages)
@@ -397,7 +401,7 @@ def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> Note
 @lru_cache(maxsize=1)
 def load_once(
     model: str | os.PathLike = "all",  # As for `Recognizer.load`
-    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
+    pieces: str | os.PathLike = None,  # As for `Recognizer.load`
 ) -> Recognizer:
     "A model with an index that is loaded once a process. Raises `ModelError`."
     return Recognizer.load(model, pieces)
@@ -417,7 +421,7 @@ def _answer_together(recognizer: Recognizer, pieces: dict[str, NoteArray], how: 
 
 # %% ../nbs/07_recognition.ipynb #07-017f
 def _answer_files(
-    model: str | os.PathLike, pieces: str | os.PathLike, paths: list[str], given: dict[str, bytes], how: dict
+    model: str | os.PathLike, pieces: str | os.PathLike | None, paths: list[str], given: dict[str, bytes], how: dict
 ) -> list[Recognition]:
     "The answers for a batch of files. Raises `ModelError`."
     recognizer, how = load_once(model, pieces), dict(how)
@@ -448,7 +452,7 @@ def _answered_batches(task: Callable, batches: list[list[str]], n_jobs: int) -> 
 def predict_files(
     paths: list[str],  # Of MIDI files and scores
     model: str | os.PathLike = "all",  # As for `Recognizer.load`
-    pieces: str | os.PathLike = PIECES,  # As for `Recognizer.load`
+    pieces: str | os.PathLike = None,  # As for `Recognizer.load`
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
     **how,  # `start` and `duration` as for `Recognizer.predict`, `top` and `timeline` as for `predict_pieces`
@@ -492,13 +496,20 @@ def describe_piece(
     return f"{piece['composer']}, {describe_title(piece)}; {describe_place(piece)}"
 
 # %% ../nbs/07_recognition.ipynb #07-0194
+def introduce_style(
+    answer: Recognition,
+) -> str:
+    "What stands before the ranking of the style, beside a piece that was found."
+    not_trained = "" if answer.style["trained"] else f" (the model was not trained on {answer.piece['composer']})"
+    return f"Style, ignoring the match{not_trained}"
+
+
 def describe_style(
     answer: Recognition,
 ) -> str:
     "What the style alone says, in words, beside a piece that was found."
-    not_trained = "" if answer.style["trained"] else f" (the model was not trained on {answer.piece['composer']})"
     ranking = ", ".join(f"{row['composer']} {row['probability']:.0%}" for row in answer.style["ranking"])
-    return f"Style, ignoring the match{not_trained}: {ranking}{'' if answer.style['known'] else '; not sure'}"
+    return f"{introduce_style(answer)}: {ranking}{'' if answer.style['known'] else '; not sure'}"
 
 # %% ../nbs/07_recognition.ipynb #07-021
 def _label(name: str) -> str:

@@ -1225,4 +1225,4 @@ def load(
     if not content.strip(b"\0") or content[:2] == b"PK":
         return load_midi(content, name, limits)  # which says what it is
     formats = "MusicXML, MEI, Humdrum **kern, ABC"
-    raise MusicLoadError(name or "music", f"is not MIDI (it does not begin with 'MThd'), and not a score ({formats})")
+    raise MusicLoadError(name or "music", f"is not MIDI, and not a score ({formats})")

@@ -22,7 +22,7 @@ def served(temporary: Path, root: Path = ROOT, arguments: list[str] = ()) -> Ite
     code = "import sys; from composer_classify.cli import main; sys.exit(main(['app', *sys.argv[1:]]))"
     command = [sys.executable, "-c", code, "--port", str(port), *arguments]
     log = open(temporary / "log", "w")
-    folders = {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": str(temporary / "gradio"), "HOME": str(temporary)}
+    folders = {"TMPDIR": str(temporary), "HOME": str(temporary)}
     server = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, env=os.environ | folders)
     try:
         for _ in range(240):

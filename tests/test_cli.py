@@ -75,7 +75,7 @@ def test_a_person_reads_the_piece_the_style_and_passages():
 def test_a_person_reads_the_composer_where_the_piece_is_unknown(indexed):
     lines = run("predict", SAMPLE, "--index", indexed / "both").stdout.splitlines()
     assert lines[0].startswith(f"{SAMPLE}: sounds like Bach (Baroque, b. 1685), ") and lines[1].startswith("    then ")
-    assert lines[2] == "    the piece: not in the index"
+    assert lines[2] == "    the piece: not found"
 
 
 def test_help_without_a_command_and_the_version():
@@ -137,9 +137,7 @@ def test_standard_input_is_read(tmp_path):
         and (tmp_path / "p.png").stat().st_size > 10_000
     )
     bad = ask(b"Dear diary", "-")
-    assert bad.returncode == 1 and bad.stderr.decode().startswith(
-        "composer-classify: -: is not MIDI (it does not begin with 'MThd')"
-    )
+    assert bad.returncode == 1 and bad.stderr.decode().startswith("composer-classify: -: is not MIDI, and not a score")
 
 
 def test_one_bad_file_never_stops_the_rest(tmp_path):
@@ -322,7 +320,7 @@ def test_a_source_without_a_corpus_to_make_is_wrong_usage():
 
 def test_what_is_missing_is_named():
     "Without an extra, the command that needs it says which one to install."
-    hide = "import sys; sys.modules['gradio'] = None; from composer_classify.cli import main; sys.exit(main(['app']))"
+    hide = "import sys; sys.modules['fastapi'] = None; from composer_classify.cli import main; sys.exit(main(['app']))"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 1 and "composer_classify[app]" in done.stderr and "Traceback" not in done.stderr
 

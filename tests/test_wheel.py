@@ -80,7 +80,7 @@ BEYOND = [
     "scikeras",
     "sklearn",
     "seaborn",
-    "gradio",
+    "fastapi",
     "music21",
     "dask",
     "kagglehub",
@@ -125,4 +125,4 @@ def test_it_answers_in_an_empty_environment(wheel, tmp_path):
     )
     answers(python.parent / "composer-classify", cwd=tmp_path)
     installed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True).stdout
-    assert "tensorflow" not in installed and "gradio" not in installed and "scikit-learn" not in installed
+    assert "tensorflow" not in installed and "fastapi" not in installed and "scikit-learn" not in installed
