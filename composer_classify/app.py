@@ -56,7 +56,7 @@ def _words_of_piece(piece: dict) -> dict:
     "Who composed the piece, the title as the headline, and where in the piece the music begins."
     return dict(who=_in_full(piece["composer"]), headline=describe_title(piece), lines=[f"{describe_place(piece)}"])
 
-
+# %% ../nbs/08_app.ipynb #08-031b
 def _words_of_style(answer: Recognition) -> dict:
     "The composer as the headline, with the probability, and a doubt if there is one."
     doubt = "" if answer.known else " I am not sure: it may be by a composer I do not know."
@@ -89,13 +89,13 @@ def _columns(notes: NoteArray) -> dict[str, list]:
 # %% ../nbs/08_app.ipynb #08-009
 LIMITS = Limits(max_bytes=4 * 2**20, max_irregular=2**20, max_notes=60_000, max_seconds=2 * 3600)  # of an upload
 
-
+# %% ../nbs/08_app.ipynb #08-009y
 def _predict(which: tuple, content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
     "The answer as data; `which` are model and index. Raises `MusicLoadError`."
     notes = listen(content, name, start, duration, LIMITS)
     return load_once(*which).predict_notes(notes, name, top, start).to_dict()
 
-
+# %% ../nbs/08_app.ipynb #08-009x
 def _show(which: tuple, content: bytes, name: str, start: float, duration: float | None, top: int) -> dict:
     "The answer with what the page shows of it. Raises `MusicLoadError`."
     notes = listen(content, name, start, duration, LIMITS)
@@ -125,7 +125,7 @@ def _pool(n: int, which: tuple) -> ProcessPoolExecutor:
 # %% ../nbs/08_app.ipynb #08-012h
 LONGEST = 30.0  # seconds that an answer may take, once its turn has come
 
-
+# %% ../nbs/08_app.ipynb #08-012h1
 async def _ask(pool: ProcessPoolExecutor, function: Callable, *args: object) -> object:
     "What the function returns. After `LONGEST` seconds ends the processes and raises `TimeoutError`."
     answer = asyncio.get_running_loop().run_in_executor(pool, _answer, function, *args)
@@ -190,7 +190,7 @@ class Workers:
 LONGEST_NAME = 200  # characters of a file's name
 NAMELESS = "music"  # what a file without a name is called
 
-
+# %% ../nbs/08_app.ipynb #08-015a1
 def _name(request: fastapi.Request) -> str:
     "What to call the file in the answer."
     return (request.query_params.get("name") or NAMELESS)[:LONGEST_NAME]
@@ -215,7 +215,7 @@ def _fail(status: int, name: str, reason: str) -> JSONResponse:
 # %% ../nbs/08_app.ipynb #08-015f
 FAILED = "the program that answers failed at it or took too long"
 
-
+# %% ../nbs/08_app.ipynb #08-015f1
 def _add_errors(app: fastapi.FastAPI) -> None:
     "Let invalid parameters, unexpected errors and other methods than `POST` be answered with a sentence."
 
@@ -239,7 +239,7 @@ def _add_errors(app: fastapi.FastAPI) -> None:
 SLOWEST = 10.0  # seconds in which a file must have arrived
 WAITING = 64  # requests that may be in work or waiting
 
-
+# %% ../nbs/08_app.ipynb #08-015h1
 async def _content(request: fastapi.Request, name: str) -> bytes | JSONResponse:
     "What was sent, or the answer that says why it was not received."
     try:
@@ -290,7 +290,7 @@ TRY = {
     "Mozart, Sonata K. 545": "mozart_k545.mid",
 }
 
-
+# %% ../nbs/08_app.ipynb #08-015j1a
 def _about(which: tuple) -> dict:
     "What the server knows. Raises `ModelError`."
     recognizer = load_once(*which)
@@ -360,7 +360,7 @@ def _listener(host: str, port: int) -> socket.socket:
             f"port {port} is in use by another program; choose another one, as in --port {port + 1}"
         ) from None
 
-
+# %% ../nbs/08_app.ipynb #08-028
 def serve(
     host: str = "127.0.0.1",  # Address to listen on
     port: int = 7860,  # Port to listen on

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .composers import TABLE, fold_name
 from .works import catalogue_numbers
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['WorkTitle', 'Work', 'works_of', 'plain_name', 'clean_name', 'title_of', 'title_all']
+__all__ = ['WorkTitle', 'Work', 'works_of', 'plain_name', 'clean_name', 'title_of', 'title_all', 'find_titled', 'is_chorale']
 
 # %% ../nbs/00i_catalogue.ipynb #00i-005
 @dataclass(frozen=True)
@@ -424,3 +426,33 @@ def title_all(
         if key not in best or _better(best[key], title):
             best[key] = title
     return [best[key] if key[1] and _better(title, best[key]) else title for key, title in zip(keys, titles)]
+
+# %% ../nbs/00i_catalogue.ipynb #00i-0542
+def _work_meant(composer: str, title: WorkTitle) -> str:
+    "What two files have in common whose titles say that they belong to one work; empty if the title is not known."
+    if title.how == "unresolved":
+        return ""
+    of_its_own = title.movement.startswith("No.") or not title.catalogue
+    return f"{composer}, {title.work}, {title.catalogue}" + (f": {title.movement}" if of_its_own else "")
+
+
+def find_titled(
+    files: pd.DataFrame,  # As for `title_all`
+) -> pd.DataFrame:
+    """Pairs of files whose titles say that they belong to one work, one a row: `first`, `second` and `name`.
+
+    The first two are positions, and `name` is what they have in common, as by `works.find_named`."""
+    import pandas as pd
+
+    names = pd.Series([_work_meant(*each) for each in zip(files["composer"], title_all(files))], dtype=str)
+    position = pd.Series(np.arange(len(names)))
+    pairs = pd.DataFrame(dict(first=position.groupby(names).transform("first"), second=position, name=names))
+    return pairs[(pairs["first"] != pairs["second"]) & (names != "")].reset_index(drop=True)
+
+# %% ../nbs/00i_catalogue.ipynb #00i-0545
+def is_chorale(
+    piece: dict[str, str | None],  # With `composer`, `catalogue` and `movement`
+) -> bool:
+    "Whether it is the setting of a hymn tune, of which there may be others."
+    work = _works().get(piece["composer"], {}).get(piece["catalogue"])
+    return "Chorale" in (piece["movement"] or "") or bool(work) and work.genre == "chorale"

@@ -213,7 +213,7 @@ def _answers(
             yield path, replace(answer, file=decoded(path), error=unread.get(path, answer.error))
 
 # %% ../nbs/09_cli.ipynb #09-007n2
-_OF_PIECE = ("composer", "title", "work", "catalogue", "movement", "key", "score", "offset_sec")
+_OF_PIECE = ("composer", "title", "work", "catalogue", "movement", "key", "score", "offset_sec", "after")
 _OF_STYLE = ("composer", "probability", "known", "trained")
 COLUMNS = (
     *("file", "composer", "probability", "known", "by"),
@@ -344,7 +344,7 @@ def _describe_overview(found: dict) -> Iterator[str]:
         yield f"{name}: {part['pieces']:,} of {part['files']:,} files, {part['works']:,} works"
         yield from (f"    {n:,} {licence}" for licence, n in part["licences"].items())
 
-
+# %% ../nbs/09_cli.ipynb #09-009e1
 def _info(args: argparse.Namespace) -> int:
     "Say what a corpus holds. Returns the exit status."
     from composer_classify.collection import overview
@@ -479,6 +479,8 @@ def _tidy(args: argparse.Namespace) -> int:
     "Copy files to where they belong; say what was done with each. Returns the exit status."
     from collections import Counter
 
+    from tqdm import tqdm
+
     from composer_classify.recognition import predict_files
     from composer_classify.tidy import tidy
 
@@ -487,9 +489,11 @@ def _tidy(args: argparse.Namespace) -> int:
     files, unread = _find_files([args.folder])
     files = [file for file in files if file not in unread]
     found = predict_files(files, args.model, args.index, timeline=False)
+    hidden = sys.stdout.isatty() or None  # rows that are seen show progress themselves
+    bar = tqdm(found, "files", len(files), leave=False, delay=2, disable=hidden)
     counts = Counter()
     with contextlib.closing(found):
-        for row in tidy(zip(files, found), args.folder, args.dest, args.dry_run):
+        for row in tidy(zip(files, bar), args.folder, args.dest, args.dry_run):
             done = f"would be {row.done}" if args.dry_run and row.done == "copied" else row.done
             counts[done] += 1
             _print(f"{row.file}{f' -> {row.to}' * bool(row.to)}: {done} ({row.why})")
@@ -591,7 +595,7 @@ def _add_collect(commands) -> None:
     add("--no-corrections", action="store_true", help=unchanged)
     add("--json", action="store_true", help=AS_JSON)
 
-
+# %% ../nbs/09_cli.ipynb #09-015i1
 def _add_info(commands) -> None:
     "The arguments of `info`."
     add = _add_command(commands, "info", _info, "say what a corpus holds").add_argument
@@ -618,7 +622,7 @@ def _add_train(commands) -> None:
     file = "file to write: .npz for the best model; .onnx for a network, or .keras to go on with it in Python"
     command.add_argument("--out", required=True, type=_name, metavar="MODEL", help=file)
 
-
+# %% ../nbs/09_cli.ipynb #09-015l1
 def _add_evaluate(commands) -> None:
     "The arguments of `evaluate`."
     what = "score a model on a corpus beside the baselines, without leaks"
@@ -701,7 +705,7 @@ def _complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> N
         elif action.type is _name and action.metavar != A_LIST:
             action.complete = files
 
-
+# %% ../nbs/09_cli.ipynb #09-015o2b
 class _PrintCompletion(argparse.Action):
     "Prints the script that lets a shell complete our arguments."
 

@@ -31,6 +31,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .archives import ARCHIVE_ERRORS, Member, clean_name, hash_source, list_members, why_unreadable
+from .catalogue import find_titled
 from .composers import SPELLINGS, WELL_KNOWN, composer_name, find_composer, fold_name
 from .corpus import LAYOUT, Corpus, path_on_disk, read_manifest, validate
 from composer_classify.files import (
@@ -601,14 +602,14 @@ def _name_works(manifest: pd.DataFrame, copies: pd.DataFrame) -> tuple[pd.DataFr
     exact = pd.DataFrame(
         dict(first=position.groupby(pd.factorize(usable["notes_hash"])[0]).transform("first"), second=position)
     )
-    named = find_named(usable["composer"], usable["title"])
-    works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, named)]))
+    named = [find_named(usable["composer"], usable["title"]), find_titled(usable)]
+    works = dict(zip(usable["path"], usable["path"].to_numpy()[join_works(len(usable), exact, copies, *named)]))
     manifest = manifest.assign(work_id=[works.get(path, "") for path in manifest["path"]])
     links = pd.concat(
         [
             exact[exact["first"] != exact["second"]].assign(overlap=1.0, because="same notes"),
             copies.assign(because="same music"),
-            named.rename(columns={"name": "because"}),
+            pd.concat(named).rename(columns={"name": "because"}),
         ]
     )
     return manifest, _list_duplicates(manifest, links, usable)

@@ -264,18 +264,21 @@ def cross_val_proba_trees(
     labels: np.ndarray,  # Composer of each file, as a number
     splits: Iterable[tuple[np.ndarray, np.ndarray]],  # Positions of training and test files
     seed: int = 0,  # Seed of the trees
+    what: str = "trees",  # What the progress bar calls them
 ) -> np.ndarray:
     """Out-of-fold probabilities by gradient-boosted trees, shape `(files, composers)`.
 
     Composers are weighed alike (Ke et al., *LightGBM*, NIPS 2017). Each fold runs in a thread."""
     from joblib import Parallel, delayed
+    from tqdm import tqdm
 
     table, labels, splits = np.asarray(table, np.float32), np.asarray(labels), list(splits)
-    answers = Parallel(-1, prefer="threads")(
+    answers = Parallel(-1, prefer="threads", return_as="generator")(
         delayed(_answer_fold)(table, labels, train, test, seed) for train, test in splits
     )
     probabilities = np.zeros((len(labels), labels.max() + 1))
-    for (_, test), answer in zip(splits, answers):
+    bar = tqdm(answers, what, len(splits), leave=False, delay=2, disable=None)
+    for (_, test), answer in zip(splits, bar):
         probabilities[test] = answer
     return probabilities
 
@@ -294,8 +297,8 @@ def baselines(
     commonest = np.bincount(labels).argmax()
     return {
         f"always {composers[commonest]}": np.eye(len(composers))[np.full(len(labels), commonest)],
-        "metadata only": cross_val_proba_trees(metadata(corpus), labels, splits),
-        "note features": cross_val_proba_trees(features, labels, splits),
+        "metadata only": cross_val_proba_trees(metadata(corpus), labels, splits, what="metadata only"),
+        "note features": cross_val_proba_trees(features, labels, splits, what="note features"),
     }
 
 # %% ../nbs/02a_evaluation.ipynb #02a-048b

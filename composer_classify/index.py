@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .augment import cut_notes
-from .catalogue import WorkTitle, title_all
+from .catalogue import WorkTitle, is_chorale, title_all
 from .composers import composer_name
 from .files import LARGEST, ModelError, atomic_write, check_writable, checksum, require_room
 from composer_classify.fingerprints import (
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', 'Segment', 'Pieces', 'Index', 'is_index',
+__all__ = ['TICK', 'GAP', 'PIECE_DTYPE', 'MOST_SECONDS', 'A_NOTE', 'DOUBTFUL', 'AFTER', 'Segment', 'Pieces', 'Index', 'is_index',
            'check_index_folder', 'verify_index', 'make_index', 'merge_indexes']
 
 # %% ../nbs/06c_index.ipynb #06c-013
@@ -240,7 +240,7 @@ class Index(Pieces):
         notes: np.ndarray,  # Note array of a piece or a part of one
         without: int = None,  # As for `query`
     ) -> dict | None:
-        "The piece it is, as by `piece`, with `score` and `offset_sec` (second of it at second 0). `None` if unknown."
+        "The piece it is, as by `piece`, with `score`, `offset_sec` (of second 0) and `after`. `None` if unknown."
         return _identify(self, notes, without)
 
     def remove(
@@ -431,6 +431,7 @@ def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus], n_jobs: int) -
     "The work of each of the files of all corpora, a number, int64 of shape `(files,)`."
     import pandas as pd
 
+    from composer_classify.catalogue import find_titled
     from composer_classify.works import credible_copies, find_copies, find_named, join_works, outer_lines
 
     position = pd.Series(files.index)
@@ -441,7 +442,8 @@ def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus], n_jobs: int) -
         return join_works(len(files), known)
     copies = find_copies([outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index], n_jobs)
     copies = credible_copies(copies, files["composer"])
-    return join_works(len(files), known, copies, find_named(files["composer"], files["title"]))
+    named = find_named(files["composer"], files["title"]), find_titled(files)
+    return join_works(len(files), known, copies, *named)
 
 # %% ../nbs/06c_index.ipynb #06c-013o
 @dataclass(frozen=True)
@@ -623,23 +625,37 @@ def _matches_of_piece(index: Index, notes: np.ndarray, without: int | None) -> l
     return _agreed(index, found) if len(parts) > 1 else found
 
 # %% ../nbs/06c_index.ipynb #06c-018e
+AFTER = 0.75  # coverage below which a chorale is another setting of the same tune
+
+
+def _is_after(index: Index, notes: np.ndarray, match: Match, begin: float, without: int | None) -> bool:
+    "Whether notes that begin at a second have the tune of a chorale, but not its harmony: another setting of it."
+    if not is_chorale(index.piece(match.piece)):
+        return False
+    end = dict(parts_to_hear(np.sort(notes["onset_sec"])))[begin]
+    again = index.query(cut_notes(notes, begin, end), without)  # by all fingerprints
+    return again is None or again.coverage < AFTER
+
+# %% ../nbs/06c_index.ipynb #06c-018ea
 def _identify(
     index: Index,  # Of the pieces that can be named
     notes: np.ndarray,  # Note array of a piece or a part of one
     without: int = None,  # As for `Index.query`
 ) -> dict | None:
-    """The piece that the notes are from: as by `Index.piece`, with `score` and `offset_sec`.
+    """The piece that the notes are from: as by `Index.piece`, with `score`, `offset_sec` and `after`.
 
-    `score` is from 0 to 1, and `offset_sec` the second of the piece at second 0 of the notes. Returns `None` if the
-    piece is unknown.
+    `score` is from 0 to 1, and `offset_sec` the second of the piece at second 0 of the notes. `after` is whether it is
+    rather another setting of the tune. Returns `None` if the piece is unknown.
     """
-    agreed = _matches_of_piece(index, notes[~notes["is_drum"]], without)
+    notes = notes[~notes["is_drum"]]
+    agreed = _matches_of_piece(index, notes, without)
     if not agreed:
         return None
-    best = max((match for match, _ in agreed), key=lambda match: match.score)
+    best, at = max(agreed, key=lambda each: each[0].score)
     match, begin = next((match, begin) for match, begin in agreed if match.piece == best.piece)  # nearest to second 0
     offset = round(max(match.offset - begin * match.speed, 0), 2)
-    return dict(**index.piece(best.piece), score=round(best.score, 4), offset_sec=offset)
+    after = _is_after(index, notes, best, at, without)
+    return dict(**index.piece(best.piece), score=round(best.score, 4), offset_sec=offset, after=after)
 
 # %% ../nbs/06c_index.ipynb #06c-0182
 def _by_piece(index: Index) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -478,8 +478,9 @@ def predict_files(
 def describe_title(
     piece: dict,  # As in an answer
 ) -> str:
-    "The title of a piece, marked where it is only the name of a file."
-    return piece["title"] if piece["work"] else f"“{piece['title']}” (the name of a file)"
+    "The title of a piece, marked where it is only the name of a file, or where it is rather another setting of it."
+    title = piece["title"] if piece["work"] else f"“{piece['title']}” (the name of a file)"
+    return f"after {title}" if piece["after"] else title
 
 # %% ../nbs/07_recognition.ipynb #07-0192a
 def describe_place(
@@ -503,7 +504,7 @@ def introduce_style(
     not_trained = "" if answer.style["trained"] else f" (the model was not trained on {answer.piece['composer']})"
     return f"Style, ignoring the match{not_trained}"
 
-
+# %% ../nbs/07_recognition.ipynb #07-0194a
 def describe_style(
     answer: Recognition,
 ) -> str:

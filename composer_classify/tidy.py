@@ -32,7 +32,7 @@ def place_of(
         return "/".join(map(safe_name, [UNKNOWN, *Path(os.path.splitext(decoded(path))[0]).parts]))
     if piece["work"] is None:
         return "/".join(map(safe_name, [piece["composer"], piece["title"]]))
-    work = ", ".join(filter(None, [piece["work"], piece["catalogue"]]))
+    work = "after " * piece["after"] + ", ".join(filter(None, [piece["work"], piece["catalogue"]]))
     return "/".join(map(safe_name, [piece["composer"], work, piece["movement"] or piece["work"]]))
 
 # %% ../nbs/08a_tidy.ipynb #08a-009

@@ -159,9 +159,13 @@ _HASHED = 1_000_000  # notes whose runs are hashed at a time, so that they stay 
 def _hash_lines(
     pitches: np.ndarray,  # Lines of all files, one after another
     ends: np.ndarray,  # Where each line ends
+    folder: Path = None,  # For a file that holds them in place of memory
 ) -> np.ndarray:
     "The hash of the run at each place of all lines, uint64 of the shape of `pitches`; 0 where none that counts begins."
-    hashes = np.empty(len(pitches), np.uint64)
+    on_disk = folder is not None and len(pitches) > 0
+    hashes = np.empty(0 if on_disk else len(pitches), np.uint64)
+    if on_disk:
+        hashes = np.memmap(folder / "hashes", np.uint64, "w+", shape=len(pitches))
     for begin in range(0, len(pitches), _HASHED):
         part = slice(begin, begin + _HASHED)
         hashes[part] = _run_hashes(pitches[begin : begin + _HASHED + RUN_LENGTH])[:_HASHED]
@@ -194,16 +198,25 @@ def _tell(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return order[kept], (np.cumsum(telling) - 1)[run[kept]]
 
 
-def _telling_runs(hashes: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _part_of(hashes: np.ndarray) -> np.ndarray:
+    "In which part each hash is sorted, uint8; one after the last for 0."
+    return np.where(hashes == 0, 2**_PARTS, hashes >> np.uint64(64 - _PARTS)).astype(np.uint8)
+
+
+def _file_of(places: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    "The files in whose lines some places are, int32; `ends` says where each line ends."
+    return np.searchsorted(ends, places, side="right").astype(np.int32)
+
+
+def _telling_runs(hashes: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The places of the runs that some but not too many files hold, int64, and a number for each run, both by number.
 
-    `hashes` is that of each place, 0 where no run begins, and `file` the file."""
+    `hashes` is that of each place, 0 where no run begins, and `ends` where the line of each file ends."""
     places, numbers, n = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-    part = (hashes >> np.uint64(64 - _PARTS)).astype(np.uint8)
-    part[hashes == 0] = 2**_PARTS
+    part = np.concatenate([_part_of(some) for some in np.array_split(hashes, len(hashes) // _HASHED + 1)])
     for k in range(2**_PARTS):
         here = np.flatnonzero(part == k)
-        kept, number = _tell(hashes[here], file[here])
+        kept, number = _tell(hashes[here], _file_of(here, ends))
         places, numbers = [*places, here[kept]], [*numbers, number + n]
         n += int(number.max(initial=-1)) + 1
     return np.concatenate(places), np.concatenate(numbers)
@@ -220,11 +233,12 @@ def _held_by(hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(known[first], hashes, np.uint64(0))
 
 
-def _made_common(hashes: np.ndarray, file: np.ndarray, new: np.ndarray) -> np.ndarray:
+def _made_common(hashes: np.ndarray, ends: np.ndarray, new: np.ndarray) -> np.ndarray:
     "The files that hold a run which the new files have made too common. `new` says which files are new."
-    here = np.flatnonzero(_held_by(hashes, new[file]))
-    order, run, first_in_file = _group(hashes[here], file[here])
-    held = file[here][order]
+    here = np.flatnonzero(_held_by(hashes, np.repeat(new, np.diff(ends, prepend=0))))
+    file = _file_of(here, ends)
+    order, run, first_in_file = _group(hashes[here], file)
+    held = file[order]
     in_files = np.bincount(run[first_in_file])
     before = np.bincount(run[first_in_file & ~new[held]], minlength=len(in_files))
     return np.unique(held[((in_files > TOO_COMMON) & (before <= TOO_COMMON))[run]])
@@ -233,23 +247,23 @@ def _made_common(hashes: np.ndarray, file: np.ndarray, new: np.ndarray) -> np.nd
 _Voice = dict[str, np.ndarray]  # what `_prepare_voice` describes
 
 
-def _lay_out(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "The lines of one voice one after another, where each ends, and the file of each note."
-    lengths = np.array([len(line) for line in lines], np.int64)
-    file = np.repeat(np.arange(len(lines), dtype=np.int32), lengths)
-    return np.concatenate([np.empty(0, np.int16), *lines]), np.cumsum(lengths), file
+def _lay_out(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    "The lines of one voice one after another, and where each ends."
+    return np.concatenate([np.empty(0, np.int16), *lines]), np.cumsum([len(line) for line in lines], dtype=np.int64)
 
 
-def _prepare_voice(lines: Sequence[np.ndarray], new: np.ndarray) -> _Voice:
+def _prepare_voice(lines: Sequence[np.ndarray], new: np.ndarray, folder: Path) -> _Voice:
     """The lines of one voice (`pitches` and `ends`), the telling runs of each file with their places in its line
     (`runs` and `places`, sorted, and `ends_runs`), and the files that hold each run, with how often they do (`files`,
     `often` and `ends_files`).
 
-    Runs that no file of `new` holds are left out."""
-    pitches, ends, file = _lay_out(lines)
-    hashes = _hash_lines(pitches, ends)
-    places, numbers = _telling_runs(hashes if new.all() else _held_by(hashes, new[file]), file)
-    held = file[places]
+    Runs that no file of `new` holds are left out. The folder is for hashes."""
+    pitches, ends = _lay_out(lines)
+    hashes = _hash_lines(pitches, ends, folder)
+    if not new.all():
+        hashes = _held_by(hashes, np.repeat(new, np.diff(ends, prepend=0)))
+    places, numbers = _telling_runs(hashes, ends)
+    held = _file_of(places, ends)
     by_file = np.argsort(held, kind="stable")
     first = (np.diff(numbers, prepend=-1) != 0) | (np.diff(held, prepend=-1) != 0)
     return dict(
@@ -407,7 +421,7 @@ def _compare_new(voices: list[list[np.ndarray]], new: np.ndarray, n_jobs: int, f
     "The pairs of files that are copies, one of each new. `voices` holds the melodies of all files and their basses."
     with tempfile.TemporaryDirectory(dir=folder) as name:
         for voice, lines in zip(("top", "bass"), voices):
-            _save_voice(Path(name, voice), _prepare_voice(lines, new))
+            _save_voice(Path(name, voice), _prepare_voice(lines, new, Path(name)))
         rows = np.flatnonzero(new)
         jobs = [(Path(name), rows[i : i + _ROWS]) for i in range(0, len(rows), _ROWS)]
         found = dict(in_processes(_copies_of, jobs, n_jobs if len(rows) > SERIAL_BELOW else 1))
@@ -421,8 +435,8 @@ def _to_compare(voices: list[list[np.ndarray]], new: np.ndarray) -> np.ndarray:
     "Which files must be compared: the new ones, and those that hold a run which these have made too common."
     new = new.copy()
     for lines in voices if not new.all() else ():
-        pitches, ends, file = _lay_out(lines)
-        new[_made_common(_hash_lines(pitches, ends), file, new)] = True
+        pitches, ends = _lay_out(lines)
+        new[_made_common(_hash_lines(pitches, ends), ends, new)] = True
     return new
 
 

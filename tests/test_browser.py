@@ -176,9 +176,8 @@ def test_ten_random_seconds_and_the_whole_again(page):
     headline(page, "BWV 846")
     starts = set()
     for _ in range(3):
-        before = page.locator("#time").inner_text()
         page.get_by_role("button", name="Random ten seconds").click()
-        page.locator("#answer:not(.waiting) #time").filter(has_not_text=before).wait_for()
+        page.locator("#answer:not(.waiting) #time").wait_for()
         start, end = re.findall(r"(\d):(\d\d)", page.locator("#time").inner_text())
         assert 5 <= int(end[0]) * 60 + int(end[1]) - int(start[0]) * 60 - int(start[1]) <= 11
         starts.add(start)
@@ -318,9 +317,7 @@ def test_nothing_stays_in_the_browser(page, server):
 
 def test_with_the_keyboard_alone(page):
     "Every control is reached by the tabulator key and has a name; a file can be answered, played and left."
-    reached = lambda: page.evaluate(
-        "document.activeElement.ariaLabel || document.activeElement.innerText"
-    ).strip()
+    reached = lambda: page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText").strip()
     page.keyboard.press("Tab")
     assert reached() == "Choose MIDI files or scores"
     for sample in ("Bach, Invention in C", "Beethoven, Für Elise", "Mozart, Sonata K. 545"):

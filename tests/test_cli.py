@@ -56,7 +56,9 @@ def test_predict_prints_the_contract():
     )
     assert answer["error"] is None and isinstance(answer["known"], bool)
     title = ["composer", "title", "work", "catalogue", "movement", "key"]
-    assert list(answer["piece"]) == [*title, "score", "offset_sec"] and answer["piece"]["catalogue"] == "BWV 772"
+    assert (
+        list(answer["piece"]) == [*title, "score", "offset_sec", "after"] and answer["piece"]["catalogue"] == "BWV 772"
+    )
     assert answer["by"] == "piece" and answer["piece"]["composer"] == "Bach"
     assert list(answer["style"]) == ["composer", "probability", "ranking", "known", "trained"]
     for passage in answer["timeline"]:

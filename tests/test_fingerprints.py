@@ -794,3 +794,17 @@ def test_an_answer_comes_at_once(real_corpus, shipped):
         shipped.query(heard)
         took.append(time.perf_counter() - begin)
     assert np.median(took) < 0.1
+
+
+def test_another_setting_of_a_chorale_is_labelled(real_corpus, shipped):
+    "Of works that the index lacks it finds other settings of the tune; of those that it holds, the setting itself."
+    files = real_corpus.files[real_corpus.files["path"].str.contains("Chorales/")][::4]
+    where = {file: number for number, file in enumerate(shipped.table["file"])}
+    missing, held = [], []
+    for row, content in zip(files.index, files["sha256"]):
+        notes, work = np.asarray(real_corpus.notes(row)), shipped.works[where[int(content[:16], 16)]]
+        missing.append(shipped.identify(notes, without=work))
+        held.append(shipped.identify(notes))
+    missing = [piece["after"] for piece in missing if piece]
+    assert len(missing) >= 5 and np.mean(missing) >= 0.8
+    assert np.mean([piece is not None and not piece["after"] for piece in held]) >= 0.97

@@ -68,8 +68,13 @@ def test_an_answer_never_contradicts_itself(monkeypatch, piece, by, composer, kn
 
 
 def test_a_name_of_a_file_is_no_title():
-    piece = dict(composer="Ada", title="tune 3", work=None, score=0.62, offset_sec=65.2)
+    piece = dict(composer="Ada", title="tune 3", work=None, score=0.62, offset_sec=65.2, after=False)
     assert recognition.describe_piece(piece) == "Ada, “tune 3” (the name of a file); from 1:05; 62%"
+
+
+def test_another_setting_comes_after_the_piece():
+    piece = dict(composer="Bach", title="Jesu, BWV 1", work="Jesu", score=1.0, offset_sec=0.0, after=True)
+    assert recognition.describe_piece(piece) == "Bach, after Jesu, BWV 1; from 0:00; certain"
 
 
 def test_a_piece_that_fails_costs_no_other_of_its_batch(tmp_path, monkeypatch):

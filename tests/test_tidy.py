@@ -27,7 +27,7 @@ def answer(piece: dict | None, error: str = None) -> Recognition:
 def piece(title: str, work: str = None, catalogue: str = None, movement: str = None) -> dict:
     "A piece as it is found."
     found = dict(composer="Mozart", title=title, work=work, catalogue=catalogue, movement=movement, key=None)
-    return dict(**found, score=1.0, offset_sec=0.0)
+    return dict(**found, score=1.0, offset_sec=0.0, after=False)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ def piece(title: str, work: str = None, catalogue: str = None, movement: str = N
     [
         (piece("Sonata, K. 545: I", "Sonata", "K. 545", "I. Allegro"), "Mozart/Sonata, K. 545/I. Allegro"),
         (piece("Requiem", "Requiem"), "Mozart/Requiem/Requiem"),
+        (piece("Ave", "Ave", "K. 618") | dict(after=True), "Mozart/after Ave, K. 618/Ave"),
         (piece("k545 1/2?"), "Mozart/k545 1_2_"),
         (None, "Unknown/some/folder/tune"),
     ],

@@ -20,7 +20,7 @@ from composer_classify.evaluation import works_by_composer
 from composer_classify.features import apply_view
 from composer_classify.fingerprints import SURE
 from composer_classify.index import Index
-from composer_classify.recognition import PIECES, combine
+from composer_classify.recognition import PIECES, combine, describe_piece
 from composer_classify.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,10 +38,25 @@ def ten_seconds(notes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 VIEWS = dict(whole=None, ten_seconds=ten_seconds)
 
 
+def same_work(piece: dict, own: dict) -> bool:
+    "Whether a piece that was found is of the same work as the file, by title."
+    work = lambda each: (each["composer"], each["work"] or each["title"], each["catalogue"])
+    return work(piece) == work(own)
+
+
 def look_up(path: Path, files: list[tuple[int, bool, np.ndarray]]) -> list[dict | None]:
-    "The piece that is found for each file: its number in the index, whether its work counts, and its notes."
-    index = Index.load(path)
-    return [index.identify(notes, None if known else int(index.works[piece])) for piece, known, notes in files]
+    """The piece that is found for each file, with `right`: whether it is of the same work, and says so.
+
+    `files` holds its number in the index, whether its work counts, and its notes. Another setting of a tune is right
+    where the answer says that it is one.
+    """
+    index, found = Index.load(path), []
+    for number, known, notes in files:
+        piece = index.identify(notes, None if known else int(index.works[number]))
+        if piece:
+            piece["right"] = piece["after"] or same_work(piece, index.piece(number))
+        found.append(piece)
+    return found
 
 
 def pieces_of(corpus: Corpus, index: Index) -> np.ndarray:
@@ -69,6 +84,7 @@ def measured(corpus: Corpus, style: np.ndarray, found: list[dict | None], known:
     sure, right = np.array([combined.max() for _, combined in answers]), said == truth
     bins, error = reliability(np.where(right, 0, 1), np.column_stack([sure, np.zeros(len(sure))]))
     named = np.array([piece is not None for piece in found])
+    paths = corpus.files["path"]
     composer_right = np.array([piece is not None and piece["composer"] == name for piece, name in zip(found, truth)])
     return dict(
         files=len(said),
@@ -80,6 +96,11 @@ def measured(corpus: Corpus, style: np.ndarray, found: list[dict | None], known:
         named_unknown=float(named[~known].mean()),
         wrong_composer_of_named=float((named & ~composer_right).sum() / max(named.sum(), 1)),
         named=int(named.sum()),
+        after=sum(piece["after"] for piece in found if piece),
+        wrong_piece_of_named=float(np.mean([not piece["right"] for piece in found if piece])),
+        wrong_pieces=[
+            f"{path}: {describe_piece(piece)}" for path, piece in zip(paths, found) if piece and not piece["right"]
+        ],
         right_composer_of_certain=float(
             composer_right[[bool(piece) and piece["score"] > SURE for piece in found]].mean()
         ),
@@ -98,7 +119,7 @@ def main() -> None:
     for name, view in VIEWS.items():
         style = cv.probabilities["sequenced" if view is None else name]
         rows[name] = measured(corpus, style, found_pieces(corpus, view, known), known)
-        print(name, {key: value for key, value in rows[name].items() if key != "reliability"})
+        print(name, {key: value for key, value in rows[name].items() if key not in ("reliability", "wrong_pieces")})
     write_results(ROOT / "results/answers.json", rows, dict(fewest=FEWEST, seconds=SECONDS), corpus.data_hash)
 
 
