@@ -17,9 +17,13 @@ from tqdm import tqdm
 from .augment import performed_crop, simulate_performance
 from .calibration import TemperatureScaling, fit_pool, reliability
 from composer_classify.evaluation import (
+    CrossTest,
     assert_no_leak,
     baselines,
     bootstrap,
+    cross_baselines,
+    cross_report,
+    cross_test,
     evaluation_report,
     get_splits,
     mean_over_files,
@@ -29,7 +33,7 @@ from .features import PieceFeatures, View, apply_view, corpus_features, extract_
 from .files import check_writable, require_room
 from .kernel import N_LANDMARKS, KernelClassifier, Landmarks, choose_landmarks
 from .midi import NOTE_DTYPE
-from .probabilities import apply_pool
+from .probabilities import apply_pool, softmax, temperature_at
 from composer_classify.shipped_model import (
     SequencedPerformedScorer,
     needs_second_opinion,
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['TRAINING_VIEWS', 'landmarks_of_views', 'compare_views', 'fit_scorer', 'cross_val_scores_by_view', 'default_settings',
            'CrossValidation', 'fit_calibration', 'required_room', 'cross_validate', 'add_second_opinion', 'evaluate',
-           'fit_final_model', 'train']
+           'cross_evaluate', 'evaluate_on', 'fit_final_model', 'train']
 
 # %% ../nbs/06a_best.ipynb #06a-012
 TRAINING_VIEWS = dict(sequenced=None, performed=simulate_performance, crop=performed_crop)  # what a model learns from
@@ -284,6 +288,46 @@ def evaluate(
     return evaluation_report(
         corpus, cv.probabilities["sequenced"], baselines(corpus, cv.splits, cv.pieces["sequenced"].features)
     )
+
+# %% ../nbs/06a_best.ipynb #06a-0322
+def _answer_other(corpus: Corpus, cv: CrossValidation, pieces: PieceFeatures) -> np.ndarray:
+    "Calibrated probabilities of pieces that are not in the corpus, by a model fitted on all of it."
+    scorer = fit_scorer(cv.training_views, cv.truth, cv.landmarks, **cv.settings)
+    parts = np.array_split(np.arange(len(pieces)), len(pieces) // _BLOCK + 1)
+    scored = np.concatenate([scorer.decision_function(pieces[files]) for files in parts])
+    return softmax(scored, temperature_at(cv.calibration, pieces.n_onsets)[:, None])
+
+# %% ../nbs/06a_best.ipynb #06a-03221
+def _accuracy_in_folds(cv: CrossValidation, mix: np.ndarray) -> float:
+    "The accuracy in folds, if composers were mixed as in `mix`, a composer for each file."
+    right = cv.probabilities["sequenced"].argmax(axis=1) == cv.truth
+    counts = np.bincount(cv.truth)
+    recall = np.bincount(cv.truth, right) / np.maximum(counts, 1)
+    return float(recall[mix].mean())
+
+# %% ../nbs/06a_best.ipynb #06a-0323
+def cross_evaluate(
+    test: CrossTest,  # As by `cross_test` or `leave_collection_out`
+    seed: int = 0,  # Of the split by which the model is calibrated
+) -> dict:
+    """Scores of the shipped kind of model on another corpus, without second opinions.
+
+    Returns what `evaluation.cross_report` returns; of the unseen works also `calibration_error`, and
+    `in_folds`, the accuracy in folds at the same mix of composers. Raises `ValueError` where works are too few."""
+    pieces, cv = corpus_features(test.other), cross_validate(test.corpus, seed=seed)
+    answers = _answer_other(test.corpus, cv, pieces)
+    features = np.concatenate([cv.pieces["sequenced"].features, pieces.features])
+    report, truth = cross_report(test, answers, cross_baselines(test, features)), test.truth(test.unseen)
+    error = reliability(truth, answers[test.unseen])[1]
+    return dict(report, calibration_error=error, in_folds=_accuracy_in_folds(cv, truth))
+
+# %% ../nbs/06a_best.ipynb #06a-0324
+def evaluate_on(
+    corpus: Corpus,  # To train on
+    other: Corpus,  # To test on
+) -> dict:
+    "Scores on another corpus, as by `cross_evaluate`."
+    return cross_evaluate(cross_test(corpus, other))
 
 # %% ../nbs/06a_best.ipynb #06a-032b
 def _as_onnx(network: keras.Model, composers: list[str]) -> bytes:

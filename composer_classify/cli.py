@@ -400,16 +400,18 @@ def _model(name: str):
     return import_module("composer_classify." + {"trees": "evaluation"}.get(name, name))
 
 # %% ../nbs/09_cli.ipynb #09-011f
-def _without_failing(run: Callable[[Corpus], dict], corpus: Corpus) -> tuple[dict, int]:
+def _without_failing(run: Callable[..., dict], *corpora: Corpus) -> tuple[dict, int]:
     "What a run returns for the files whose features can be computed; and the exit status, 1 if some cannot be, else 0."
     from composer_classify.processes import FeatureError
 
     try:
-        return run(corpus), 0
+        return run(*corpora), 0
     except FeatureError as error:
-        for path in corpus.manifest.loc[error.rows, "path"]:
-            _warn(f"{corpus.path / path}: left out, its features cannot be computed")
-        return _without_failing(run, replace(corpus, manifest=corpus.manifest.drop(index=error.rows)))[0], 1
+        failing = error.corpus
+        for path in failing.manifest.loc[error.rows, "path"]:
+            _warn(f"{failing.path / path}: left out, its features cannot be computed")
+        fewer = replace(failing, manifest=failing.manifest.drop(index=error.rows))
+        return _without_failing(run, *(fewer if each is failing else each for each in corpora))[0], 1
 
 # %% ../nbs/09_cli.ipynb #09-011h
 def _train(args: argparse.Namespace) -> int:
@@ -425,13 +427,13 @@ def _train(args: argparse.Namespace) -> int:
     return max(status, failed)
 
 # %% ../nbs/09_cli.ipynb #09-011j
-def _describe_scores(result: dict, model: str, folds: int) -> Iterator[str]:
+def _describe_scores(result: dict, model: str, how: str) -> Iterator[str]:
     "The lines of an evaluation: what was scored, the model with its 95% interval, and the baselines."
     measures = dict(accuracy="accuracy", balanced_accuracy="balanced", macro_f1="macro-F1", top5="top 5")
     n_files, n_works, n_composers = result["n_files"], result["n_works"], len(result["per_composer"])
     if n_composers <= 5:
         del measures["top5"]  # all of them
-    yield f"{n_files} files, {n_works} works, {n_composers} composers, {folds} folds by work"
+    yield f"{n_files} files, {n_works} works, {n_composers} composers, {how}"
     yield ""
     yield f"{'':16}" + "".join(f"{name:>16}" for name in measures.values())
     yield f"{model:16}" + "".join(f"{result[m]:>16.3f}" for m in measures)
@@ -453,17 +455,58 @@ def _describe_composer(composer: str, row: dict) -> str:
     )
 
 # %% ../nbs/09_cli.ipynb #09-011m
-def _evaluate(args: argparse.Namespace) -> int:
-    "Leak-free cross-validation of a model on a corpus. Returns the exit status."
+def _describe_other(name: str, part: dict | None) -> str:
+    "A line of an evaluation on another corpus."
+    if not part:
+        return f"{name}: none"
+    low, high = part["ci95"]["accuracy"]
+    return (
+        f"{name}: {part['n_files']} files, {part['n_works']} works, accuracy {part['accuracy']:.3f} "
+        f"({low:.3f} to {high:.3f}), balanced {part['balanced_accuracy']:.3f}"
+    )
+
+
+def _describe_cross(result: dict) -> Iterator[str]:
+    "The lines of an evaluation on another corpus that an evaluation in folds does not have."
+    yield _describe_other("other encodings of works that were trained on", result["other_encodings"])
+    outside = result["open_set"]
+    if "auroc" in outside:
+        yield (
+            f"composers that are not known: {outside['outsiders']} files; told apart with an AUROC of "
+            f"{outside['auroc']:.2f}; {outside['named']:.0%} of them are named where 90% of right answers are kept"
+        )
+
+# %% ../nbs/09_cli.ipynb #09-011m1
+def _scored(args: argparse.Namespace) -> tuple[dict, int]:
+    "The result of an evaluation, in folds or on another corpus, and the exit status."
     corpus, status = _part(args, args.folds)
-    result, failed = _without_failing(lambda part: _model(args.model).evaluate(part, args.folds), corpus)
+    model = _model(args.model)
+    if args.test is None:
+        result, failed = _without_failing(lambda part: model.evaluate(part, args.folds), corpus)
+    elif not hasattr(model, "evaluate_on"):
+        raise ValueError(f"--test: works with --model best and trees, not with {args.model}")
+    else:
+        from composer_classify.collection import open_corpus
+
+        result, failed = _without_failing(model.evaluate_on, corpus, open_corpus(args.test))
+    return result, max(status, failed)
+
+# %% ../nbs/09_cli.ipynb #09-011m2
+def _evaluate(args: argparse.Namespace) -> int:
+    "Leak-free scores of a model on held-out works of a corpus, or on another corpus. Returns the exit status."
+    result, status = _scored(args)
     if args.json:
         _print_json(result)
-    else:
-        _print_lines(_describe_scores(result, args.model, args.folds))
-        _print()
-        _print_lines(_describe_composer(composer, row) for composer, row in result["per_composer"].items())
-    return max(status, failed)
+        return status
+    how = (
+        f"{args.folds} folds by work" if args.test is None else f"trained on {args.corpus}, unseen works of {args.test}"
+    )
+    _print_lines(_describe_scores(result, args.model, how))
+    if args.test is not None:
+        _print_lines(["", *_describe_cross(result)])
+    _print()
+    _print_lines(_describe_composer(composer, row) for composer, row in result["per_composer"].items())
+    return status
 
 # %% ../nbs/09_cli.ipynb #09-0117
 def _describe_index(found: dict, out: str) -> str:
@@ -629,6 +672,8 @@ def _add_evaluate(commands) -> None:
     command = _add_command(commands, "evaluate", _evaluate, what)
     _add_model_arguments(command, ["best", "cnn", "lstm", "trees"])
     command.add_argument("--folds", type=_number(2, int), default=5, metavar="N", help="of works (default: 5)")
+    other = "train on CORPUS and score on the works of OTHER that CORPUS does not hold (default: folds of CORPUS)"
+    command.add_argument("--test", type=_name, metavar="OTHER", help=other)
     command.add_argument("--json", action="store_true", help=AS_JSON)
 
 # %% ../nbs/09_cli.ipynb #09-015n

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['MOST_TREES', 'duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'mean_over_files', 'confusion',
            'top_k', 'scores', 'per_composer', 'bootstrap', 'plot_confusion', 'plot_history', 'cross_val_proba_trees',
-           'baselines', 'evaluation_report', 'evaluate']
+           'baselines', 'evaluation_report', 'evaluate', 'CrossTest', 'cross_test', 'leave_collection_out',
+           'cross_baselines', 'open_set', 'cross_report', 'evaluate_on']
 
 # %% ../nbs/02a_evaluation.ipynb #02a-009
 def duplicates(
@@ -193,11 +195,11 @@ def bootstrap(
     drawn = np.random.default_rng(seed).multinomial(n_works, np.full(n_works, 1 / n_works), size=n).T
     tables = (of_work @ drawn).T.reshape(n, k, k)
     five = np.bincount(work, top_k(truth, probabilities), n_works) @ drawn
-    interval = lambda values: tuple(float(v) for v in np.nanquantile(values, [0.025, 0.975]))
+    interval = lambda values: tuple(np.nanquantile(values, [0.025, 0.975]).tolist()) if len(values) else (np.nan,) * 2
     f1 = _by_composer(tables)["f1"]
     return dict(
         {name: interval(values) for name, values in _overall(tables, five).items()},
-        per_composer_f1=[interval(f1[:, c]) for c in range(k)],
+        per_composer_f1=[interval(f1[~np.isnan(f1[:, c]), c]) for c in range(k)],
     )
 
 # %% ../nbs/02a_evaluation.ipynb #02a-036
@@ -302,6 +304,28 @@ def baselines(
     }
 
 # %% ../nbs/02a_evaluation.ipynb #02a-048b
+def _report(
+    truth: np.ndarray, probabilities: np.ndarray, works: np.ndarray, composers: list[str], opponents: dict
+) -> dict:
+    "The JSON of an evaluation: scores, the same by composer, confusion, baselines and intervals."
+    intervals = bootstrap(truth, probabilities, works)
+    each = per_composer(truth, probabilities, works, composers).fillna(0.0)
+    by_composer = {
+        c: dict(row, files=int(row.files), works=int(row.works), f1_ci95=interval)
+        for (c, row), interval in zip(each.iterrows(), intervals.pop("per_composer_f1"))
+        if row.files
+    }
+    return dict(
+        scores(truth, probabilities),
+        per_composer=by_composer,
+        confusion=dict(composers=composers, counts=confusion(truth, probabilities).tolist()),
+        n_files=len(truth),
+        n_works=len(np.unique(works)),
+        baselines={name: scores(truth, answers) for name, answers in opponents.items()},
+        ci95=intervals,
+    )
+
+# %% ../nbs/02a_evaluation.ipynb #02a-048c
 def evaluation_report(
     corpus: Corpus,  # Corpus whose files were answered
     probabilities: np.ndarray,  # Out-of-fold answers to `files`, shape `(len(files), composers)`
@@ -311,24 +335,10 @@ def evaluation_report(
     """The JSON of `composer-classify evaluate --json`.
 
     It holds scores, scores by composer, the confusion matrix, baselines on the same files, and 95% intervals."""
-    composers, files = corpus.composers, np.arange(len(corpus.files)) if files is None else files
-    table = corpus.files.iloc[files]
-    truth, works = np.searchsorted(composers, table["composer"]), table["work_id"].to_numpy()
-    intervals = bootstrap(truth, probabilities, works)
-    each = per_composer(truth, probabilities, works, composers).fillna(0.0)
-    by_composer = {
-        c: dict(row, files=int(row.files), works=int(row.works), f1_ci95=interval)
-        for (c, row), interval in zip(each.iterrows(), intervals.pop("per_composer_f1"))
-    }
-    return dict(
-        scores(truth, probabilities),
-        per_composer=by_composer,
-        confusion=dict(composers=composers, counts=confusion(truth, probabilities).tolist()),
-        n_files=len(truth),
-        n_works=len(np.unique(works)),
-        baselines={name: scores(truth, answers[files]) for name, answers in (opponents or {}).items()},
-        ci95=intervals,
-    )
+    files = np.arange(len(corpus.files)) if files is None else files
+    works = corpus.files["work_id"].to_numpy()[files]
+    others = {name: answers[files] for name, answers in (opponents or {}).items()}
+    return _report(corpus.labels[files], probabilities, works, corpus.composers, others)
 
 # %% ../nbs/02a_evaluation.ipynb #02a-049
 def evaluate(
@@ -341,3 +351,138 @@ def evaluate(
     Raises `ValueError` where a composer has too few works."""
     answers = baselines(corpus, get_splits(corpus, folds, seed))
     return evaluation_report(corpus, answers.pop("note features"), answers)
+
+# %% ../nbs/02a_evaluation.ipynb #02a-071
+@dataclass(frozen=True)
+class CrossTest:
+    "A corpus to train on, and the files of another one by what the first says of them."
+
+    corpus: Corpus  # To train on
+    other: Corpus  # To test on
+    works: np.ndarray  # Work of each file of `other`, a number, shape `(files,)`
+    encoded: np.ndarray  # Whether `corpus` holds the work of the file, bool of shape `(files,)`
+    listed: np.ndarray  # Whether the composer is one of those of `corpus`, bool of shape `(files,)`
+
+    @property
+    def unseen(self) -> np.ndarray:
+        "Positions of the files of unseen works by composers who are known."
+        return np.flatnonzero(self.listed & ~self.encoded)
+
+    @property
+    def other_encodings(self) -> np.ndarray:
+        "Positions of the files whose works are known."
+        return np.flatnonzero(self.listed & self.encoded)
+
+    @property
+    def outsiders(self) -> np.ndarray:
+        "Positions of the files by composers who are not known, without works that are."
+        return np.flatnonzero(~self.listed & ~self.encoded)
+
+    def truth(self, files: np.ndarray) -> np.ndarray:
+        "The composer of some files, as a position in the composers of `corpus`."
+        return np.searchsorted(self.corpus.composers, self.other.files["composer"].to_numpy()[files])
+
+# %% ../nbs/02a_evaluation.ipynb #02a-072
+def cross_test(
+    corpus: Corpus,  # To train on
+    other: Corpus,  # To test on
+    n_jobs: int = -1,  # Processes; all cores by default, for few files one
+) -> CrossTest:
+    "The test of a model that is trained on one corpus on the files of another, works compared across both."
+    from composer_classify.collection import join_corpora
+
+    work, n = join_corpora(corpus, other, n_jobs=n_jobs)["work"].to_numpy(), len(corpus.files)
+    listed = other.files["composer"].isin(corpus.composers).to_numpy()
+    return CrossTest(corpus, other, work[n:], np.isin(work[n:], work[:n]), listed)
+
+# %% ../nbs/02a_evaluation.ipynb #02a-0742
+def leave_collection_out(
+    corpus: Corpus,  # Of several collections
+    collection: str,  # The one to test on
+    fewest: int,  # Works that a composer must have in the others
+) -> CrossTest:
+    "The test of a model that is trained on all other collections."
+    left_out = corpus.manifest["collection"] == collection
+    train, other = (replace(corpus, manifest=corpus.manifest[rows]) for rows in (~left_out, left_out))
+    n_works = works_by_composer(train)
+    train = train.select(n_works.index[n_works >= fewest].tolist())
+    works = other.files["work_id"].to_numpy()
+    return CrossTest(
+        train,
+        other,
+        works,
+        np.isin(works, train.files["work_id"]),
+        other.files["composer"].isin(train.composers).to_numpy(),
+    )
+
+# %% ../nbs/02a_evaluation.ipynb #02a-076
+def cross_baselines(
+    test: CrossTest,
+    features: np.ndarray = None,  # Of all files, those of `test.corpus` first, as by `feature_table`, if known
+) -> dict[str, np.ndarray]:
+    "Probabilities of the three baselines for the files of the other corpus, by name, each `(files, composers)`."
+    from composer_classify.features import feature_table, metadata
+
+    both = test.corpus, test.other
+    if features is None:
+        features = np.concatenate([feature_table(each) for each in both])
+    n, labels = len(test.corpus.files), test.corpus.labels
+    split = [(np.arange(n), np.arange(n, n + len(test.other.files)))]
+    labels = np.append(labels, np.zeros(len(test.other.files), labels.dtype))  # those of the other are not read
+    commonest = np.bincount(test.corpus.labels).argmax()
+    always = np.eye(len(test.corpus.composers))[np.full(len(test.other.files), commonest)]
+    trees = {"metadata only": metadata(*both), "note features": features}
+    answers = {name: cross_val_proba_trees(table, labels, split, what=name)[n:] for name, table in trees.items()}
+    return {f"always {test.corpus.composers[commonest]}": always} | answers
+
+# %% ../nbs/02a_evaluation.ipynb #02a-078
+def open_set(
+    sure: np.ndarray,  # Probability of the first answer for each file by a known composer, shape `(files,)`
+    right: np.ndarray,  # Whether that answer is right, bool of the same shape
+    outside: np.ndarray,  # Probability of the first answer for each file by an outsider
+) -> dict[str, float]:
+    "How well the probability tells outsiders apart: `auroc`, `threshold` (keeps 90% of right answers) and `named`."
+    from sklearn.metrics import roc_auc_score
+
+    if not len(outside) or not right.any():
+        return dict(outsiders=len(outside))
+    auroc = roc_auc_score(np.repeat([1, 0], [len(sure), len(outside)]), np.concatenate([sure, outside]))
+    threshold = float(np.quantile(sure[right], 0.1))
+    named = float(np.mean(outside >= threshold))
+    return dict(outsiders=len(outside), auroc=float(auroc), threshold=threshold, named=named)
+
+# %% ../nbs/02a_evaluation.ipynb #02a-081
+def cross_report(
+    test: CrossTest,
+    probabilities: np.ndarray,  # Answers to all files of the other corpus, shape `(files, composers)`
+    opponents: dict[str, np.ndarray],  # The same of baselines, as by `cross_baselines`
+) -> dict:
+    """The JSON of `composer-classify evaluate --test --json`: as by `evaluation_report` for the unseen works.
+
+    `other_encodings` is the same for works that are known, `open_set` as by `open_set`. Raises `ValueError` if there is
+    no unseen work by a known composer."""
+
+    def report(files: np.ndarray) -> dict:
+        answered = {name: answers[files] for name, answers in opponents.items()}
+        return _report(test.truth(files), probabilities[files], test.works[files], test.corpus.composers, answered)
+
+    unseen, encoded, outsiders = test.unseen, test.other_encodings, test.outsiders
+    if not len(unseen):
+        known = f"those of {test.corpus.path}" if test.listed.any() else f"composers of {test.corpus.path}"
+        raise ValueError(f"{test.other.path}: holds no works besides {known}, so nothing can be tested on it")
+    sure, right = probabilities.max(axis=1), probabilities[unseen].argmax(axis=1) == test.truth(unseen)
+    return dict(
+        report(unseen),
+        other_encodings=report(encoded) if len(encoded) else None,
+        open_set=open_set(sure[unseen], right, sure[outsiders]),
+    )
+
+# %% ../nbs/02a_evaluation.ipynb #02a-083
+def evaluate_on(
+    corpus: Corpus,  # To train on
+    other: Corpus,  # To test on
+) -> dict:
+    "Scores of the note features, trained on one corpus, on another, as by `cross_report`. Raises `ValueError`."
+    test = cross_test(corpus, other)
+    answers = cross_baselines(test)
+    return cross_report(test, answers.pop("note features"), answers)

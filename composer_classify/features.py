@@ -533,19 +533,20 @@ _MEASURES = dict(
 
 # %% ../nbs/01b_features.ipynb #01b-030
 def metadata(
-    corpus: Corpus,
+    *corpora: Corpus,
 ) -> pd.DataFrame:
-    """A table with a row for each of `corpus.files`, but without any note. For the warning example only.
+    """A table with a row for each of the `files` of all corpora, without any note. For the warning example only.
 
     The columns are ticks, tempo, signatures, tracks, programs and velocities.
     """
     import pandas as pd
 
-    table = corpus.files[["ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes"]].copy()
+    files = pd.concat([corpus.files for corpus in corpora])
+    table = files[["ticks_per_beat", "n_tracks", "tempo_bpm", "n_tempo_changes"]].copy()
     for column in ("time_signatures", "key_signatures"):
-        table[f"n_{column}"] = corpus.files[column].str.split().str.len()
-        table[f"first_of_{column}"] = pd.factorize(corpus.files[column].str.split().str[0], sort=True)[0]
-    notes = [corpus.notes(row) for row in table.index]
+        table[f"n_{column}"] = files[column].str.split().str.len()
+        table[f"first_of_{column}"] = pd.factorize(files[column].str.split().str[0], sort=True)[0]
+    notes = [corpus.notes(row) for corpus in corpora for row in corpus.files.index]
     for name, measure in _MEASURES.items():
         table[name] = [measure(n) for n in notes]
     return table

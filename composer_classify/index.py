@@ -419,32 +419,6 @@ def _without_repeats(corpora: Sequence[Corpus]) -> list[Corpus]:
         kept.append(replace(corpus, manifest=corpus.manifest.drop(index=again.index[again])))
     return kept
 
-# %% ../nbs/06c_index.ipynb #06c-0135
-def _all_files(corpora: Sequence[Corpus]) -> pd.DataFrame:
-    "The files of all corpora, a row each, with the number of the corpus in the column `corpus`."
-    import pandas as pd  # not needed for an answer
-
-    return pd.concat([corpus.files.assign(corpus=k) for k, corpus in enumerate(corpora)], ignore_index=True)
-
-# %% ../nbs/06c_index.ipynb #06c-0134
-def _number_works(files: pd.DataFrame, corpora: Sequence[Corpus], n_jobs: int) -> np.ndarray:
-    "The work of each of the files of all corpora, a number, int64 of shape `(files,)`."
-    import pandas as pd
-
-    from composer_classify.catalogue import find_titled
-    from composer_classify.works import credible_copies, find_copies, find_named, join_works, outer_lines
-
-    position = pd.Series(files.index)
-    known = pd.DataFrame(
-        dict(first=position.groupby([files["corpus"], files["work_id"]]).transform("first"), second=position)
-    )
-    if len(corpora) == 1:
-        return join_works(len(files), known)
-    copies = find_copies([outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index], n_jobs)
-    copies = credible_copies(copies, files["composer"])
-    named = find_named(files["composer"], files["title"]), find_titled(files)
-    return join_works(len(files), known, copies, *named)
-
 # %% ../nbs/06c_index.ipynb #06c-013o
 @dataclass(frozen=True)
 class _Kept:
@@ -505,14 +479,16 @@ def make_index(
 
     Raises `ValueError` for more music than 64 bits can count, and for none, and `CollectionError` if there is too
     little memory."""
+    from composer_classify.collection import join_corpora  # not needed for an answer
+
     corpora = _without_repeats(corpora)
-    files, paths = _all_files(corpora), ", ".join(str(corpus.path) for corpus in corpora)
+    files, paths = join_corpora(*corpora, n_jobs=n_jobs), ", ".join(str(corpus.path) for corpus in corpora)
     n_notes = sum(int(np.ptp(corpus.offsets[corpus.files.index], axis=1).sum()) for corpus in corpora)
     require_room("an index of it", corpora[0].path, memory=n_notes * A_NOTE)
     parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs, "indexing")]
     seconds = _seconds(parts, paths)
     segment = _segment(_sorted_keys(parts, seconds), int(seconds.sum()), len(files))
-    return Index(*_piece_table(files, _number_works(files, corpora, n_jobs), seconds), (segment,))
+    return Index(*_piece_table(files, files["work"].to_numpy(), seconds), (segment,))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
 _MOST = 500_000  # votes that are counted; the rarest fingerprints vote first

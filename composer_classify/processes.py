@@ -137,10 +137,10 @@ multiprocessing.util.register_after_fork(_end_processes, _end_processes_first)  
 class FeatureError(ValueError):
     """Features of some files cannot be computed.
 
-    `rows` are those of the files in the manifest, and the message names the files."""
+    `rows` are those of the files in the manifest of `corpus`, and the message names the files."""
 
     def __init__(self, corpus: Corpus, rows: list[int]):
-        self.rows = rows
+        self.corpus, self.rows = corpus, rows
         names = ", ".join(corpus.manifest.loc[rows, "path"])
         super().__init__(f"{corpus.path}: features cannot be computed of {names}")
 
