@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -15,13 +15,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .composers import TABLE, fold_name
-from .works import catalogue_numbers
+from composer_classify.works import (
+    catalogue_numbers,
+    credible_copies,
+    find_copies,
+    find_named,
+    join_works,
+    outer_lines,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from composer_classify.corpus import Corpus
+
 # %% auto #0
-__all__ = ['WorkTitle', 'Work', 'works_of', 'plain_name', 'clean_name', 'title_of', 'title_all', 'find_titled', 'is_chorale']
+__all__ = ['WorkTitle', 'Work', 'works_of', 'plain_name', 'clean_name', 'title_of', 'title_all', 'find_titled', 'is_chorale',
+           'join_corpora']
 
 # %% ../nbs/00i_catalogue.ipynb #00i-005
 @dataclass(frozen=True)
@@ -456,3 +466,35 @@ def is_chorale(
     "Whether it is the setting of a hymn tune, of which there may be others."
     work = _works().get(piece["composer"], {}).get(piece["catalogue"])
     return "Chorale" in (piece["movement"] or "") or bool(work) and work.genre == "chorale"
+
+# %% ../nbs/00i_catalogue.ipynb #00i-0548
+def _all_files(corpora: Sequence[Corpus]) -> pd.DataFrame:
+    "The files of all corpora, a row each, with the number of the corpus in the column `corpus`."
+    import pandas as pd
+
+    return pd.concat([corpus.files.assign(corpus=k) for k, corpus in enumerate(corpora)], ignore_index=True)
+
+
+def _links_within(files: pd.DataFrame) -> list[pd.DataFrame]:
+    "The files that are joined within each corpus already, and those with the same notes, as pairs."
+    import pandas as pd
+
+    position = pd.Series(files.index)
+    keys = [files["corpus"], files["work_id"]], pd.factorize(files["notes_hash"])[0]
+    return [pd.DataFrame(dict(first=position.groupby(key).transform("first"), second=position)) for key in keys]
+
+# %% ../nbs/00i_catalogue.ipynb #00i-0549
+def join_corpora(
+    *corpora: Corpus,
+    n_jobs: int = -1,  # Processes; all cores by default, for few files one
+) -> pd.DataFrame:
+    """The files of all corpora in one table, with the columns `corpus`, a number, and `work`.
+
+    `work` is a number: that of the first file that holds the work."""
+    files = _all_files(corpora)
+    links = _links_within(files)
+    if len(corpora) > 1:
+        lines = [outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index]
+        copies = credible_copies(find_copies(lines, n_jobs), files["composer"])
+        links += [copies, find_named(files["composer"], files["title"]), find_titled(files)]
+    return files.assign(work=join_works(len(files), *links))

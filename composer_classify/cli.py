@@ -508,6 +508,25 @@ def _evaluate(args: argparse.Namespace) -> int:
     _print_lines(_describe_composer(composer, row) for composer, row in result["per_composer"].items())
     return status
 
+# %% ../nbs/09_cli.ipynb #09-011m4
+def _score(args: argparse.Namespace) -> int:
+    "Score answers on a benchmark. Returns the exit status."
+    from composer_classify.benchmarks import score
+
+    result = score(Path(args.answers), args.benchmark)
+    if args.json:
+        _print_json(result)
+        return 0
+    missing = f", {result['n_missing']} without an answer" * bool(result["n_missing"])
+    _print(f"{result['benchmark']}: {_describe_other('unseen works', result)}{missing}")
+    low, high = result["ci95"]["macro_f1"]
+    _print(f"macro-F1 {result['macro_f1']:.3f} ({low:.3f} to {high:.3f})")
+    if "other_encodings" in result:
+        _print(_describe_other("other encodings", result["other_encodings"]))
+    _print()
+    _print_lines(_describe_composer(composer, row) for composer, row in result["per_composer"].items())
+    return 0
+
 # %% ../nbs/09_cli.ipynb #09-0117
 def _describe_index(found: dict, out: str) -> str:
     "The counts of an index as a sentence."
@@ -676,6 +695,16 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--test", type=_name, metavar="OTHER", help=other)
     command.add_argument("--json", action="store_true", help=AS_JSON)
 
+# %% ../nbs/09_cli.ipynb #09-015l2
+def _add_score(commands) -> None:
+    "The arguments of `score`."
+    what = "score the answers of any model on a benchmark"
+    add = _add_command(commands, "score", _score, what).add_argument
+    add("answers", type=_name, metavar="ANSWERS.csv", help="a row a file: composer, and sha256 or file")
+    names = ["kaggle-four", "kaggle-40", "dcml"]
+    add("--benchmark", choices=names, required=True, help="which files, works and folds")
+    add("--json", action="store_true", help=AS_JSON)
+
 # %% ../nbs/09_cli.ipynb #09-015n
 INDEX_HELP = (
     "the pieces that can be named: a folder that index wrote (default: those of the package, for its own models)"
@@ -770,7 +799,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--print-completion", action=_PrintCompletion, metavar="SHELL", **shells)
     parser.set_defaults(run=lambda args: parser.print_help() or 0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_add_collect, _add_info, _add_train, _add_evaluate, _add_index, _add_predict, _add_tidy, _add_app):
+    for add in (
+        _add_collect,
+        _add_info,
+        _add_train,
+        _add_evaluate,
+        _add_score,
+        _add_index,
+        _add_predict,
+        _add_tidy,
+        _add_app,
+    ):
         add(commands)
     return parser
 

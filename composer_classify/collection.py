@@ -19,7 +19,7 @@ import time
 import unicodedata
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -55,7 +55,7 @@ from .works import credible_copies, find_copies, find_named, join_works, outer_l
 # %% auto #0
 __all__ = ['MAX_READING_SECONDS', 'CORRECTIONS', 'WORKS', 'PARTS', 'STAGING', 'COLLECTIONS', 'NOT_STATED', 'SHARD', 'EMBEDDED',
            'MUSIC21', 'KAGGLE_SET', 'NAMED', 'categorise', 'suspicious_label', 'contradictions', 'read_corrections',
-           'collect', 'open_corpus', 'join_corpora', 'summary', 'counts', 'overview']
+           'collect', 'open_corpus', 'summary', 'counts', 'overview']
 
 # %% ../nbs/01_collection.ipynb #01-007
 def _title(file_name: str) -> str:
@@ -1295,34 +1295,6 @@ def open_corpus(
     if source not in NAMED and (Path(source) / "manifest.parquet").is_file():
         return Corpus.open(source)
     return collect(source)
-
-# %% ../nbs/01_collection.ipynb #01-0602
-def _all_files(corpora: Sequence[Corpus]) -> pd.DataFrame:
-    "The files of all corpora, a row each, with the number of the corpus in the column `corpus`."
-    return pd.concat([corpus.files.assign(corpus=k) for k, corpus in enumerate(corpora)], ignore_index=True)
-
-
-def _links_within(files: pd.DataFrame) -> list[pd.DataFrame]:
-    "The files that are joined within each corpus already, and those with the same notes, as pairs."
-    position = pd.Series(files.index)
-    keys = [files["corpus"], files["work_id"]], pd.factorize(files["notes_hash"])[0]
-    return [pd.DataFrame(dict(first=position.groupby(key).transform("first"), second=position)) for key in keys]
-
-# %% ../nbs/01_collection.ipynb #01-0603
-def join_corpora(
-    *corpora: Corpus,
-    n_jobs: int = -1,  # Processes; all cores by default, for few files one
-) -> pd.DataFrame:
-    """The files of all corpora in one table, with the columns `corpus`, a number, and `work`.
-
-    `work` is a number: that of the first file that holds the work."""
-    files = _all_files(corpora)
-    links = _links_within(files)
-    if len(corpora) > 1:
-        lines = [outer_lines(corpus.notes(row)) for corpus in corpora for row in corpus.files.index]
-        copies = credible_copies(find_copies(lines, n_jobs), files["composer"])
-        links += [copies, find_named(files["composer"], files["title"]), find_titled(files)]
-    return files.assign(work=join_works(len(files), *links))
 
 # %% ../nbs/01_collection.ipynb #01-053
 def summary(corpus: Corpus) -> pd.DataFrame:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['MOST_TREES', 'duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'mean_over_files', 'confusion',
            'top_k', 'scores', 'per_composer', 'bootstrap', 'plot_confusion', 'plot_history', 'cross_val_proba_trees',
-           'baselines', 'evaluation_report', 'evaluate', 'CrossTest', 'cross_test', 'leave_collection_out',
-           'cross_baselines', 'open_set', 'cross_report', 'evaluate_on']
+           'baselines', 'score_report', 'evaluation_report', 'evaluate', 'CrossTest', 'cross_test',
+           'leave_collection_out', 'cross_baselines', 'open_set', 'cross_report', 'evaluate_on']
 
 # %% ../nbs/02a_evaluation.ipynb #02a-009
 def duplicates(
@@ -304,10 +304,14 @@ def baselines(
     }
 
 # %% ../nbs/02a_evaluation.ipynb #02a-048b
-def _report(
-    truth: np.ndarray, probabilities: np.ndarray, works: np.ndarray, composers: list[str], opponents: dict
+def score_report(
+    truth: np.ndarray,  # As for `confusion`
+    probabilities: np.ndarray,  # As for `confusion`
+    works: np.ndarray,  # Work of each file
+    composers: list[str],  # Names of the columns
+    opponents: dict[str, np.ndarray],  # Probabilities of baselines, by name
 ) -> dict:
-    "The JSON of an evaluation: scores, the same by composer, confusion, baselines and intervals."
+    "The JSON of an evaluation: scores, the same by composer, confusion, baselines and 95% intervals."
     intervals = bootstrap(truth, probabilities, works)
     each = per_composer(truth, probabilities, works, composers).fillna(0.0)
     by_composer = {
@@ -338,7 +342,7 @@ def evaluation_report(
     files = np.arange(len(corpus.files)) if files is None else files
     works = corpus.files["work_id"].to_numpy()[files]
     others = {name: answers[files] for name, answers in (opponents or {}).items()}
-    return _report(corpus.labels[files], probabilities, works, corpus.composers, others)
+    return score_report(corpus.labels[files], probabilities, works, corpus.composers, others)
 
 # %% ../nbs/02a_evaluation.ipynb #02a-049
 def evaluate(
@@ -389,7 +393,7 @@ def cross_test(
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
 ) -> CrossTest:
     "The test of a model that is trained on one corpus on the files of another, works compared across both."
-    from composer_classify.collection import join_corpora
+    from composer_classify.catalogue import join_corpora
 
     work, n = join_corpora(corpus, other, n_jobs=n_jobs)["work"].to_numpy(), len(corpus.files)
     listed = other.files["composer"].isin(corpus.composers).to_numpy()
@@ -464,7 +468,7 @@ def cross_report(
 
     def report(files: np.ndarray) -> dict:
         answered = {name: answers[files] for name, answers in opponents.items()}
-        return _report(test.truth(files), probabilities[files], test.works[files], test.corpus.composers, answered)
+        return score_report(test.truth(files), probabilities[files], test.works[files], test.corpus.composers, answered)
 
     unseen, encoded, outsiders = test.unseen, test.other_encodings, test.outsiders
     if not len(unseen):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .augment import cut_notes
-from .catalogue import WorkTitle, is_chorale, title_all
+from .catalogue import WorkTitle, is_chorale, join_corpora, title_all
 from .composers import composer_name
 from .files import LARGEST, ModelError, atomic_write, check_writable, checksum, require_room
 from composer_classify.fingerprints import (
@@ -479,8 +479,6 @@ def make_index(
 
     Raises `ValueError` for more music than 64 bits can count, and for none, and `CollectionError` if there is too
     little memory."""
-    from composer_classify.collection import join_corpora  # not needed for an answer
-
     corpora = _without_repeats(corpora)
     files, paths = join_corpora(*corpora, n_jobs=n_jobs), ", ".join(str(corpus.path) for corpus in corpora)
     n_notes = sum(int(np.ptp(corpus.offsets[corpus.files.index], axis=1).sum()) for corpus in corpora)

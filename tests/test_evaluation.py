@@ -28,6 +28,7 @@ from sklearn.metrics import (
 
 from builders import CONTRACT, STEPS, by_hand, in_other_clothes, make_zip, piece, pieces, thorough, tune, write_tunes
 from composer_classify.augment import transpose, write_augmented
+from composer_classify.benchmarks import BENCHMARKS, load_benchmark, score
 from composer_classify.calibration import reliability
 from composer_classify.collection import collect, open_corpus
 from composer_classify.corpus import Corpus
@@ -36,9 +37,13 @@ from composer_classify.evaluation import (
     baselines,
     bootstrap,
     confusion,
+    cross_report,
+    cross_test,
     cross_val_proba_trees,
+    evaluate_on,
     evaluation_report,
     get_splits,
+    leave_collection_out,
     per_composer,
     scores,
     top_k,
@@ -576,3 +581,172 @@ def test_a_corpus_of_another_layout_is_made_again(tmp_path, evaluate, recipe):
     again = collect(tmp_path / "a.zip", dest=tmp_path / "corpus", n_jobs=1)
     pd.testing.assert_frame_equal(again.manifest, corpus.manifest)
     assert again.manifest.attrs == corpus.manifest.attrs
+
+
+# ---------------------------------------------------------------- off the collection
+
+
+def written(folder: Path, seed: int, **n_pieces: int) -> Path:
+    "Tunes of these composers that no other seed has."
+    for k, (composer, n) in enumerate(n_pieces.items()):
+        (folder / composer).mkdir(parents=True)
+        for i in range(n):
+            content = tune(seed + 100 * k + i, STEPS[composer])
+            (folder / composer / f"Tune {seed + i}.mid").write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_corpora(tmp_path_factory) -> tuple[Corpus, Corpus]:
+    "One to train on, and one that holds two of its tunes, six new ones by its composers and three by another."
+    folder = tmp_path_factory.mktemp("two")
+    here, there = written(folder / "here", 0, Ada=6, Bob=6), written(folder / "there", 5000, Ada=3, Bob=3, Solo=3)
+    for composer in ("Ada", "Bob"):
+        known = (here / composer / "Tune 0.mid").read_bytes()
+        (there / composer / "Another name.mid").write_bytes(known)
+    return tuple(collect(each, dest=folder / f"{each.name} corpus", n_jobs=1) for each in (here, there))
+
+
+def test_a_work_that_is_trained_on_is_no_unseen_work(two_corpora):
+    test = cross_test(*two_corpora, n_jobs=1)
+    named = lambda files: test.other.files["path"].to_numpy()[files].tolist()
+    assert named(test.other_encodings) == ["Ada/Another name.mid", "Bob/Another name.mid"]
+    assert {name.split("/")[0] for name in named(test.outsiders)} == {"Solo"} and len(test.outsiders) == 3
+    assert len(test.unseen) == 6 and not set(test.unseen) & set(test.other_encodings)
+    assert [test.corpus.composers[k] for k in test.truth(test.unseen)] == ["Ada"] * 3 + ["Bob"] * 3
+
+
+def test_the_report_on_another_corpus_counts_each_kind_of_file_apart(two_corpora):
+    "Answers that are right for two of six unseen works, for both that are known, and surest of outsiders."
+    test = cross_test(*two_corpora, n_jobs=1)
+    answers = np.full((11, 2), 0.5)
+    answers[test.other_encodings, test.truth(test.other_encodings)] = 0.9
+    for place, file in enumerate(test.unseen):
+        answers[file, test.truth(test.unseen)[place] if place < 2 else 1 - test.truth(test.unseen)[place]] = 0.6
+    answers[test.outsiders, 0] = 0.8
+    found = cross_report(test, answers, {"none": np.full((11, 2), 0.5)})
+    assert (found["n_files"], found["n_works"], found["accuracy"]) == (6, 6, pytest.approx(2 / 6))
+    assert (found["other_encodings"]["n_files"], found["other_encodings"]["accuracy"]) == (2, 1)
+    assert found["open_set"] == dict(outsiders=3, auroc=0, threshold=pytest.approx(0.6), named=1)
+    assert found["baselines"]["none"]["accuracy"] == 0.5 and set(found["per_composer"]) == {"Ada", "Bob"}
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_corpus_without_unseen_works_tests_nothing(two_corpora):
+    with pytest.raises(ValueError, match="holds no works besides those of"):
+        evaluate_on(two_corpora[0], two_corpora[0])
+
+
+def test_trees_are_tested_on_another_corpus(two_corpora):
+    "Ada moves by steps and Bob by leaps, wherever they are."
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate_on(*two_corpora)
+    assert found["accuracy"] > 0.8 and list(found["baselines"]) == ["always Ada", "metadata only"]
+    assert found["other_encodings"]["n_files"] == 2 and found["open_set"]["outsiders"] == 3
+
+
+def test_the_kernel_model_is_tested_on_another_corpus(two_corpora, tmp_path):
+    "By the command, whose JSON holds what the contract says."
+    code = "import sys; from composer_classify.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = lambda *more: subprocess.run(
+        [sys.executable, "-c", code, "evaluate", two_corpora[0].path, "--test", two_corpora[1].path, *more],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    found = json.loads(run("--json").stdout)
+    assert set(CONTRACT) < set(found) and found["accuracy"] > 0.8 and 0 <= found["calibration_error"] <= 1
+    assert found["in_folds"] > 0.8 and found["other_encodings"]["accuracy"] == 1
+    said = run()
+    assert said.returncode == 0 and "other encodings of works that were trained on: 2 files" in said.stdout
+    assert "composers that are not known: 3 files" in said.stdout and "Warning" not in said.stderr
+    refused = run("--model", "lstm")
+    assert refused.returncode == 1 and "works with --model best and trees" in refused.stderr
+
+
+def test_a_collection_is_left_out(two_corpora, tmp_path):
+    both = collect(
+        *(each.path.parent / name for each, name in zip(two_corpora, ("here", "there"))), dest=tmp_path / "c"
+    )
+    test = leave_collection_out(both, "there", 5)
+    assert test.corpus.composers == ["Ada", "Bob"] and set(test.corpus.files["collection"]) == {"here"}
+    assert (len(test.unseen), len(test.other_encodings), len(test.outsiders)) == (
+        6,
+        0,
+        3,
+    )  # the same bytes are one file, of the first collection
+    assert not set(test.works[test.unseen]) & set(test.corpus.files["work_id"])
+
+
+# ---------------------------------------------------------------- benchmarks
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_is_sound(name):
+    "Each file once, whole works in one fold, no path and no music in the table."
+    table = load_benchmark(name)
+    assert list(table.columns) == ["sha256", "composer", "work", "held_by" if name == "dcml" else "fold"]
+    assert table["sha256"].is_unique and table["sha256"].str.fullmatch(r"[0-9a-f]{64}").all()
+    if name != "dcml":
+        assert table.groupby("work")["fold"].nunique().max() == 1 and set(table["fold"]) == set(range(5))
+    assert table.groupby("composer").size().min() > 1
+
+
+def test_the_benchmarks_are_of_the_real_collection(real_corpus):
+    files = real_corpus.files.set_index("sha256")
+    for name, n in (("kaggle-four", 4), ("kaggle-40", 40)):
+        table = load_benchmark(name)
+        assert table["composer"].nunique() == n and table["sha256"].isin(files.index).all()
+        assert (files.loc[table["sha256"], "composer"].to_numpy() == table["composer"].to_numpy()).all()
+        works = pd.factorize(files.loc[table["sha256"], "work_id"])[0]
+        assert pd.Series(works).groupby(table["work"].to_numpy()).nunique().max() == 1
+
+
+def test_answers_are_scored_as_scikit_learn_does(tmp_path):
+    "Missing answers and unknown names are wrong; names may be spelt otherwise; probabilities give a top 5."
+    table, rng = load_benchmark("kaggle-40"), np.random.default_rng(0)
+    answered = table["composer"].where(rng.random(len(table)) < 0.7, "Bach")
+    answers = pd.DataFrame(dict(sha256=table["sha256"], composer=answered.replace("Dvořák", "Dvorak")))
+    answers.loc[::50, "composer"] = "Nobody"
+    answers = answers.drop(index=answers.index[1::100])
+    answers.sample(frac=1, random_state=0).to_csv(tmp_path / "answers.csv", index=False)
+    found = score(tmp_path / "answers.csv", "kaggle-40")
+    said = answered.copy()
+    said[::50], said[1::100] = "Nobody", "(none)"
+    truth = table["composer"]
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, said))
+    assert found["macro_f1"] == pytest.approx(f1_score(truth, said, average="macro", labels=sorted(set(truth))))
+    assert found["n_missing"] == len(range(1, len(table), 100)) and found["top5"] is None
+    columns = {name: rng.random(len(table)) for name in sorted(set(truth))}
+    guesses = pd.DataFrame(dict(columns, sha256=table["sha256"], composer="Bach"))
+    top = top_k_accuracy_score(truth, pd.DataFrame(columns).to_numpy(), k=5)
+    assert score(guesses, "kaggle-40")["top5"] == pytest.approx(top)
+
+
+def test_the_command_scores_answers(tmp_path):
+    table = load_benchmark("dcml")
+    table.assign(composer="Bach")[["sha256", "composer"]].to_csv(tmp_path / "a.csv", index=False)
+    code = "import sys; from composer_classify.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = lambda *more: subprocess.run(
+        [sys.executable, "-c", code, "score", *more], capture_output=True, text=True, cwd=tmp_path
+    )
+    found = json.loads(run("a.csv", "--benchmark", "dcml", "--json").stdout)
+    unseen = table[table["held_by"] == ""]
+    assert found["accuracy"] == pytest.approx((unseen["composer"] == "Bach").mean())
+    assert (found["benchmark"], found["n_files"]) == ("dcml 1", len(unseen))
+    assert found["other_encodings"]["n_files"] == len(table) - len(unseen)
+    assert run("a.csv", "--benchmark", "dcml").stdout.startswith(f"dcml 1: unseen works: {len(unseen)} files")
+    (tmp_path / "b.csv").write_text("name,composer\nx,Bach\n")
+    bad = run("b.csv", "--benchmark", "dcml")
+    assert bad.returncode == 1 and "b.csv: needs the columns composer, and sha256 or file" in bad.stderr
+    assert run("none.csv", "--benchmark", "dcml").returncode == 1
+    assert run("a.csv", "--benchmark", "mine").returncode == 2
+
+
+def test_answers_may_name_files(tmp_path):
+    "As what `predict --csv` writes does."
+    (tmp_path / "tune.mid").write_bytes(b"MThd")
+    named = pd.DataFrame(dict(file=[str(tmp_path / "tune.mid")], composer=["Bach"]))
+    found = score(named, "kaggle-four")
+    assert found["n_missing"] == found["n_files"] and found["accuracy"] == 0  # this file is not in the benchmark
