@@ -30,8 +30,10 @@ from .composers import PERIODS, by_birth, who
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from composer_classify.recognition import (
     Recognition,
+    describe_composer,
     describe_piece,
     describe_place,
+    describe_scope,
     describe_title,
     introduce_style,
     listen,
@@ -61,8 +63,9 @@ def _words_of_style(answer: Recognition) -> dict:
     "The composer as the headline, with the probability, and a doubt if there is one."
     doubt = "" if answer.known else " I am not sure: it may be by a composer I do not know."
     perhaps = f"Perhaps it is {describe_piece(answer.piece)}." if answer.piece else "I do not know the piece."
-    lines = [f"{answer.probability:.0%}.{doubt}", perhaps]
-    return dict(who=_in_full(answer.composer), headline=f"Sounds like {answer.composer}", lines=lines)
+    lines = [f"{describe_scope(answer)}.{doubt}", perhaps]
+    said = describe_composer(answer, answer.composer)
+    return dict(who=_in_full(answer.composer), headline=said[0].upper() + said[1:], lines=lines)
 
 # %% ../nbs/08_app.ipynb #08-032a
 def _telling(answer: Recognition) -> list[tuple[float, float]]:

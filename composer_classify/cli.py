@@ -175,16 +175,15 @@ def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, 
 # %% ../nbs/09_cli.ipynb #09-007k
 def _describe(answer: Recognition) -> Iterator[str]:
     "The lines of an answer for a person."
-    from composer_classify.composers import introduce
     from composer_classify.midi import clock
-    from composer_classify.recognition import describe_piece, describe_style
+    from composer_classify.recognition import describe_composer, describe_piece, describe_scope, describe_style
 
     if answer.by == "piece":
         yield f"{answer.file}: {describe_piece(answer.piece)}"
         yield f"    {describe_style(answer)}"
     else:
         doubt = "" if answer.known else ", but not sure: it may be by a composer this model was not trained on"
-        yield f"{answer.file}: sounds like {introduce(answer.composer)}, {answer.probability:.0%}{doubt}"
+        yield f"{answer.file}: {describe_composer(answer)}, {describe_scope(answer)}{doubt}"
         if answer.ranking[1:]:
             yield "    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:])
         perhaps = f"perhaps {describe_piece(answer.piece)}" if answer.piece else "not found"

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'PIECES', 'MODELS', 'PASSAGE', 'MOST_PASSAGES', 'FEWEST', 'SHORTEST', 'TRUST', 'BATCH', 'SERIAL_FILES',
-           'Recognition', 'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'combine', 'Recognizer', 'load_once',
-           'predict_files', 'describe_title', 'describe_place', 'describe_piece', 'introduce_style', 'describe_style',
-           'plot_recognition']
+           'CLAIM', 'Recognition', 'KernelModel', 'NetworkModel', 'cut_out', 'listen', 'combine', 'Recognizer',
+           'load_once', 'predict_files', 'describe_title', 'describe_place', 'describe_piece', 'introduce_style',
+           'describe_style', 'describe_composer', 'describe_scope', 'plot_recognition']
 
 # %% ../nbs/07_recognition.ipynb #07-006
 def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -60,7 +60,7 @@ class Recognition:
     known: bool  # whether it is sure enough: the piece was found, or the style alone is sure
     by: str | None  # `piece` if the piece says who the composer is, `style` if its style does
     piece: dict | None  # as by `Index.identify`; `None` if it is unknown
-    style: dict | None  # `composer`, `probability`, `ranking` and `known` by the style alone, and `trained`
+    style: dict | None  # `composer`, `probability`, `ranking` and `known` by the style alone, `trained` and `of`
     timeline: list[dict]  # `start_sec`, `end_sec`, `composer`, `probability` of each passage; empty if not computed
     repairs: list[str]  # what had to be repaired to read the file; empty for a sound one
     error: str | None = None  # one sentence, if there is no answer
@@ -278,10 +278,10 @@ def _timeline(model: KernelModel | NetworkModel, notes: NoteArray, start: float)
 
 # %% ../nbs/07_recognition.ipynb #07-008w
 def _style(composers: list[str], probabilities: np.ndarray, known: bool, top: int, piece: dict | None) -> dict:
-    "What the style alone says. `trained` is whether the model was trained on the composer of the piece that was found."
+    "What the style alone says. `trained`: on the composer of the piece that was found; `of`: how many composers."
     ranking = _ranking(composers, probabilities, top)
     trained = piece is None or piece["composer"] in composers
-    return dict(**ranking[0], ranking=ranking, known=bool(known), trained=trained)
+    return dict(**ranking[0], ranking=ranking, known=bool(known), trained=trained, of=len(composers))
 
 # %% ../nbs/07_recognition.ipynb #07-008w2
 TRUST = 0.998  # how often a piece is by the composer of the piece that is found with a score near 1; found below
@@ -512,6 +512,25 @@ def describe_style(
     ranking = ", ".join(f"{row['composer']} {row['probability']:.0%}" for row in answer.style["ranking"])
     return f"{introduce_style(answer)}: {ranking}{'' if answer.style['known'] else '; not sure'}"
 
+# %% ../nbs/07_recognition.ipynb #07-0197
+CLAIM = 0.6  # probability from which on a name is given as an answer
+
+
+def describe_composer(
+    answer: Recognition,
+    composer: str = None,  # How to call the composer; with period and year of birth if not given
+) -> str:
+    "Whom the music sounds like, in words: *sounds like Chopin (Romantic, b. 1810)*; *resembles* if that is no claim."
+    verb = "sounds like" if answer.probability >= CLAIM else "resembles"
+    return f"{verb} {composer or introduce(answer.composer)}"
+
+
+def describe_scope(
+    answer: Recognition,
+) -> str:
+    "The probability, and among how many composers the model has chosen."
+    return f"{answer.probability:.0%} among the {answer.style['of']} composers that the model knows"
+
 # %% ../nbs/07_recognition.ipynb #07-021
 def _label(name: str) -> str:
     "A name as a figure shows it: dollar signs are no formula for Matplotlib, and line breaks are no lines."
@@ -532,7 +551,7 @@ def _title(answer: Recognition) -> str:
     if answer.by == "piece":
         return f"{name}\n{_label(describe_piece(answer.piece))}"
     not_sure = "" if answer.known else ", but not sure"
-    return f"{name}: sounds like {_label(introduce(answer.composer))}, {answer.probability:.0%}{not_sure}"
+    return f"{name}: {_label(describe_composer(answer))}, {answer.probability:.0%}{not_sure}"
 
 # %% ../nbs/07_recognition.ipynb #07-021d
 def _draw_timeline(ax, answer: Recognition, color: dict[str, tuple], xlim: tuple[float, float]) -> None:

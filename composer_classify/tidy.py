@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .files import atomic_write, decoded, free_name, printable, safe_name, sha256
-from .recognition import Recognition, describe_piece
+from .recognition import Recognition, describe_composer, describe_piece
 
 # %% auto #0
 __all__ = ['UNKNOWN', 'place_of', 'Row', 'tidy']
@@ -52,7 +52,7 @@ def _reason(answer: Recognition) -> str:
         return answer.error
     if answer.by == "piece":
         return describe_piece(answer.piece)
-    return f"the piece is not in the index; sounds like {answer.composer}, {answer.probability:.0%}"
+    return f"the piece is not in the index; {describe_composer(answer, answer.composer)}, {answer.probability:.0%}"
 
 # %% ../nbs/08a_tidy.ipynb #08a-011
 def _copy(source: str, dest: Path, stem: str, taken: dict[str, str], dry_run: bool) -> tuple[str, str]:

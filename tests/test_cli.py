@@ -60,7 +60,7 @@ def test_predict_prints_the_contract():
         list(answer["piece"]) == [*title, "score", "offset_sec", "after"] and answer["piece"]["catalogue"] == "BWV 772"
     )
     assert answer["by"] == "piece" and answer["piece"]["composer"] == "Bach"
-    assert list(answer["style"]) == ["composer", "probability", "ranking", "known", "trained"]
+    assert list(answer["style"]) == ["composer", "probability", "ranking", "known", "trained", "of"]
     for passage in answer["timeline"]:
         assert (
             list(passage) == ["start_sec", "end_sec", "composer", "probability"]
@@ -89,7 +89,7 @@ def test_help_without_a_command_and_the_version():
 def test_every_argument_has_a_help_text():
     commands = next(action for action in cli._parser()._actions if action.dest == "command").choices
     bare = [(name, action.dest) for name, each in commands.items() for action in each._actions if not action.help]
-    assert len(commands) == 8 and bare == []
+    assert len(commands) == 9 and bare == []
 
 
 def test_a_port_that_is_taken_is_one_sentence():
@@ -413,3 +413,28 @@ def test_an_index_that_cannot_be_made_or_used_is_one_sentence(indexed, tmp_path)
         assert sentence in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.txt", "empty", "old.npz"]
     assert (tmp_path / "old.npz").read_bytes() == b"kept"
+
+
+def test_the_shell_completes(tmp_path):
+    "Commands, options and names of files, in a real bash."
+    script = run("--print-completion", "bash")
+    assert script.returncode == 0 and script.stderr == ""
+    (tmp_path / "completion").write_text(script.stdout)
+    (tmp_path / "tune.mid").touch()
+    ask = (
+        "source completion; COMP_WORDS=(composer-classify {}); COMP_CWORD={}; "
+        "_shtab_composer_classify; echo ${{COMPREPLY[@]}}"
+    )
+    complete = lambda words: subprocess.run(
+        ["bash", "-c", ask.format(words, len(words.split()))], capture_output=True, text=True, cwd=tmp_path
+    ).stdout.split()
+    assert complete("pre") == ["predict"] and complete("predict --dur") == ["--duration"]
+    assert complete("predict tu") == ["tune.mid"] and complete("score --benchmark kaggle-f") == ["kaggle-four"]
+
+
+def test_a_name_is_a_claim_only_from_60_percent_on():
+    from composer_classify.recognition import Recognition, describe_composer, describe_scope
+
+    answer = lambda probability: Recognition("x", "Ada", probability, [], True, "style", None, dict(of=7), [], [])
+    assert (describe_composer(answer(0.6)), describe_composer(answer(0.59))) == ("sounds like Ada", "resembles Ada")
+    assert describe_scope(answer(0.59)) == "59% among the 7 composers that the model knows"
