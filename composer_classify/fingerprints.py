@@ -423,9 +423,21 @@ def _aligned(heard: Fingerprints, votes: Votes, stretch: np.ndarray) -> tuple[np
     return start, within, speed, n_votes, coverage
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016m
-def _chosen(piece: np.ndarray, offset: np.ndarray, n_votes: np.ndarray, coverage: np.ndarray) -> int:
-    "The alignment with most votes; of pieces with as many the first, and of repeats in one piece too."
+def _chosen(
+    piece: np.ndarray,
+    work: np.ndarray,
+    transposed: np.ndarray,
+    offset: np.ndarray,
+    n_votes: np.ndarray,
+    coverage: np.ndarray,
+) -> int:
+    """The alignment with most votes; of pieces with as many the first, and of repeats in one piece too.
+
+    An encoding of the same work in the key of the query is preferred if it has nearly as many."""
     best = np.lexsort((-piece, coverage, n_votes))[-1]
+    in_key = np.flatnonzero((work == work[best]) & (transposed == 0) & (n_votes >= 0.9 * n_votes[best]))
+    if transposed[best] and len(in_key):
+        best = in_key[np.argmax(n_votes[in_key])]
     repeats = np.flatnonzero((piece == piece[best]) & (n_votes >= 0.75 * n_votes[best]))
     return repeats[np.argmin(np.abs(offset[repeats]))]
 
@@ -447,8 +459,9 @@ def best_match(
     start, within, speed, n_votes, coverage = _aligned(heard, votes[rows], stretch)
     piece = piece_at(within, begin)
     offset = start - begin[piece]
-    best = _chosen(piece, offset, n_votes, coverage)
-    rival = n_votes[work[piece] != work[piece[best]]].max(initial=0)
+    works = work[piece]
+    best = _chosen(piece, works, transposed[rows[_begins(stretch)]], offset, n_votes, coverage)
+    rival = n_votes[works != works[best]].max(initial=0)
     return Match(
         int(piece[best]),
         float(offset[best]),

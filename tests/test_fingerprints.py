@@ -808,3 +808,16 @@ def test_another_setting_of_a_chorale_is_labelled(real_corpus, shipped):
     missing = [piece["after"] for piece in missing if piece]
     assert len(missing) >= 5 and np.mean(missing) >= 0.8
     assert np.mean([piece is not None and not piece["after"] for piece in held]) >= 0.97
+
+
+def test_of_two_keys_of_a_work_that_of_the_query_is_named(in_beats):
+    "As of Bach's concertos for violin and for harpsichord; in a third key either may be named."
+    lower = [piece.copy() for piece in in_beats]
+    for piece in lower:
+        piece["pitch"] -= 2
+    index = make_index(corpus_of(in_beats), corpus_of(lower, [f"{k} lower" for k in range(len(lower))]), n_jobs=1)
+    part = lambda notes: notes[notes["onset_sec"] < 15]
+    for k, (piece, moved) in enumerate(zip(in_beats, lower)):
+        assert index.works[k] == index.works[k + len(lower)]
+        assert index.query(part(piece)).piece == k
+        assert index.query(part(moved)).piece == k + len(lower)
