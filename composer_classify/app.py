@@ -20,7 +20,7 @@ from pathlib import Path
 import fastapi
 import numpy as np
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -56,7 +56,7 @@ def _in_full(composer: str) -> str:
 # %% ../nbs/08_app.ipynb #08-031a
 def _words_of_piece(piece: dict) -> dict:
     "Who composed the piece, the title as the headline, and where in the piece the music begins."
-    return dict(who=_in_full(piece["composer"]), headline=describe_title(piece), lines=[f"{describe_place(piece)}"])
+    return dict(who=_in_full(piece["composer"]), headline=describe_title(piece), lines=[describe_place(piece)])
 
 # %% ../nbs/08_app.ipynb #08-031b
 def _words_of_style(answer: Recognition) -> dict:
@@ -220,7 +220,7 @@ FAILED = "the program that answers failed at it or took too long"
 
 # %% ../nbs/08_app.ipynb #08-015f1
 def _add_errors(app: fastapi.FastAPI) -> None:
-    "Let invalid parameters, unexpected errors and other methods than `POST` be answered with a sentence."
+    "Let invalid parameters, unexpected errors, unknown paths and other methods be answered with a sentence."
 
     @app.exception_handler(RequestValidationError)
     async def odd(request: fastapi.Request, error: RequestValidationError) -> JSONResponse:
@@ -228,7 +228,8 @@ def _add_errors(app: fastapi.FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def nothing(request: fastapi.Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(dict(error="there is nothing here"), error.status_code)
+        why = "this address takes another method" if error.status_code == 405 else "there is nothing here"
+        return JSONResponse(dict(error=why), error.status_code)
 
     @app.exception_handler(Exception)
     async def unexpected(request: fastapi.Request, error: Exception) -> JSONResponse:
@@ -309,10 +310,19 @@ def _about(which: tuple) -> dict:
 
 # %% ../nbs/08_app.ipynb #08-015j4
 PAGE = Path(__file__).parent / "page" if "__file__" in globals() else Path("../composer_classify/page")
-_POLICY = {
+_FRESH = {"Cache-Control": "no-cache"}  # or a new version would meet old scripts
+_POLICY = _FRESH | {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'",
-    "Cache-Control": "no-cache",  # or a new version would meet old scripts
 }
+
+
+class _PageFiles(StaticFiles):
+    "The files of the page, of which a browser asks each time whether they have changed."
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_FRESH)
+        return response
 
 
 def _add_page(app: fastapi.FastAPI, about: dict) -> None:
@@ -327,7 +337,7 @@ def _add_page(app: fastapi.FastAPI, about: dict) -> None:
         "What the server knows: composers by period, number of pieces, samples, limit of a file, version."
         return about
 
-    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/page", _PageFiles(directory=PAGE))
     app.mount("/samples", StaticFiles(directory=SAMPLES))
 
 # %% ../nbs/08_app.ipynb #08-015k

@@ -40,42 +40,44 @@ def load_benchmark(
 
 # %% ../nbs/02d_benchmarks.ipynb #02d-012
 def _with_checksums(answers: pd.DataFrame, name: str) -> pd.DataFrame:
-    "The answers with a column `sha256`, by which they are sorted out. Raises `ValueError`."
-    missing = {"sha256", "file"}.isdisjoint(answers.columns) or "composer" not in answers.columns
-    if missing:
+    "The rows with an answer, with a column `sha256`, by which they are sorted out. Raises `ValueError` and `OSError`."
+    if {"sha256", "file"}.isdisjoint(answers.columns) or "composer" not in answers.columns:
         raise ValueError(f"{name}: needs the columns composer, and sha256 or file")
+    answers = answers[answers["composer"].astype(str) != ""]
     if "sha256" not in answers.columns:
         answers = answers.assign(sha256=[sha256(Path(file).read_bytes()) for file in answers["file"]])
-    return answers[answers["composer"] != ""].drop_duplicates("sha256")
+    return answers.assign(sha256=answers["sha256"].str.lower()).drop_duplicates("sha256")
 
 # %% ../nbs/02d_benchmarks.ipynb #02d-013
-def _as_probabilities(answers: pd.DataFrame, composers: list[str]) -> tuple[np.ndarray, bool]:
-    "Probabilities of each answer, and whether they were given; if not, all is on the composer that is named."
-    ours = {name: composer_name(str(name)) for name in {*answers.columns, *answers["composer"]}}
-    named = answers.rename(columns=ours)
-    if sum(composer in named.columns for composer in composers) > 1:
-        return np.nan_to_num(named.reindex(columns=composers, fill_value=0).to_numpy(float)), True
-    return (answers["composer"].map(ours).to_numpy()[:, None] == np.array(composers)).astype(float), False
+_NO_COMPOSER = {"sha256", "file", "composer", "probability", "known", "by", "error"}  # columns that are none
+
+
+def _probabilities(answers: pd.DataFrame, composers: list[str]) -> np.ndarray | None:
+    "Probabilities of each answer, with a last column for all other composers; `None` if the answers have none."
+    import pandas as pd
+
+    theirs = [name for name in answers.columns if name not in _NO_COMPOSER]
+    table = answers[theirs].apply(pd.to_numeric, errors="coerce").fillna(0.0)
+    ours = table.T.groupby([composer_name(str(name)) for name in theirs]).sum().T
+    if sum(composer in ours.columns for composer in composers) < 2:
+        return None
+    known = ours.reindex(columns=composers, fill_value=0.0)
+    return np.column_stack([known, ours.drop(columns=composers, errors="ignore").max(axis=1).fillna(0.0)])
 
 # %% ../nbs/02d_benchmarks.ipynb #02d-015
 def _scored(table: pd.DataFrame, answers: pd.DataFrame) -> dict:
     "The report for some files of a benchmark; files without an answer are wrong."
     composers = sorted(table["composer"].unique())
-    answers = (
-        answers.set_index("sha256")
-        .reindex(table["sha256"])
-        .assign(composer=lambda a: a["composer"].fillna(""))
-        .reset_index()
-    )
-    probabilities, given = _as_probabilities(answers, composers)
-    nobody = probabilities.sum(axis=1, keepdims=True) == 0  # a column of its own, that is never right
-    truth = np.searchsorted(composers, table["composer"])
-    found = score_report(
-        truth, np.hstack([probabilities, nobody]), table["work"].to_numpy(), [*composers, "(none)"], {}
-    )
-    if not given:
-        found["top5"] = found["ci95"]["top5"] = None
-    return dict(found, n_missing=int((answers["composer"] == "").sum()))
+    answers = answers.set_index("sha256").reindex(table["sha256"]).reset_index()
+    ours = {name: composer_name(str(name)) for name in answers["composer"].dropna().unique()}
+    named = answers["composer"].map(ours).to_numpy()[:, None] == np.array(composers)
+    named = np.column_stack([named, ~named.any(axis=1)]).astype(float)  # the last column is never right
+    truth, works = np.searchsorted(composers, table["composer"]), table["work"].to_numpy()
+    found = score_report(truth, named, works, [*composers, "(none)"], {})
+    given = _probabilities(answers, composers)
+    five = None if given is None else score_report(truth, given, works, [*composers, "(none)"], {})
+    found["top5"], found["ci95"]["top5"] = (five["top5"], five["ci95"]["top5"]) if five else (None, None)
+    return dict(found, n_missing=int(answers["composer"].isna().sum()))
 
 # %% ../nbs/02d_benchmarks.ipynb #02d-016
 def score(

@@ -21,6 +21,7 @@ from composer_classify.evaluation import (
     assert_no_leak,
     baselines,
     bootstrap,
+    check_unseen,
     cross_baselines,
     cross_report,
     cross_test,
@@ -290,7 +291,7 @@ def evaluate(
     )
 
 # %% ../nbs/06a_best.ipynb #06a-0322
-def _answer_other(corpus: Corpus, cv: CrossValidation, pieces: PieceFeatures) -> np.ndarray:
+def _answer_other(cv: CrossValidation, pieces: PieceFeatures) -> np.ndarray:
     "Calibrated probabilities of pieces that are not in the corpus, by a model fitted on all of it."
     scorer = fit_scorer(cv.training_views, cv.truth, cv.landmarks, **cv.settings)
     parts = np.array_split(np.arange(len(pieces)), len(pieces) // _BLOCK + 1)
@@ -314,8 +315,9 @@ def cross_evaluate(
 
     Returns what `evaluation.cross_report` returns; of the unseen works also `calibration_error`, and
     `in_folds`, the accuracy in folds at the same mix of composers. Raises `ValueError` where works are too few."""
+    check_unseen(test)
     pieces, cv = corpus_features(test.other), cross_validate(test.corpus, seed=seed)
-    answers = _answer_other(test.corpus, cv, pieces)
+    answers = _answer_other(cv, pieces)
     features = np.concatenate([cv.pieces["sequenced"].features, pieces.features])
     report, truth = cross_report(test, answers, cross_baselines(test, features)), test.truth(test.unseen)
     error = reliability(truth, answers[test.unseen])[1]
@@ -326,7 +328,7 @@ def evaluate_on(
     corpus: Corpus,  # To train on
     other: Corpus,  # To test on
 ) -> dict:
-    "Scores on another corpus, as by `cross_evaluate`."
+    "Scores on another corpus, as by `cross_evaluate`. Raises `ValueError` where works are too few, or none is unseen."
     return cross_evaluate(cross_test(corpus, other))
 
 # %% ../nbs/06a_best.ipynb #06a-032b

@@ -438,14 +438,23 @@ def title_all(
     return [best[key] if key[1] and _better(title, best[key]) else title for key, title in zip(keys, titles)]
 
 # %% ../nbs/00i_catalogue.ipynb #00i-0542
-def _work_meant(composer: str, title: WorkTitle) -> str:
+def _item(composer: str, name: str, title: WorkTitle) -> str:
+    "Which piece of a set a file holds; empty if it holds a movement of a work, or all of it."
+    if title.movement.startswith("No.") or not title.catalogue:
+        return title.movement
+    if title.movement or "No." in title.catalogue:
+        return ""
+    items = (number for number in sorted(catalogue_numbers(composer, name)) if " no. " in number)
+    return next(items, "")  # the table has no headings for this set
+
+
+def _work_meant(composer: str, name: str, title: WorkTitle) -> str:
     "What two files have in common whose titles say that they belong to one work; empty if the title is not known."
     if title.how == "unresolved":
         return ""
-    of_its_own = title.movement.startswith("No.") or not title.catalogue
-    return f"{composer}, {title.work}, {title.catalogue}" + (f": {title.movement}" if of_its_own else "")
+    return f"{composer}, {title.work}, {title.catalogue}: {_item(composer, name, title)}"
 
-
+# %% ../nbs/00i_catalogue.ipynb #00i-05421
 def find_titled(
     files: pd.DataFrame,  # As for `title_all`
 ) -> pd.DataFrame:
@@ -454,7 +463,8 @@ def find_titled(
     The first two are positions, and `name` is what they have in common, as by `works.find_named`."""
     import pandas as pd
 
-    names = pd.Series([_work_meant(*each) for each in zip(files["composer"], title_all(files))], dtype=str)
+    each = zip(files["composer"], files["title"], title_all(files))
+    names = pd.Series([_work_meant(*one) for one in each], dtype=str)
     position = pd.Series(np.arange(len(names)))
     pairs = pd.DataFrame(dict(first=position.groupby(names).transform("first"), second=position, name=names))
     return pairs[(pairs["first"] != pairs["second"]) & (names != "")].reset_index(drop=True)

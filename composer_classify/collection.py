@@ -1048,7 +1048,7 @@ def _all_rows(sources: list[_Source], new: _New, old: Corpus | None) -> list[dic
 
 # %% ../nbs/01_collection.ipynb #01-044zb
 _DISK = {True: 10, False: 1.5}  # bytes on disk for a byte of MIDI, and for one of a score
-_MEMORY = 40_000  # bytes for each file of the corpus, most of them to compare its lines
+_MEMORY = 25_000  # bytes for each file of the corpus, most of them to compare its lines
 
 
 def _require_room(new: _New, old: Corpus | None, dest: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ['MOST_TREES', 'duplicates', 'works_by_composer', 'get_splits', 'assert_no_leak', 'mean_over_files', 'confusion',
            'top_k', 'scores', 'per_composer', 'bootstrap', 'plot_confusion', 'plot_history', 'cross_val_proba_trees',
            'baselines', 'score_report', 'evaluation_report', 'evaluate', 'CrossTest', 'cross_test',
-           'leave_collection_out', 'cross_baselines', 'open_set', 'cross_report', 'evaluate_on']
+           'leave_collection_out', 'cross_baselines', 'open_set', 'check_unseen', 'cross_report', 'evaluate_on']
 
 # %% ../nbs/02a_evaluation.ipynb #02a-009
 def duplicates(
@@ -311,7 +311,9 @@ def score_report(
     composers: list[str],  # Names of the columns
     opponents: dict[str, np.ndarray],  # Probabilities of baselines, by name
 ) -> dict:
-    "The JSON of an evaluation: scores, the same by composer, confusion, baselines and 95% intervals."
+    """The JSON of an evaluation: scores, the same by composer, confusion, baselines and 95% intervals.
+
+    Composers without a file are left out of `per_composer`."""
     intervals = bootstrap(truth, probabilities, works)
     each = per_composer(truth, probabilities, works, composers).fillna(0.0)
     by_composer = {
@@ -445,7 +447,9 @@ def open_set(
     right: np.ndarray,  # Whether that answer is right, bool of the same shape
     outside: np.ndarray,  # Probability of the first answer for each file by an outsider
 ) -> dict[str, float]:
-    "How well the probability tells outsiders apart: `auroc`, `threshold` (keeps 90% of right answers) and `named`."
+    """How well the probability tells outsiders apart: `auroc`, `threshold` (keeps 90% of right answers) and `named`.
+
+    Only `outsiders`, how many there are, if there are none or no answer is right."""
     from sklearn.metrics import roc_auc_score
 
     if not len(outside) or not right.any():
@@ -454,6 +458,17 @@ def open_set(
     threshold = float(np.quantile(sure[right], 0.1))
     named = float(np.mean(outside >= threshold))
     return dict(outsiders=len(outside), auroc=float(auroc), threshold=threshold, named=named)
+
+# %% ../nbs/02a_evaluation.ipynb #02a-0801
+def check_unseen(
+    test: CrossTest,
+) -> None:
+    "Returns nothing. Raises `ValueError` if there is no unseen work by a known composer."
+    if not len(test.unseen):
+        what = "besides those" if test.listed.any() else "by composers"
+        raise ValueError(
+            f"{test.other.path}: holds no works {what} of {test.corpus.path}, so nothing can be tested on it"
+        )
 
 # %% ../nbs/02a_evaluation.ipynb #02a-081
 def cross_report(
@@ -470,10 +485,8 @@ def cross_report(
         answered = {name: answers[files] for name, answers in opponents.items()}
         return score_report(test.truth(files), probabilities[files], test.works[files], test.corpus.composers, answered)
 
+    check_unseen(test)
     unseen, encoded, outsiders = test.unseen, test.other_encodings, test.outsiders
-    if not len(unseen):
-        known = f"those of {test.corpus.path}" if test.listed.any() else f"composers of {test.corpus.path}"
-        raise ValueError(f"{test.other.path}: holds no works besides {known}, so nothing can be tested on it")
     sure, right = probabilities.max(axis=1), probabilities[unseen].argmax(axis=1) == test.truth(unseen)
     return dict(
         report(unseen),
@@ -488,5 +501,6 @@ def evaluate_on(
 ) -> dict:
     "Scores of the note features, trained on one corpus, on another, as by `cross_report`. Raises `ValueError`."
     test = cross_test(corpus, other)
+    check_unseen(test)
     answers = cross_baselines(test)
     return cross_report(test, answers.pop("note features"), answers)

@@ -608,7 +608,8 @@ def _is_after(index: Index, notes: np.ndarray, match: Match, begin: float, witho
         return False
     end = dict(parts_to_hear(np.sort(notes["onset_sec"])))[begin]
     again = index.query(cut_notes(notes, begin, end), without)  # by all fingerprints
-    return again is None or again.coverage < AFTER
+    same = again is not None and index.works[again.piece] == index.works[match.piece]
+    return not same or again.coverage < AFTER
 
 # %% ../nbs/06c_index.ipynb #06c-018ea
 def _identify(

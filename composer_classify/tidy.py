@@ -52,7 +52,7 @@ def _reason(answer: Recognition) -> str:
         return answer.error
     if answer.by == "piece":
         return describe_piece(answer.piece)
-    return f"the piece is not in the index; {describe_composer(answer, answer.composer)}, {answer.probability:.0%}"
+    return f"the piece was not found; {describe_composer(answer, answer.composer)}, {answer.probability:.0%}"
 
 # %% ../nbs/08a_tidy.ipynb #08a-011
 def _copy(source: str, dest: Path, stem: str, taken: dict[str, str], dry_run: bool) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -156,21 +156,32 @@ def covered(
 _HASHED = 1_000_000  # notes whose runs are hashed at a time, so that they stay in the processor's cache
 
 
+def _hashed(pitches: np.ndarray) -> Iterator[np.ndarray]:
+    "The hash of the run at each place, part by part, as if all lines were one."
+    for begin in range(0, len(pitches), _HASHED):
+        yield _run_hashes(pitches[begin : begin + _HASHED + RUN_LENGTH])[:_HASHED]
+
+
+def _across(ends: np.ndarray) -> np.ndarray:
+    "The places from which a run would go on in the next line."
+    places = ends[:, None] - np.arange(1, RUN_LENGTH + 1)
+    return places[places >= 0]
+
+# %% ../nbs/00d_works.ipynb #00a-016a1
 def _hash_lines(
     pitches: np.ndarray,  # Lines of all files, one after another
     ends: np.ndarray,  # Where each line ends
     folder: Path = None,  # For a file that holds them in place of memory
 ) -> np.ndarray:
     "The hash of the run at each place of all lines, uint64 of the shape of `pitches`; 0 where none that counts begins."
-    on_disk = folder is not None and len(pitches) > 0
-    hashes = np.empty(0 if on_disk else len(pitches), np.uint64)
-    if on_disk:
-        hashes = np.memmap(folder / "hashes", np.uint64, "w+", shape=len(pitches))
-    for begin in range(0, len(pitches), _HASHED):
-        part = slice(begin, begin + _HASHED)
-        hashes[part] = _run_hashes(pitches[begin : begin + _HASHED + RUN_LENGTH])[:_HASHED]
-    across = ends[:, None] - np.arange(1, RUN_LENGTH + 1)
-    hashes[across[across >= 0]] = 0
+    if folder is None or not len(pitches):
+        hashes = np.concatenate([np.empty(0, np.uint64), *_hashed(pitches)])
+    else:
+        with open(folder / "hashes", "wb") as file:  # written, not mapped, so that a full disk raises `OSError`
+            for part in _hashed(pitches):
+                file.write(part.tobytes())
+        hashes = np.memmap(folder / "hashes", np.uint64, "r+")
+    hashes[_across(ends)] = 0
     return hashes
 
 # %% ../nbs/00d_works.ipynb #00a-016b

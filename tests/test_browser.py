@@ -220,6 +220,33 @@ def test_several_files_are_a_table(page, tmp_path):
     assert page.locator("#several tbody tr").count() == 5
 
 
+def test_a_row_is_opened_while_others_are_waiting(page):
+    "The table goes on."
+    held = []
+    page.route("**/api/show?name=mozart*", lambda route: held.append(route) if not held else route.continue_())
+    upload(page, *sorted(SAMPLES.glob("*.mid")))
+    page.get_by_role("button", name="bach_bwv772.mid").click()
+    headline(page, "BWV 772")
+    page.get_by_text("3 of 4 files answered").wait_for()
+    held[0].continue_()
+    page.get_by_text("4 of 4 files answered").wait_for()
+    page.get_by_role("button", name="All answers as JSON", disabled=False).wait_for()
+
+
+def test_a_second_choice_counts_and_not_the_first(page):
+    "Whatever comes later; and no button asks for a file that is not there yet."
+    held = []
+    page.route("**/api/show?name=bach_bwv772*", lambda route: held.append(route))
+    choose(page, "Bach, Invention in C")
+    page.locator("#whole:disabled").wait_for()
+    assert page.locator("#chunk").is_disabled()
+    choose(page, "Mozart, Sonata K. 545")
+    headline(page, "K. 545")
+    held[0].continue_()
+    page.wait_for_timeout(500)
+    assert "K. 545" in headline(page, ".") and page.locator("#name").inner_text() == "mozart_k545.mid"
+
+
 def test_an_answer_is_saved(page):
     choose(page, "Mozart, Sonata K. 545")
     headline(page, "K. 545")
@@ -255,6 +282,10 @@ def test_a_server_that_is_gone_is_a_sentence(page):
     choose(page, "Bach, Invention in C")
     assert "the program that answers is not running" in headline(page, "did not work")
     page.unroute("**/api/show?*")
+    page.route("**/samples/*", lambda route: route.abort())
+    choose(page, "Mozart, Sonata K. 545")
+    page.get_by_text("mozart_k545.mid could not be fetched").wait_for()
+    page.unroute("**/samples/*")
     choose(page, "Bach, Invention in C")
     headline(page, "BWV 772")
 
@@ -287,7 +318,7 @@ NAMES = [
     "🎹é\u0301ß.mid",
     "\u202egnp.mid",
     "\ufffd.mid",
-    "x" * 190,
+    "x" * 240,
 ]
 
 
@@ -330,7 +361,7 @@ def test_with_the_keyboard_alone(page):
         page.keyboard.press("Tab")
         controls.append(reached())
     assert controls[:6] == ["Whole piece", "Random ten seconds", "Play", "Zoom out", "Zoom in", "Position in the music"]
-    assert controls[6:] == ["Style, passage by passage", "Answer as JSON", "Picture"]
+    assert controls[6:] == ["Passages as a table", "Answer as JSON", "Picture"]
     roll = page.get_by_role("slider")
     roll.focus()
     page.keyboard.press("ArrowRight")

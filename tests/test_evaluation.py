@@ -4,6 +4,7 @@ has it.
 Always the same examples (`derandomize`), so that CI is stable; `FUZZ=100` takes a hundred times as many, at random.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -27,9 +28,11 @@ from sklearn.metrics import (
 )
 
 from builders import CONTRACT, STEPS, by_hand, in_other_clothes, make_zip, piece, pieces, thorough, tune, write_tunes
+from composer_classify import benchmarks
 from composer_classify.augment import transpose, write_augmented
 from composer_classify.benchmarks import BENCHMARKS, load_benchmark, score
 from composer_classify.calibration import reliability
+from composer_classify.catalogue import find_titled
 from composer_classify.collection import collect, open_corpus
 from composer_classify.corpus import Corpus
 from composer_classify.evaluation import (
@@ -44,6 +47,7 @@ from composer_classify.evaluation import (
     evaluation_report,
     get_splits,
     leave_collection_out,
+    open_set,
     per_composer,
     scores,
     top_k,
@@ -663,6 +667,7 @@ def test_the_kernel_model_is_tested_on_another_corpus(two_corpora, tmp_path):
     assert "composers that are not known: 3 files" in said.stdout and "Warning" not in said.stderr
     refused = run("--model", "lstm")
     assert refused.returncode == 1 and "works with --model best and trees" in refused.stderr
+    assert "takes no --folds" in run("--folds", "3").stderr
 
 
 def test_a_collection_is_left_out(two_corpora, tmp_path):
@@ -744,9 +749,63 @@ def test_the_command_scores_answers(tmp_path):
     assert run("a.csv", "--benchmark", "mine").returncode == 2
 
 
-def test_answers_may_name_files(tmp_path):
-    "As what `predict --csv` writes does."
+def test_answers_may_name_files(tmp_path, monkeypatch):
+    "As what `predict --csv` writes does; a file without an answer need not exist."
     (tmp_path / "tune.mid").write_bytes(b"MThd")
-    named = pd.DataFrame(dict(file=[str(tmp_path / "tune.mid")], composer=["Bach"]))
+    table = load_benchmark("kaggle-four")
+    table.loc[0, ["sha256", "composer"]] = hashlib.sha256(b"MThd").hexdigest(), "Bach"
+    monkeypatch.setattr(benchmarks, "TABLES", tmp_path)
+    table.to_csv(tmp_path / f"kaggle-four.{BENCHMARKS['kaggle-four']}.csv", index=False)
+    named = pd.DataFrame(dict(file=[str(tmp_path / "tune.mid"), str(tmp_path / "gone.mid")], composer=["Bach", ""]))
     found = score(named, "kaggle-four")
-    assert found["n_missing"] == found["n_files"] and found["accuracy"] == 0  # this file is not in the benchmark
+    assert found["n_missing"] == found["n_files"] - 1 and found["accuracy"] == pytest.approx(1 / found["n_files"])
+
+
+def test_the_name_counts_and_probabilities_only_for_the_top_five(tmp_path):
+    "A model that is surest of someone who is not in the benchmark is wrong, whatever it gives the others."
+    table = load_benchmark("kaggle-four")
+    answers = pd.get_dummies(table["composer"]).astype(float) * 0.3
+    answers = answers.assign(Haydn=0.7, sha256=table["sha256"].str.upper(), composer="Haydn")
+    answers.loc[3, "Chopin"] = np.nan  # an empty cell
+    answers["Fryderyk Chopin"] = 0.0  # the same composer in another spelling
+    answers.to_csv(tmp_path / "a.csv", index=False)
+    found = score(tmp_path / "a.csv", "kaggle-four")
+    assert (found["accuracy"], found["n_missing"]) == (0, 0) and found["top5"] > 0.99
+
+
+def test_without_outsiders_there_is_no_open_set():
+    sure, right = np.array([0.9, 0.2]), np.array([True, False])
+    assert open_set(sure, right, np.empty(0)) == dict(outsiders=0)
+    assert open_set(sure, ~right & False, np.array([0.5])) == dict(outsiders=1)
+
+
+def test_only_movements_and_equal_titles_join_works():
+    titles = {
+        "Chopin": [
+            "Finale to B Minor Paino Sonata",
+            "Sonata No.3, 2nd Mov, Scherzo",
+            "Etude op10 n10",
+            "Etude op10 n12",
+        ],
+        "Beethoven": ["Bagatelle op126 n1", "Bagatelle op126 n2", "Bagatelle op126 n1 (2)"],
+        "Nobody": ["tune", "tune"],
+    }
+    rows = [(composer, title) for composer, some in titles.items() for title in some]
+    files = pd.DataFrame(rows, columns=["composer", "title"]).assign(source="", notes_hash=[str(k) for k in range(9)])
+    assert find_titled(files)[["first", "second"]].to_numpy().tolist() == [[0, 1], [4, 6]]
+
+
+def test_a_failing_file_of_the_other_corpus_is_left_out(two_corpora, monkeypatch, capsys):
+    from composer_classify import cli
+    from composer_classify.processes import FeatureError
+
+    here, there = two_corpora
+    bad = int(there.files.index[0])
+
+    def run(first: Corpus, second: Corpus) -> dict:
+        if bad in second.files.index:
+            raise FeatureError(second, [bad])
+        return dict(n=len(second.files))
+
+    assert cli._without_failing(run, here, there) == (dict(n=len(there.files) - 1), 1)
+    assert there.manifest.loc[bad, "path"] in capsys.readouterr().err

@@ -46,7 +46,11 @@ def main() -> None:
         "dcml": held_by_others(reference, dcml),
     }
     for name, table in tables.items():
-        table.sort_values("sha256").to_csv(TABLES / f"{name}.{BENCHMARKS[name]}.csv", index=False)
+        path = TABLES / f"{name}.{BENCHMARKS[name]}.csv"
+        content = table.sort_values("sha256").to_csv(index=False)
+        if path.exists() and path.read_text() != content:
+            parser.error(f"{path}: is published, and would change; give the new table the next number in BENCHMARKS")
+        path.write_text(content)
         print(name, len(table), "files", table["work"].nunique(), "works", table["composer"].nunique(), "composers")
 
 

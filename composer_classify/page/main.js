@@ -3,6 +3,7 @@
 import {Player} from './player.js';
 import {Roll, clock, picture} from './roll.js';
 
+const LONGEST_NAME = 200;  // characters that the server takes
 const TEN = 10;  // seconds of a random stretch
 const REST = '--color-rest';  // of all composers without a color of their own
 const AT_ONCE = 2;  // files of a table that are asked for at a time
@@ -10,8 +11,8 @@ const HELP = 'This page reads MIDI files and scores. MuseScore, Sibelius, Finale
   + 'choose MusicXML or MIDI there.';
 const find = id => document.getElementById(id);
 const about = await (await fetch('api/about')).json();
-let shown = null;  // the answer on the page: {file, start, reply, player, roll}
-let latest = 0;  // the number of the last question, so that a late answer to an earlier one is dropped
+let shown = null;  // what is on the page: {file, whole, player, roll, say}; `whole` is the reply for all of the file
+let latest = 0, latestTable = 0;  // numbers of the last question and table, so that late answers to earlier ones are dropped
 
 // An element with properties and children; text is never read as HTML.
 function make(tag, properties = {}, ...children) {
@@ -30,7 +31,7 @@ async function ask(file, stretch = {}) {
     return {error: `is larger than ${Math.floor(about.max_bytes / 2 ** 20)} MB, the limit of this page`};
   }
   try {
-    const query = new URLSearchParams({name: file.name, ...stretch});
+    const query = new URLSearchParams({name: file.name.slice(0, LONGEST_NAME), ...stretch});
     const sent = await fetch(`api/show?${query}`, {method: 'POST', body: file});
     return await sent.json();
   } catch {
@@ -45,11 +46,13 @@ async function show(file, stretch = {}) {
   find('chosen').hidden = false;
   find('name').textContent = file.name;
   find('answer').classList.add('waiting');
+  find('whole').disabled = find('chunk').disabled = true;  // until there is something to ask about
   const reply = await ask(file, stretch);
   if (number !== latest) return;
   const whole = stretch.start === undefined && !reply.error ? reply : shown?.file === file ? shown.whole : null;
   clear();
-  shown = {file, whole, reply};
+  shown = {file, whole};
+  find('whole').disabled = false;
   find('chunk').disabled = !whole;
   if (reply.error) showError(file, reply.error); else showAnswer(reply, stretch.start ?? 0);
   find('answer').classList.remove('waiting');
@@ -104,7 +107,8 @@ function rankingOf(ranking, colors) {
     const bar = make('i');
     bar.style.cssText = `width: ${Math.max(100 * probability, 0.5)}%; background: var(${colors[composer]})`;
     const share = make('span', {className: 'share'}, percent(probability));
-    list.append(make('dt', {}, make('span', {}, composer)), make('dd', {}, make('div', {className: 'meter'}, bar), share));
+    const meter = make('div', {className: 'meter'}, bar);
+    list.append(make('dt', {}, make('span', {}, composer)), make('dd', {}, meter, share));
   }
   return list;
 }
@@ -120,7 +124,7 @@ function legendOf({timeline}, colors) {
     patch.style.background = `var(${colors[name] ?? REST})`;
     return make('span', {}, patch, name);
   };
-  const row = make('div', {className: 'legend less'}, make('span', {}, 'Sounds like, passage by passage:'));
+  const row = make('div', {className: 'legend less'}, make('span', {}, 'Style, passage by passage:'));
   row.append(...[...own, ...(own.length < names.length ? ['others'] : [])].map(entry));
   return timeline.length ? row : '';
 }
@@ -128,10 +132,10 @@ function legendOf({timeline}, colors) {
 function tableOf({timeline}) {
   const row = each => make('tr', {}, make('td', {}, `${clock(each.start_sec)} to ${clock(each.end_sec)}`),
     make('td', {}, each.composer), make('td', {className: 'number'}, percent(each.probability)));
-  const heads = ['When', 'Sounds like', 'Probability'].map((head, i) =>
+  const heads = ['When', 'Style', 'Probability'].map((head, i) =>
     make('th', {scope: 'col', className: i === 2 ? 'number' : ''}, head));
   const table = make('table', {}, make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...timeline.map(row)));
-  return make('details', {}, make('summary', {}, 'Style, passage by passage'), table);
+  return make('details', {}, make('summary', {}, 'Passages as a table'), table);
 }
 
 // --- Sound and roll ----------------------------------------------------------------------------------------------
@@ -139,14 +143,16 @@ function tableOf({timeline}) {
 function playerOf({start}) {
   const {player} = shown, end = clock(start + player.duration);
   const play = make('button', {id: 'play', type: 'button', onclick: toggle}, 'Play');
-  const time = make('output', {id: 'time'}, `${clock(start)} of ${end}`);
+  const time = make('span', {id: 'time', ariaLive: 'off'}, `${clock(start)} of ${end}`);
   const zoom = (sign, label, factor) => make('button', {type: 'button', className: 'zoom', ariaLabel: label,
     onclick: () => shown.roll.zoom(factor)}, sign);
   const roll = make('div', {className: 'roll', tabIndex: 0, role: 'slider', ariaLabel: 'Position in the music'});
   Object.assign(roll, {ariaValueMin: '0', ariaValueMax: String(Math.round(player.duration)), onkeydown: key});
   shown.say = seconds => {
-    time.textContent = `${clock(start + seconds)} of ${end}`;
-    Object.assign(roll, {ariaValueNow: String(Math.round(seconds)), ariaValueText: time.textContent});
+    const said = `${clock(start + seconds)} of ${end}`;
+    if (said === roll.ariaValueText) return;
+    time.textContent = said;
+    Object.assign(roll, {ariaValueNow: String(Math.round(seconds)), ariaValueText: said});
   };
   shown.say(0);
   const bar = make('div', {className: 'player'}, play, time, zoom('−', 'Zoom out', 1 / 2), zoom('+', 'Zoom in', 2));
@@ -171,9 +177,10 @@ function stopped() {
 }
 
 function seek(seconds) {
+  const wasPlaying = shown.player.playing;
   shown.player.play(seconds);
   find('play').textContent = 'Pause';
-  follow();
+  if (!wasPlaying) follow();
 }
 
 function moved() {
@@ -228,7 +235,8 @@ function downloadsOf(reply, music) {
 // --- Several files -----------------------------------------------------------------------------------------------
 
 async function showSeveral(files) {
-  const number = ++latest, answers = [];
+  const number = ++latestTable, answers = [];
+  latest++;  // an answer that is on its way is no longer wanted
   clear();
   find('chosen').hidden = true;
   const heads = ['File', 'Piece', 'Composer', 'Probability'].map((head, i) =>
@@ -242,22 +250,24 @@ async function showSeveral(files) {
   find('several').hidden = false;
   let next = 0;
   const work = async () => {
-    while (next < files.length && number === latest) {
+    while (next < files.length && number === latestTable) {
       const i = next++, reply = await ask(files[i]);
+      if (number !== latestTable) return;
       answers[i] = reply.answer ?? {file: files[i].name, error: reply.error};
       fill(rows[i], files[i], reply);
       say('', `${answers.filter(Boolean).length} of ${files.length} files answered`);
     }
   };
   await Promise.all(Array.from({length: AT_ONCE}, work));
-  download.disabled = number !== latest;
+  if (number === latestTable) download.disabled = false;
 }
 
 function fill(row, file, {answer, words, error}) {
-  const name = make('button', {type: 'button', className: 'link', onclick: () => open(file)}, make('bdi', {}, file.name));
+  const label = make('bdi', {}, file.name);
+  const name = make('button', {type: 'button', className: 'link', onclick: () => open(file)}, label);
   const cells = error ? [make('td', {colSpan: 3, className: 'wrong'}, error)] : [
     make('td', {}, answer.by === 'piece' ? words.headline : '—'),
-    make('td', {}, answer.composer + (answer.known ? '' : '?')),
+    make('td', {}, answer.by === 'piece' ? answer.composer : words.headline),
     make('td', {className: 'number'}, percent(answer.probability))];
   row.replaceChildren(make('td', {}, name), ...cells);
 }
@@ -275,14 +285,22 @@ function say(name, words) {
 
 function take(files) {
   if (!files.length) return;
+  latestTable++;
   say('', '');
   find('several').hidden = true;
   if (files.length > 1) showSeveral(files); else show(files[0]);
 }
 
 async function takeSample(name) {
-  const sent = await fetch(`samples/${name}`);
-  take([new File([await sent.blob()], name)]);
+  const number = ++latest;
+  let content;
+  try {
+    content = await (await fetch(`samples/${name}`)).blob();
+  } catch {
+    say(name, ' could not be fetched: the program that answers is not running.');
+    return;
+  }
+  if (number === latest) take([new File([content], name)]);  // else something else was chosen
 }
 
 function prepare() {

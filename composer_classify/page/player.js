@@ -1,6 +1,6 @@
 // Plays notes in the browser, with a plain tone that fades like that of a piano.
 
-const AHEAD = 0.6;  // seconds that are scheduled in advance; a page in the background is called once a second or less
+const AHEAD = 1.5;  // seconds that are scheduled in advance; a page in the background is called once a second or less
 const VOICES = 64;  // notes that sound at a time, at most
 
 export class Player {
@@ -79,9 +79,9 @@ export class Player {
   #sound(i) {
     const {onset_sec, duration_sec, pitch, velocity} = this.notes, now = this.#context.currentTime;
     const begin = Math.max(this.#began + onset_sec[i] - this.#from, now);
-    const end = this.#began + onset_sec[i] + duration_sec[i] - this.#from;
+    const end = Math.max(this.#began + onset_sec[i] + duration_sec[i] - this.#from, begin + 0.01);
     this.#ends = this.#ends.filter(each => each > begin);
-    if (end <= begin || this.#ends.length >= VOICES) return;
+    if (this.#ends.length >= VOICES) return;
     this.#ends.push(end);
     const loudness = 0.15 + 0.85 * velocity[i] / 127;
     const gain = new GainNode(this.#context, {gain: 0});

@@ -10,7 +10,7 @@ export const clock = seconds => {
   return (hours ? `${hours}:${two(minutes)}` : `${minutes}`) + `:${two(whole % 60)}`;
 };
 
-const shade = (name, element = document.documentElement) => getComputedStyle(element).getPropertyValue(name).trim();
+const shade = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // The lowest and highest pitch that are drawn: those of the notes, and one octave at least.
 function pitchRange(pitches) {
@@ -124,7 +124,7 @@ export class Roll {
 
   resize() {
     const ratio = devicePixelRatio || 1, {clientWidth: width} = this.holder, height = this.canvas.clientHeight;
-    this.length.style.width = `${Math.min(LEFT + this.duration * this.scale + 8, 1e7)}px`;
+    this.length.style.width = `${LEFT + this.duration * this.scale + 8}px`;
     this.canvas.style.width = `${width}px`;
     Object.assign(this.canvas, {width: width * ratio, height: height * ratio});
     this.draw();
