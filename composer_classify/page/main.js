@@ -12,7 +12,7 @@ const HELP = 'This page reads MIDI files and scores. MuseScore, Sibelius, Finale
 const find = id => document.getElementById(id);
 const about = await (await fetch('api/about')).json();
 let shown = null;  // what is on the page: {file, whole, player, roll, say}; `whole` is the reply for all of the file
-let latest = 0, latestTable = 0;  // numbers of the last question and table, so that late answers to earlier ones are dropped
+let latest = 0, latestTable = 0;  // numbers of the last question and table: late answers to earlier ones are dropped
 
 // An element with properties and children; text is never read as HTML.
 function make(tag, properties = {}, ...children) {
