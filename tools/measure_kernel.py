@@ -70,7 +70,9 @@ def compare(part: Corpus, versions: list[str], sizes: list[int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1000, 2000, 3000], help="numbers of landmarks")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[500, 1000, 2000, 3000, 6000], help="numbers of landmarks"
+    )
     parser.add_argument("--versions", nargs="+", choices=TRAINING_VIEWS, default=["sequenced"], help="of each file")
     args = parser.parse_args()
     corpus = Corpus.open(args.corpus)
