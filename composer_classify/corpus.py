@@ -5,6 +5,7 @@
 # %% ../nbs/00f_corpus.ipynb #00f-003
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +29,14 @@ def read_manifest(
     columns: list[str] = None,  # Those to read; all by default
 ) -> pd.DataFrame:
     "The manifest of a corpus folder, a row a file. Raises `OSError` or `ValueError` if there is none that can be read."
+    from pyarrow import parquet  # not needed for an answer
+
+    # no threads: one that is still beginning when the process ends aborts it
     with open(folder / "manifest.parquet", "rb") as file:  # pyarrow refuses names that are no UTF-8
-        return pd.read_parquet(file, columns=columns)
+        table = parquet.ParquetFile(file, pre_buffer=False).read(columns, use_threads=False)
+    manifest = table.to_pandas(use_threads=False)
+    manifest.attrs = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+    return manifest
 
 # %% ../nbs/00f_corpus.ipynb #00f-006b
 def path_on_disk(path: str) -> str:
