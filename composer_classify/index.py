@@ -620,7 +620,7 @@ def _identify(
     """The piece that the notes are from: as by `Index.piece`, with `score`, `offset_sec` and `after`.
 
     `score` is from 0 to 1, and `offset_sec` the second of the piece at second 0 of the notes. `after` is whether it is
-    rather another setting of the tune. Returns `None` if the piece is unknown.
+    another setting of the tune. Returns `None` if the piece is unknown.
     """
     notes = notes[~notes["is_drum"]]
     agreed = _matches_of_piece(index, notes, without)

@@ -478,7 +478,7 @@ def predict_files(
 def describe_title(
     piece: dict,  # As in an answer
 ) -> str:
-    "The title of a piece, marked where it is only the name of a file, or where it is rather another setting of it."
+    "The title of a piece, marked where it is only the name of a file, or where the music is another setting of it."
     title = piece["title"] if piece["work"] else f"“{piece['title']}” (the name of a file)"
     return f"after {title}" if piece["after"] else title
 

@@ -8,6 +8,8 @@ but one, and tested on that one. Each finished test is kept in FOLDER, so that a
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from composer_classify.best import cross_evaluate
@@ -26,9 +28,10 @@ def large_enough(corpus: Corpus) -> Corpus:
     return corpus.select(n_works.index[n_works >= FEWEST].tolist())
 
 
-def measured(test: CrossTest, kept: Path) -> dict:
+def measured(make_test: Callable[[], CrossTest], kept: Path) -> dict:
     "The report of a test, made once."
     if not kept.exists():
+        test = make_test()
         report = cross_evaluate(test)
         report.pop("confusion")
         if report["other_encodings"]:
@@ -59,13 +62,10 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     corpus, dcml = Corpus.open(args.corpus), Corpus.open(args.dcml)
-    kept = args.folder / "dcml.json"
-    rows = dict(
-        dcml=json.loads(kept.read_text()) if kept.exists() else measured(cross_test(large_enough(corpus), dcml), kept)
-    )
+    rows = dict(dcml=measured(lambda: cross_test(large_enough(corpus), dcml), args.folder / "dcml.json"))
     composers = corpus.files.groupby("collection")["composer"].nunique()
     for collection in composers.index[composers >= COMPOSERS]:
-        test = leave_collection_out(corpus, collection, FEWEST)
+        test = partial(leave_collection_out, corpus, collection, FEWEST)
         rows[collection] = measured(test, args.folder / f"{collection}.json")
     write_results(ROOT / "results/generalisation.json", rows, dict(fewest=FEWEST), corpus.data_hash)
 
