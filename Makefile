@@ -93,10 +93,10 @@ hooks: .venv/.dev ## once a clone: notebooks are cleaned when JupyterLab saves t
 	  "$(CURDIR)/$(BIN)/ruff" > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit
 
 # runs/cpu/04_cnn.yaml holds the parameters of nbs/04_cnn.ipynb on a machine without a GPU. Afterwards every page is run once more, as the site shows what results/ holds.
-# A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. ONLY="06a_best 06c_index" makes what is shipped.
+# A notebook that is finished is not run again until it, its parameters, the library, KERAS_BACKEND or DATA change. SET=shipped makes the models that ship, of a corpus of all collections.
 SET ?= cpu
 report: export TF_CPP_MIN_LOG_LEVEL := 2
-report: .venv/.dev ## run the notebooks on DATA=path/to/the/Kaggle/zip with the parameters in runs/SET: cpu, gpu or smoke (for DATA=embedded); writes results/ and the pages
+report: .venv/.dev ## run the notebooks on DATA=path/to/the/Kaggle/zip with the parameters in runs/SET: cpu, gpu, shipped or smoke (for DATA=embedded); writes results/ and the pages
 	@$(BIN)/python runs/report.py "$(SET)" "$(DATA)" $(ONLY)
 	@[ "$(SET)" = smoke ] || { echo "The pages, with what was measured:" && $(BIN)/python tools/render.py pages && $(MAKE) --no-print-directory prepare; }
 

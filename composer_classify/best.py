@@ -111,14 +111,17 @@ def cross_val_scores_by_view(
     landmarks: Landmarks = None,  # As for `fit_scorer`
     **settings: float,  # Of the `KernelClassifier`
 ) -> dict[str, np.ndarray]:
-    "Out-of-fold scores of each version, by name, each of shape `(files, composers)`."
+    """Out-of-fold scores of each version, by name, each of shape `(files, composers)`.
+
+    They are -inf where a file was not tested, and for composers that the training files do not include.
+    """
     landmarks = compare_views(views, labels) if landmarks is None else landmarks
-    scores = {name: np.zeros((len(labels), int(labels.max()) + 1)) for name in queries}
+    scores = {name: np.full((len(labels), int(labels.max()) + 1), -np.inf) for name in queries}
     for train, test in tqdm(splits, "folds", leave=False, delay=2, disable=None):
-        scorer = fit_scorer(views, labels[train], landmarks, train, **settings)
+        scorer, known = fit_scorer(views, labels[train], landmarks, train, **settings), np.unique(labels[train])
         for files in np.array_split(test, len(test) // _BLOCK + 1):
             for name, pieces in queries.items():
-                scores[name][files] = scorer.decision_function(pieces[files])
+                scores[name][np.ix_(files, known)] = scorer.decision_function(pieces[files])
     return scores
 
 # %% ../nbs/06a_best.ipynb #06a-015f
@@ -140,6 +143,7 @@ class CrossValidation:
     settings: dict[str, float]  # Of the `KernelClassifier`
     seed: int  # Of the split
     scores: dict[str, np.ndarray]  # By version, shape `(files, composers)`
+    off_collection: dict[str, np.ndarray] = None  # As `scores`, by models trained on the other collections
     probabilities: dict[str, np.ndarray] = None  # The same, calibrated; with second opinions if there is a network
     calibration: tuple[float, float] = None  # `TemperatureScaling.coef_`, fitted on all files
     rejection_threshold: float = None  # Probability below which a piece is not `known`
@@ -157,13 +161,15 @@ _ENOUGH = 10_000  # files that two numbers are fitted on
 
 
 def fit_calibration(
-    cv: CrossValidation,  # With `scores`
+    cv: CrossValidation,  # With `scores`, perhaps with `off_collection`
     files: np.ndarray,  # Positions of the files to fit on
 ) -> TemperatureScaling:
     "The temperatures for these files in all training versions, or for a random sample of many."
+    scored = cv.off_collection or cv.scores
+    files = files[np.isfinite(scored["sequenced"][files, cv.truth[files]])]
     if len(files) > _ENOUGH:
         files = np.random.default_rng(cv.seed).choice(files, _ENOUGH, replace=False)
-    scores = np.concatenate([cv.scores[view][files] for view in TRAINING_VIEWS])
+    scores = np.concatenate([scored[view][files] for view in TRAINING_VIEWS])
     n_onsets = np.concatenate([cv.pieces[view].n_onsets[files] for view in TRAINING_VIEWS])
     return TemperatureScaling().fit(scores, np.tile(cv.truth[files], len(TRAINING_VIEWS)), n_onsets)
 
@@ -187,6 +193,21 @@ def _checked_splits(corpus: Corpus, folds: int, seed: int) -> list[tuple[np.ndar
     splits, works = list(get_splits(corpus, folds, seed)), corpus.files["work_id"].to_numpy()
     for train, test in splits:
         assert_no_leak(works, train, test)
+    return splits
+
+# %% ../nbs/06a_best.ipynb #06a-018xg
+_COMPOSERS = 10  # that a collection must have to be left out
+
+
+def _collection_splits(corpus: Corpus) -> list[tuple[np.ndarray, np.ndarray]]:
+    "For each large collection: the files of all others, and its own of works that the others do not hold."
+    files, works, labels = corpus.files, corpus.files["work_id"].to_numpy(), corpus.labels
+    n_composers, splits = files.groupby("collection")["composer"].nunique(), []
+    for collection in n_composers.index[n_composers >= _COMPOSERS]:
+        own = (files["collection"] == collection).to_numpy()
+        test = own & ~np.isin(works, works[~own]) & np.isin(labels, labels[~own])
+        if test.any() and len(np.unique(labels[~own])) > 1:
+            splits.append((np.flatnonzero(~own), np.flatnonzero(test)))
     return splits
 
 # %% ../nbs/06a_best.ipynb #06a-018xb
@@ -229,7 +250,12 @@ def cross_validate(
     settings = default_settings(len(corpus.composers))
     landmarks = compare_views(training, truth)
     scores = cross_val_scores_by_view(training, pieces, truth, splits, landmarks, **settings)
-    return _calibrate(CrossValidation(views, pieces, truth, works, splits, landmarks, settings, seed, scores))
+    versions = {name: pieces[name] for name in TRAINING_VIEWS}
+    if others := _collection_splits(corpus):
+        off = cross_val_scores_by_view(training, versions, truth, others, landmarks, **settings)
+    else:
+        off = None
+    return _calibrate(CrossValidation(views, pieces, truth, works, splits, landmarks, settings, seed, scores, off))
 
 # %% ../nbs/06a_best.ipynb #06a-018b
 def _second_opinions(corpus: Corpus, cv: CrossValidation, networks: list[keras.Model], name: str) -> np.ndarray:

@@ -218,12 +218,17 @@ def _harmony(heard: Onsets, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarr
     )
 
 # %% ../nbs/01b_features.ipynb #01b-013
-def _visited_keys(notes: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
-    "Keys of passages of eight beats counted from the tonic, and how clear they are."
+def _passages(notes: np.ndarray, pitch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The passage of eight beats that each note begins in, and the shares of pitch classes, shape `(passages, 12)`."
     passage = np.unique(notes["onset_beat"] // 8, return_inverse=True)[1]
     weights = np.zeros((passage.max() + 1, 12))
-    np.add.at(weights, (passage, notes["pitch"] % 12), np.clip(notes["duration_beat"], 0.05, 4))
-    weights /= weights.sum(axis=1, keepdims=True)
+    np.add.at(weights, (passage, pitch % 12), np.clip(notes["duration_beat"], 0.05, 4))
+    return passage, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _visited_keys(notes: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
+    "Keys of passages of eight beats counted from the tonic, and how clear they are."
+    weights = _passages(notes, notes["pitch"])[1]
     fit = key_fit(weights)
     key = fit.argmax(axis=1)
     disorder = -(weights * np.log(weights + 1e-9)).sum(axis=1)
@@ -307,48 +312,104 @@ NGRAMS = dict(  # lengths by kind of observation
     top=(2, 3),
     low=(2, 3),
     both=(2,),
-    step=(3, 5),
-    figure=(1, 2),
-    low_figure=(3,),
+    step=(3,),
+    figure=(1,),
     length=(3,),
-    texture=(1, 2),
+    texture=(1,),
     beat=(2,),
     motion=(4,),
     chord=(1, 2),
     above=(2,),
+    leading=(1,),
+    module=(1,),
+    local_chord=(1,),
+    struck=(1,),
+    beat_chord=(1,),
+    beat_bass=(2,),
+    half_beat_bass=(2,),
     voices=(3,),
     voicing=(1,),
     register=(1,),
 )
 
+# %% ../nbs/01b_features.ipynb #01b-022aa
+def _steps(line: np.ndarray) -> np.ndarray:
+    "The intervals of a line from 0 to 26; 13 is a repeated note, and an octave and more counts as a ninth."
+    return np.clip(np.diff(line), -13, 13) + 13
+
+
+def _is_new(values: np.ndarray) -> np.ndarray:
+    "Whether each value differs from the one before, a bool each."
+    return np.r_[True, np.diff(values) != 0]
+
+
+def _by_beat(heard: Onsets, beats: float) -> tuple[np.ndarray, np.ndarray]:
+    "The lowest key and the pitch classes that sound in each stretch of so many beats in which anything begins."
+    begin = np.flatnonzero(_is_new(np.floor(heard.onsets / beats + 1e-3)))
+    return np.minimum.reduceat(heard.bass, begin), np.bitwise_or.reduceat(heard.classes, begin)
+
+
+def _local_chords(heard: Onsets) -> np.ndarray:
+    "What sounds at each onset, counted from the tonic of the passage, and the mode of that."
+    passage, weights = _passages(heard.notes, heard.pitch - heard.bass[0])  # the same numbers in every transposition
+    key = key_fit(weights).argmax(axis=1)[passage[heard.begin]]
+    return _counted_from(heard.classes, key + heard.bass[0]) * 2 + key // 12
+
 # %% ../nbs/01b_features.ipynb #01b-022b
 _POWERS = np.uint64(5) ** np.arange(128, dtype=np.uint64)  # sums of them tell sets of intervals apart
 
 
-def _observe(heard: Onsets) -> dict[str, np.ndarray]:
-    "What n-grams are made of: whole numbers by kind; see `observations`."
+def _observe_lines(heard: Onsets) -> dict[str, np.ndarray]:
+    "Observations of lines and rhythm, whole numbers by kind."
     top, low = np.diff(heard.top), np.diff(heard.low)
-    up, down = np.clip(top, -13, 13) + 13, np.clip(low, -13, 13) + 13
+    up, down = _steps(heard.top), _steps(heard.low)
     step = np.clip(_half_powers(np.diff(heard.onsets)), -8, 6).astype(np.int64) + 8
     struck, place = np.minimum(heard.struck, 6), (np.round(heard.onsets % 1 * 12) % 12).astype(np.int64)
-    chord = (heard.above * 12 + (heard.bass - heard.bass[0] - heard.key) % 12) * 2 + heard.key // 12
-    new = np.r_[True, np.diff(chord) != 0]
     length = np.clip(_half_powers(heard.notes["duration_beat"]), -8, 6).astype(np.int64) + 8
-    beat, first = np.unique(np.round(heard.onsets * 12) // 12, return_index=True)
-    shape = np.add.reduceat(_POWERS[heard.pitch - heard.low[heard.onset]], heard.begin) >> np.uint64(8)
+    first = np.unique(np.round(heard.onsets * 12) // 12, return_index=True)[1]
     return dict(
         top=up,
         low=down,
         both=up * 27 + down,
         step=step,
         figure=up * 15 + step,
-        low_figure=down * 15 + step,
-        texture=struck * 12 + place,
         length=np.maximum.reduceat(heard.pitch * 16 + length, heard.begin) % 16,  # of the highest new note
+        texture=struck * 12 + place,
         beat=np.bitwise_or.reduceat(1 << place, first),
         motion=np.sign(top) * 3 + np.sign(low) + 4,
-        chord=chord[new],
-        above=heard.above[new],
+    )
+
+# %% ../nbs/01b_features.ipynb #01b-022ba
+def _observe_harmony(heard: Onsets) -> dict[str, np.ndarray]:
+    "Observations of what sounds together and what follows it, whole numbers by kind."
+    bass, classes, above = heard.bass, heard.classes, heard.above
+    low, high = _steps(bass), _steps(heard.highest)
+    chord = (above * 12 + (bass - bass[0] - heard.key) % 12) * 2 + heard.key // 12
+    local_chord = _local_chords(heard)
+    after = _counted_from(classes[1:], bass[:-1])
+    changes = (np.diff(classes) != 0) | (np.diff(bass) != 0)
+    struck = np.bitwise_or.reduceat(1 << heard.pitch % 12, heard.begin)
+    moves = (np.diff(bass) != 0) | (np.diff(heard.highest) != 0)
+    return dict(
+        chord=chord[_is_new(chord)],
+        above=above[_is_new(chord)],
+        leading=((above[:-1] * 4096 + after) * 12 + np.diff(bass) % 12)[changes],
+        module=(((heard.highest - bass)[:-1] % 12 * 27 + low) * 27 + high)[moves],
+        local_chord=local_chord[_is_new(local_chord)],
+        struck=_counted_from(struck, heard.low) * 8 + np.minimum(heard.struck, 7),
+    )
+
+# %% ../nbs/01b_features.ipynb #01b-022bb
+def _observe(heard: Onsets) -> dict[str, np.ndarray]:
+    "What n-grams are made of: whole numbers by kind; see `observations`."
+    shape = np.add.reduceat(_POWERS[heard.pitch - heard.low[heard.onset]], heard.begin) >> np.uint64(8)
+    bass, classes = _by_beat(heard, 1)
+    return dict(
+        **_observe_lines(heard),
+        **_observe_harmony(heard),
+        beat_chord=_counted_from(classes, bass),
+        beat_bass=_steps(bass),
+        half_beat_bass=_steps(_by_beat(heard, 0.5)[0]),
         voices=np.minimum(heard.voices, 9),
         voicing=(shape.astype(np.int64) * 11 + heard.low // 12)[heard.struck > 1],
         register=heard.top // 4 * 32 + heard.bass // 4,

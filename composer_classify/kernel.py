@@ -195,8 +195,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         gamma: float = 0.4,  # How fast similarity falls with distance; 1 is 1/e at the median squared distance
-        ngram_weight: float = 0.25,  # Weight of the n-grams; that of the features is 1
-        alpha: float = 0.1,  # Penalty on large weights of pieces
+        ngram_weight: float = 0.7,  # Weight of the n-grams; that of the features is 1
+        alpha: float = 0.15,  # Penalty on large weights of pieces
         class_balance: float = 0.8,  # 0 gives all files the same weight, 1 all composers
         n_landmarks: int = N_LANDMARKS,  # Pieces, at most, that all others are compared with
     ):

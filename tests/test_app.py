@@ -297,8 +297,8 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
 def test_what_the_server_knows(client):
     about = client.get("/api/about").json()
     composers = [name for each in about["periods"] for name in each["composers"]]
-    assert len(composers) == len(set(composers)) == 40 and about["pieces"] > 8000
-    assert [each["period"] for each in about["periods"]][:2] == ["Renaissance", "Baroque"]
+    assert len(composers) == len(set(composers)) == 72 and about["pieces"] > 8000
+    assert [each["period"] for each in about["periods"]][:3] == ["Medieval", "Renaissance", "Baroque"]
     assert about["max_bytes"] == LIMITS.max_bytes
 
 

@@ -240,6 +240,35 @@ def test_answers_are_calibrated_by_other_folds(doubtful_folds):
     assert cv.calibration == pytest.approx(fitted(np.arange(len(cv.truth))).coef_)
 
 
+def test_of_several_collections_each_is_left_out_for_the_calibration(small, monkeypatch):
+    "Tested are works that no other collection holds, by composers that another one has; the rest has no score."
+    monkeypatch.setattr(best, "_COMPOSERS", 2)
+    manifest = small.manifest.sort_values(["composer", "path"])
+    manifest = manifest.assign(collection=np.resize(["one", "two"], len(manifest))).sort_index()
+    shared = manifest.index[manifest["composer"] == "Ada"][:2]  # of both collections
+    manifest.loc[shared, "work_id"] = manifest.loc[shared[0], "work_id"]
+    corpus = replace(small, manifest=manifest)
+    cv, collection = best.cross_validate(corpus, folds=2), corpus.files["collection"].to_numpy()
+    splits = best._collection_splits(corpus)
+    for train, test in splits:
+        assert set(collection[train]) | set(collection[test]) == {"one", "two"} != set(collection[train])
+        assert not set(cv.works[train]) & set(cv.works[test])
+    tested = np.concatenate([test for _, test in splits])
+    assert sorted([*tested, *np.flatnonzero(corpus.files.index.isin(shared))]) == list(range(len(cv.truth)))
+    assert np.isfinite(cv.off_collection["crop"]).all(axis=1).nonzero()[0].tolist() == sorted(tested)
+    views = ("sequenced", "performed", "crop")
+    scored, onsets = (
+        np.concatenate([each(view)[np.sort(tested)] for view in views])
+        for each in (cv.off_collection.get, lambda view: cv.pieces[view].n_onsets)
+    )
+    expected = TemperatureScaling().fit(scored, np.tile(cv.truth[np.sort(tested)], 3), onsets)
+    assert cv.calibration == pytest.approx(expected.coef_)
+
+
+def test_one_collection_is_calibrated_in_folds(folds):
+    assert folds.off_collection is None
+
+
 def test_a_view_is_asked_about_by_other_chances_than_it_was_learned_from(small):
     found = best.cross_validate(small, folds=2, queries=dict(again=simulate_performance))
     assert np.array_equal(found.training_views[1].features, corpus_features(small, simulate_performance).features)
@@ -565,22 +594,21 @@ def test_powers_that_make_no_answer_are_refused(doubted, tmp_path, powers):
 
 
 def test_the_shipped_models_are_small_and_say_what_they_are():
-    assert sum(path.stat().st_size for path in MODELS.values()) <= 20e6
-    for name, n in (("all", 40), ("four", 4)):
+    assert sum(path.stat().st_size for path in MODELS.values()) <= 25e6
+    recorded = json.loads((Path(__file__).parent.parent / "results/shipped.json").read_text())
+    for name, fewest, least in (("all", 70, 0.70), ("four", 4, 0.93)):
         about = Recognizer.load(name).about
-        assert (
-            len(about["composers"]) == n
-            and max(about["calibration_error"].values()) <= 0.05
-            and len(about["data_hash"]) == 64
-        )
-        assert about["n_trained"] > 1500 and about["score"]["accuracy"] > (0.95 if name == "four" else 0.78)
-    recorded = json.loads((Path(__file__).parent.parent / "results/best.json").read_text())
-    for name in MODELS:
-        assert recorded["measured"][name]["written"]["score"] == pytest.approx(Recognizer.load(name).about["score"])
-        assert (
-            recorded["data_hash"]
-            == json.loads((Path(__file__).parent.parent / "results/all_composers.json").read_text())["data_hash"]
-        )
+        assert len(about["composers"]) >= fewest and about["data_hash"] == recorded["data_hash"]
+        assert about["n_trained"] > 1500 and about["score"]["accuracy"] > least
+        assert recorded["measured"][name]["written"]["score"] == pytest.approx(about["score"])
+    assert max(about["calibration_error"].values()) <= 0.05  # of the four, which is calibrated in folds
+
+
+def test_the_long_list_promises_little_more_than_it_keeps():
+    "Its probabilities are fitted on other collections. In folds most answers are right more often than they say."
+    recorded = json.loads((Path(__file__).parent.parent / "results/shipped.json").read_text())
+    bins = [row for row in recorded["measured"]["all"]["calibration"]["reliability"] if row["files"] >= 50]
+    assert len(bins) >= 5 and all(row["accuracy"] > row["confidence"] - 0.05 for row in bins)
 
 
 def test_many_files_and_processes_give_the_answers_of_one(tmp_path):

@@ -52,7 +52,7 @@ def page(request, browser, server):
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(server[0])
-    page.get_by_text("and the style of 40 composers").wait_for()
+    page.get_by_text("and the style of 72 composers").wait_for()
     yield page
     assert [url for url in asked if not url.startswith((server[0], "data:", "blob:"))] == []
     assert [(status, url) for status, url in refused if "/api/show" not in url] == []
