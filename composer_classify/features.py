@@ -217,7 +217,7 @@ def _harmony(heard: Onsets, lasts: np.ndarray, tonic: int) -> dict[str, np.ndarr
         change=np.array([_SIZE[heard.classes[1:] ^ heard.classes[:-1]].sum() / n, (np.diff(bass) != 0).sum() / n]),
     )
 
-# %% ../nbs/01b_features.ipynb #01b-013
+# %% ../nbs/01b_features.ipynb #01b-013p
 def _passages(notes: np.ndarray, pitch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The passage of eight beats that each note begins in, and the shares of pitch classes, shape `(passages, 12)`."
     passage = np.unique(notes["onset_beat"] // 8, return_inverse=True)[1]
@@ -225,7 +225,7 @@ def _passages(notes: np.ndarray, pitch: np.ndarray) -> tuple[np.ndarray, np.ndar
     np.add.at(weights, (passage, pitch % 12), np.clip(notes["duration_beat"], 0.05, 4))
     return passage, weights / weights.sum(axis=1, keepdims=True)
 
-
+# %% ../nbs/01b_features.ipynb #01b-013
 def _visited_keys(notes: np.ndarray, tonic: int) -> dict[str, np.ndarray]:
     "Keys of passages of eight beats counted from the tonic, and how clear they are."
     weights = _passages(notes, notes["pitch"])[1]
@@ -337,18 +337,18 @@ def _steps(line: np.ndarray) -> np.ndarray:
     "The intervals of a line from 0 to 26; 13 is a repeated note, and an octave and more counts as a ninth."
     return np.clip(np.diff(line), -13, 13) + 13
 
-
+# %% ../nbs/01b_features.ipynb #01b-022ab
 def _is_new(values: np.ndarray) -> np.ndarray:
     "Whether each value differs from the one before, a bool each."
     return np.r_[True, np.diff(values) != 0]
 
-
+# %% ../nbs/01b_features.ipynb #01b-022ac
 def _by_beat(heard: Onsets, beats: float) -> tuple[np.ndarray, np.ndarray]:
     "The lowest key and the pitch classes that sound in each stretch of so many beats in which anything begins."
     begin = np.flatnonzero(_is_new(np.floor(heard.onsets / beats + 1e-3)))
     return np.minimum.reduceat(heard.bass, begin), np.bitwise_or.reduceat(heard.classes, begin)
 
-
+# %% ../nbs/01b_features.ipynb #01b-022ad
 def _local_chords(heard: Onsets) -> np.ndarray:
     "What sounds at each onset, counted from the tonic of the passage, and the mode of that."
     passage, weights = _passages(heard.notes, heard.pitch - heard.bass[0])  # the same numbers in every transposition
