@@ -250,11 +250,10 @@ def cross_validate(
     settings = default_settings(len(corpus.composers))
     landmarks = compare_views(training, truth)
     scores = cross_val_scores_by_view(training, pieces, truth, splits, landmarks, **settings)
-    versions = {name: pieces[name] for name in TRAINING_VIEWS}
+    off = None
     if others := _collection_splits(corpus):
+        versions = {name: pieces[name] for name in TRAINING_VIEWS}
         off = cross_val_scores_by_view(training, versions, truth, others, landmarks, **settings)
-    else:
-        off = None
     return _calibrate(CrossValidation(views, pieces, truth, works, splits, landmarks, settings, seed, scores, off))
 
 # %% ../nbs/06a_best.ipynb #06a-018b
