@@ -33,7 +33,7 @@ help: ## list the targets
 
 .venv/.dev: $(INSTALL_FROM) | .venv/bin/python
 	@echo "Installing the whole development set (some minutes the first time)"
-	$(PIP) -e '.[train,embedded,scores,kaggle,app,cluster,dev]'
+	$(PIP) -e '.[train,embedded,scores,audio,kaggle,app,cluster,dev]'
 	@touch .venv/.base $@
 
 demo: .venv/.base ## classify a sample MIDI file with the shipped model, and say how to start the web page

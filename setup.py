@@ -43,7 +43,7 @@ setup(
         "Topic :: Multimedia :: Sound/Audio :: MIDI",
     ],
     packages=[cfg["lib_name"]],
-    package_data={cfg["lib_name"]: ["weights/*.npz", "weights/pieces/*", "**/*.csv", "**/*.mid", "page/*"]},
+    package_data={cfg["lib_name"]: ["weights/*.npz", "weights/pieces/*", "weights/transcription/*", "**/*.csv", "**/*.mid", "page/*"]},
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=lines("requirements"),
     extras_require={k[:-len(suffix)]: lines(k) for k in cfg if k.endswith(suffix)},

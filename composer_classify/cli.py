@@ -97,11 +97,12 @@ def _print_json(data: object) -> None:
 # %% ../nbs/09_cli.ipynb #09-0061
 def _is_music(path: str) -> bool:
     "Whether a file of a folder is music by its name, or for `.xml` by its content; true if that cannot be read."
+    from composer_classify.audio import AUDIO_SUFFIXES
     from composer_classify.scores import format_of
 
     suffix = Path(path).suffix.lower()
     if suffix != ".xml":
-        return suffix in MUSIC_SUFFIXES
+        return suffix in MUSIC_SUFFIXES | AUDIO_SUFFIXES
     try:
         with open(path, "rb") as file:
             return format_of(file.read(1 << 16)) is not None
@@ -120,7 +121,7 @@ def _find_files(names: list[str]) -> tuple[list[str], dict[str, str]]:
         below = [file for file in walk_files(name, closed) if _is_music(file)]
         shut = {error.filename: f"the folder cannot be opened ({error.strerror})" for error in closed}
         if not below and not shut:
-            shut = {name: "holds no music files (MIDI or scores)"}
+            shut = {name: "holds no music files (MIDI, scores or recordings)"}
         found += [*sorted(below), *shut]
         unread |= shut
     return found, unread
@@ -131,11 +132,13 @@ STDIN = "-"
 
 def _read_stdin(unread: dict[str, str]) -> bytes:
     "What comes by standard input; nothing, and the reason among what is unread, if that is closed."
+    from composer_classify.audio import MAX_AUDIO_BYTES, is_recording
     from composer_classify.midi import Limits
 
     try:
         if sys.stdin is not None:
-            return sys.stdin.buffer.read(Limits.max_bytes + 1)
+            content = sys.stdin.buffer.read(Limits.max_bytes + 1)
+            return content + sys.stdin.buffer.read(MAX_AUDIO_BYTES * is_recording(content))
         unread[STDIN] = "standard input is closed"
     except OSError as error:
         unread[STDIN] = f"standard input cannot be read ({error.strerror})"
@@ -172,13 +175,26 @@ def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, 
     figure = plot_recognition(listen(given.get(name, name), name, args.start, args.duration), answer)
     atomic_write(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
 
+# %% ../nbs/09_cli.ipynb #09-007j1
+def _describe_program(answer: Recognition) -> Iterator[str]:
+    "What is played in a long recording, a line a piece."
+    from composer_classify.midi import clock
+    from composer_classify.recognition import describe_certainty, describe_title
+
+    yield f"{answer.file}: {len(answer.pieces)} {'piece' if len(answer.pieces) == 1 else 'pieces'} found"
+    for piece in answer.pieces:
+        when = f"{clock(piece['start_sec'])} to {clock(piece['end_sec'])}"
+        yield f"    {when:>16}  {piece['composer']}, {describe_title(piece)}; {describe_certainty(piece)}"
+
 # %% ../nbs/09_cli.ipynb #09-007k
 def _describe(answer: Recognition) -> Iterator[str]:
     "The lines of an answer for a person."
     from composer_classify.midi import clock
     from composer_classify.recognition import describe_composer, describe_piece, describe_scope, describe_style
 
-    if answer.by == "piece":
+    if answer.pieces:
+        yield from _describe_program(answer)
+    elif answer.by == "piece":
         yield f"{answer.file}: {describe_piece(answer.piece)}"
         yield f"    {describe_style(answer)}"
     else:
@@ -195,6 +211,22 @@ def _describe(answer: Recognition) -> Iterator[str]:
         yield f"    read after repairs: {'; '.join(answer.repairs)}"
 
 # %% ../nbs/09_cli.ipynb #09-007n
+def _show_heard() -> Callable[[float, float | None], None]:
+    "A function that shows on a terminal how much of a recording has been heard, from two seconds on."
+    from tqdm import tqdm
+
+    bar = tqdm(desc="heard", unit=" s", delay=2, leave=False, disable=None)
+
+    def show(seconds: float, of: float | None) -> None:
+        if seconds < bar.n or of != bar.total:
+            bar.reset(of)
+        bar.update(round(seconds) - bar.n)
+        if of and seconds >= of:
+            bar.close()
+
+    return show
+
+
 def _answers(
     args: argparse.Namespace, files: list[str], unread: dict[str, str], given: dict[str, bytes]
 ) -> Iterator[tuple[str, Recognition]]:
@@ -205,6 +237,8 @@ def _answers(
 
     timeline = bool(args.json or args.plot or files == args.files)
     how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
+    if len(files) == 1:
+        how["progress"] = _show_heard()
     found = predict_files(files, args.model, args.index, given, **how)
     hidden = sys.stdout.isatty() or len(files) == 1 or None  # rows that are seen show progress themselves
     with contextlib.closing(found):

@@ -5,6 +5,7 @@
 # %% ../nbs/06b_fingerprints.ipynb #06b-003
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -15,9 +16,9 @@ import numpy as np
 # %% auto #0
 __all__ = ['CHORD_WINDOW', 'N_NOTES', 'KINDS', 'MAX_SPAN', 'REACH', 'CHORD_WINDOWS', 'SPEEDS', 'STEPS', 'RAREST', 'LONG',
            'SPARSEST', 'CERTAINTY', 'KNOWN', 'SURE', 'PLAIN', 'CANDIDATES', 'A_CANDIDATE', 'VOTE_TOLERANCE', 'LISTEN',
-           'PAUSE', 'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints', 'count_steps',
-           'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'plain_fingerprints', 'piece_at', 'best_match',
-           'parts_to_hear', 'is_played']
+           'PAUSE', 'UNSTEADY', 'outer_voices', 'Fingerprints', 'fingerprints', 'heard_fingerprints',
+           'join_fingerprints', 'count_steps', 'kept_fingerprints', 'Match', 'Votes', 'as_heard', 'plain_fingerprints',
+           'piece_at', 'best_match', 'parts_to_hear', 'is_played']
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-007
 def _highest(onset: np.ndarray, pitch: np.ndarray, around: np.ndarray, near: float) -> np.ndarray:
@@ -124,6 +125,17 @@ def _half_seconds(seconds: np.ndarray) -> np.ndarray:
     "The half second in which each second lies."
     return (seconds * 2).astype(np.int64)
 
+# %% ../nbs/06b_fingerprints.ipynb #06b-010k1
+def _each_once(
+    kind: np.ndarray, second: np.ndarray, pitch: np.ndarray, note: np.ndarray, figure: np.ndarray
+) -> Fingerprints:
+    "Fingerprints without those that occur again with the same first note, and with one figure for each first note."
+    _, once = np.unique(note * KINDS + kind, return_index=True)
+    kind, second, pitch, note, figure = (each[once] for each in (kind, second, pitch, note, figure))
+    _, row, which = np.unique(note, return_index=True, return_inverse=True)
+    n_figures, n_half_seconds = _different(figure[row]), _different(_half_seconds(second))
+    return Fingerprints(kind, second, pitch, note, figure[row][which], len(row), n_figures, n_half_seconds)
+
 # %% ../nbs/06b_fingerprints.ipynb #06b-010m
 MAX_SPAN = 9.0  # seconds from the first to the last note of a fingerprint
 REACH = 7  # notes after the first, among which a query looks for the others
@@ -137,12 +149,7 @@ def fingerprints(
     longest: float = MAX_SPAN,  # Seconds from the first note of a fingerprint to the last
 ) -> Fingerprints:
     "All fingerprints of some notes, each once; none for fewer than `N_NOTES` notes in a voice."
-    kind, second, pitch, note, figure = _found_fingerprints(notes, reach, nears, longest)
-    _, once = np.unique(note * KINDS + kind, return_index=True)
-    kind, second, pitch, note, figure = (each[once] for each in (kind, second, pitch, note, figure))
-    _, row, which = np.unique(note, return_index=True, return_inverse=True)
-    n_figures, n_half_seconds = _different(figure[row]), _different(_half_seconds(second))
-    return Fingerprints(kind, second, pitch, note, figure[row][which], len(row), n_figures, n_half_seconds)
+    return _each_once(*_found_fingerprints(notes, reach, nears, longest))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-011b
 SPEEDS = np.geomspace(0.4, 2.5, 105)  # of a query, compared with the piece: half to double, and a little more
@@ -153,6 +160,17 @@ def heard_fingerprints(
 ) -> Fingerprints:
     "All fingerprints that a query is looked up by."
     return fingerprints(notes, REACH, CHORD_WINDOWS, MAX_SPAN * SPEEDS[-1])
+
+# %% ../nbs/06b_fingerprints.ipynb #06b-011d
+def join_fingerprints(
+    readings: Sequence[Fingerprints],  # Of the same seconds, with some notes or others
+) -> Fingerprints:
+    "The fingerprints of several readings of the same music, each once; none of no readings."
+    names = ("kind", "second", "pitch", "note", "figure")
+    kind, second, pitch, note, figure = (np.concatenate([getattr(each, name) for each in readings]) for name in names)
+    voice = note % 2
+    _, note = np.unique(np.round(second * 1e5).astype(np.int64) << 8 | pitch << 1 | voice, return_inverse=True)
+    return _each_once(kind, second, pitch, note * 2 + voice, figure)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-0112
 STEPS = 12  # semitones of the largest step that has a count of its own
@@ -242,6 +260,7 @@ class Match:
     coverage: float  # Part of the half seconds of the query in which a vote lies
     asked: int  # Different figures in the query
     variety: float  # The same as a part of the notes that begin one: small where the music repeats itself
+    certainty: tuple[float, ...] = CERTAINTY  # Constant and weights of the evidence
 
     @property
     def evidence(self) -> tuple[float, float, float, float]:
@@ -252,7 +271,7 @@ class Match:
     @property
     def score(self) -> float:
         "How likely it is that this is the piece, from 0 to 1, if half of all queries are in the index."
-        return float(1 / (1 + np.exp(-(CERTAINTY[0] + np.dot(CERTAINTY[1:], self.evidence)))))
+        return float(1 / (1 + np.exp(-(self.certainty[0] + np.dot(self.certainty[1:], self.evidence)))))
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-016d
 @dataclass(frozen=True)

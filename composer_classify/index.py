@@ -233,7 +233,18 @@ class Index(Pieces):
         plain: bool = False,  # By `plain_fingerprints`, in a quarter of the time
     ) -> Match | None:
         "Where in which piece we are. `None` if no fingerprint is found."
-        return _match(self, plain_fingerprints(notes) if plain else heard_fingerprints(notes), without)
+        return self.match(plain_fingerprints(notes) if plain else heard_fingerprints(notes), without)
+
+    def match(
+        self,
+        heard: Fingerprints,  # Of a query
+        without: int = None,  # As for `query`
+    ) -> Match | None:
+        "The same for fingerprints."
+        votes = self.look_up(heard.kind)
+        if without is not None:
+            votes = votes[self.works[piece_at(votes.second, self.begin)] != without]
+        return best_match(heard, votes, self.begin, self.works)
 
     def identify(
         self,
@@ -555,14 +566,6 @@ def _look_up(index: Index, kind: np.ndarray) -> Votes:
     votes = Votes(*map(np.concatenate, (which, second, pitch_class, weight)))
     return votes[~index.removed[piece_at(votes.second, index.begin)]] if index.removed.any() else votes
 
-# %% ../nbs/06c_index.ipynb #06c-016d4
-def _match(index: Index, heard: Fingerprints, without: int = None) -> Match | None:
-    "The piece that fingerprints are from, and the place in it."
-    votes = index.look_up(heard.kind)
-    if without is not None:
-        votes = votes[index.works[piece_at(votes.second, index.begin)] != without]
-    return best_match(heard, votes, index.begin, index.works)
-
 # %% ../nbs/06c_index.ipynb #06c-018c
 def _matches(
     index: Index, notes: np.ndarray, parts: list, without: int | None, plain: bool
@@ -653,7 +656,7 @@ def _known_piece(index: Index, kind: np.ndarray, second: np.ndarray, pitch: np.n
     "The piece of an index that surely holds these fingerprints; -1 if none does."
     for begin, end in parts_to_hear(second):
         rows = slice(*np.searchsorted(second, [begin, end]))
-        match = _match(index, as_heard(kind[rows], second[rows] - begin, pitch[rows]))
+        match = index.match(as_heard(kind[rows], second[rows] - begin, pitch[rows]))
         if match and match.score > SURE:
             return match.piece
     return -1

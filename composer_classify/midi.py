@@ -108,6 +108,7 @@ _NO_EVENTS = dict(
     ticks_per_beat=480,
     repairs=(),
     lost="",
+    transcribed=False,
 )
 
 # %% ../nbs/00_midi.ipynb #00-008
@@ -123,6 +124,7 @@ class NoteArray(np.ndarray):
     ticks_per_beat: int  # the file's resolution
     repairs: tuple[str, ...]  # what was repaired to read the file; empty for a sound one
     lost: str  # what of the file could not be read; empty for a whole one
+    transcribed: bool  # whether notes were heard in a recording: `velocity` is then 127 times their probability
 
     def __new__(cls, notes: np.ndarray, **piece) -> NoteArray:
         self = np.asarray(notes, NOTE_DTYPE).view(cls)

@@ -1,5 +1,9 @@
 // What a visitor does: chooses files, reads and hears the answers, and takes them away.
 
+import {find, make, percent} from './elements.js';
+import {Microphone} from './microphone.js';
+import {Piano} from './piano.js';
+import {candidatesOf, playedOf} from './pieces.js';
 import {Player} from './player.js';
 import {Roll, clock, picture} from './roll.js';
 
@@ -7,32 +11,36 @@ const LONGEST_NAME = 200;  // characters that the server takes
 const TEN = 10;  // seconds of a random stretch
 const REST = '--color-rest';  // of all composers without a color of their own
 const AT_ONCE = 2;  // files of a table that are asked for at a time
-const HELP = 'This page reads MIDI files and scores. MuseScore, Sibelius, Finale and Dorico can export both: '
-  + 'choose MusicXML or MIDI there.';
-const find = id => document.getElementById(id);
+const LONG = 60;  // seconds of a recording that is said to take a while
+const HELP = 'This page reads recordings (WAV, FLAC, MP3 and OGG), MIDI files and scores. MuseScore, Sibelius, Finale '
+  + 'and Dorico export scores: choose MusicXML or MIDI there.';
 const about = await (await fetch('api/about')).json();
 let shown = null;  // what is on the page: {file, whole, player, roll, say}; `whole` is the reply for all of the file
 let latest = 0, latestTable = 0;  // numbers of the last question and table: late answers to earlier ones are dropped
-
-// An element with properties and children; text is never read as HTML.
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children.filter(child => child !== null && child !== ''));
-  return element;
-}
-
-const percent = share => `${Math.round(100 * share)}%`;
+let asked = new AbortController();  // of the last question
 
 // --- Questions ---------------------------------------------------------------------------------------------------
 
+// Whether a file is a recording, as its first bytes say.
+async function isRecording(file) {
+  const head = new Uint8Array(await file.slice(0, 12).arrayBuffer()), text = String.fromCharCode(...head);
+  return /^(fLaC|OggS|ID3|RIFF....WAVE)/s.test(text) || (head[0] === 0xFF && head[1] >= 0xE0);
+}
+
+// Why a file is not sent; empty if it is.
+async function refusal(file) {
+  const recording = await isRecording(file), most = recording ? about.max_audio_bytes : about.max_bytes;
+  const limit = `${Math.floor(most / 2 ** 20)} MB, the limit of this page${recording ? ' for recordings' : ''}`;
+  return file.size > most ? `is larger than ${limit}` : '';
+}
+
 // The server's reply for a file, or for a stretch of it; it has an `error` if there is no answer.
-async function ask(file, stretch = {}) {
-  if (file.size > about.max_bytes) {
-    return {error: `is larger than ${Math.floor(about.max_bytes / 2 ** 20)} MB, the limit of this page`};
-  }
+async function ask(file, stretch = {}, signal = null) {
   try {
+    const error = await refusal(file);
+    if (error) return {error};
     const query = new URLSearchParams({name: file.name.slice(0, LONGEST_NAME), ...stretch});
-    const sent = await fetch(`api/show?${query}`, {method: 'POST', body: file});
+    const sent = await fetch(`api/show?${query}`, {method: 'POST', body: file, signal});
     return await sent.json();
   } catch {
     return {error: 'could not be sent: the program that answers is not running, or the file has changed'};
@@ -42,16 +50,60 @@ async function ask(file, stretch = {}) {
 // --- One file ----------------------------------------------------------------------------------------------------
 
 async function show(file, stretch = {}) {
-  const number = ++latest;
+  const {number, signal} = begin();
   find('chosen').hidden = false;
   find('name').textContent = file.name;
   find('answer').classList.add('waiting');
   find('whole').disabled = find('chunk').disabled = true;  // until there is something to ask about
-  const reply = await ask(file, stretch);
-  if (number !== latest) return;
+  const done = stretch.start === undefined ? wait(file, number) : () => {};
+  const reply = await ask(file, stretch, signal);
+  done();
+  if (number === latest) present(file, reply, stretch);
+}
+
+// A new question; the one before it is no longer wanted, and the server stops working at it.
+function begin() {
+  asked.abort();
+  find('progress').replaceChildren();
+  asked = new AbortController();
+  return {number: ++latest, signal: asked.signal};
+}
+
+// Says how much there is to listen to, if it takes long, and how long it has taken. Returns what ends that.
+function wait(file, number) {
+  const began = Date.now(), took = make('span', {ariaHidden: 'true'});
+  let ended = false;
+  const timer = setInterval(() => { took.textContent = ` ${clock((Date.now() - began) / 1000)}`; }, 1000);
+  lengthOf(file).then(seconds => {
+    if (number !== latest || ended || seconds < LONG) return;
+    const minutes = Math.round(seconds / 60);
+    find('progress').replaceChildren(`Listening through ${minutes} minute${minutes > 1 ? 's' : ''}…`, took);
+  });
+  return () => {
+    ended = true;
+    clearInterval(timer);
+    if (number === latest) find('progress').replaceChildren();
+  };
+}
+
+// Seconds of a recording as far as the browser can tell; else 0.
+async function lengthOf(file) {
+  if (!await isRecording(file)) return 0;
+  const sound = new Audio(), url = URL.createObjectURL(file);
+  const seconds = await new Promise(resolve => {
+    Object.assign(sound, {onloadedmetadata: () => resolve(sound.duration), onerror: () => resolve(0), src: url});
+  });
+  URL.revokeObjectURL(url);
+  return Number.isFinite(seconds) ? seconds : 0;
+}
+
+// Puts the reply on the page.
+function present(file, reply, stretch = {}) {
   const whole = stretch.start === undefined && !reply.error ? reply : shown?.file === file ? shown.whole : null;
   clear();
   shown = {file, whole};
+  find('chosen').hidden = false;
+  find('name').textContent = file.name;
   find('whole').disabled = false;
   find('chunk').disabled = !whole;
   if (reply.error) showError(file, reply.error); else showAnswer(reply, stretch.start ?? 0);
@@ -77,6 +129,9 @@ function chunk() {
   show(shown.file, {start, duration: TEN});
 }
 
+// Whether the answer names the piece.
+const found = ({by}) => by === 'piece';
+
 // --- The answer --------------------------------------------------------------------------------------------------
 
 function showAnswer(reply, start) {
@@ -85,14 +140,20 @@ function showAnswer(reply, start) {
   shown.player = new Player(reply.notes, () => stopped());
   const sound = playerOf(music);
   find('answer').replaceChildren(
+    ...playedIn(answer, start),
     make('p', {className: 'who'}, words.who), make('h2', {}, words.headline),
     ...words.lines.map((line, i) => make('p', {className: i ? 'quiet' : 'place'}, line)),
-    answer.by === 'piece' ? '' : rankingOf(answer.ranking, colors),
+    found(answer) ? '' : answer.candidates?.length ? candidatesOf(answer.candidates) : rankingOf(answer.ranking, colors),
     ...sound, legendOf(answer, colors), make('p', {className: 'less'}, words.telling),
-    answer.by === 'piece' ? styleOf(answer, words, colors) : '',
+    found(answer) ? styleOf(answer, words, colors) : '',
     tableOf(answer), downloadsOf(reply, music),
   );
   shown.roll = new Roll(find('answer').querySelector('.roll'), music, shown.player.duration, seek);
+}
+
+// The pieces of a concert, one after another.
+function playedIn({pieces = []}, start) {
+  return pieces.length > 1 ? [make('h3', {}, 'What is played when'), playedOf(pieces, at => seek(at - start))] : [];
 }
 
 // A color for each composer of the ranking and the passages; the first six have one of their own.
@@ -236,7 +297,7 @@ function downloadsOf(reply, music) {
 
 async function showSeveral(files) {
   const number = ++latestTable, answers = [];
-  latest++;  // an answer that is on its way is no longer wanted
+  begin();
   clear();
   find('chosen').hidden = true;
   const heads = ['File', 'Piece', 'Composer', 'Probability'].map((head, i) =>
@@ -266,15 +327,15 @@ function fill(row, file, {answer, words, error}) {
   const label = make('bdi', {}, file.name);
   const name = make('button', {type: 'button', className: 'link', onclick: () => open(file)}, label);
   const cells = error ? [make('td', {colSpan: 3, className: 'wrong'}, error)] : [
-    make('td', {}, answer.by === 'piece' ? words.headline : '—'),
-    make('td', {}, answer.by === 'piece' ? answer.composer : words.headline),
+    make('td', {}, found(answer) ? words.headline : '—'),
+    make('td', {}, found(answer) ? answer.composer : words.headline),
     make('td', {className: 'number'}, percent(answer.probability))];
   row.replaceChildren(make('td', {}, name), ...cells);
 }
 
 async function open(file) {
   await show(file);
-  find('chosen').scrollIntoView({behavior: 'smooth', block: 'start'});
+  approach();
 }
 
 // --- Choosing ----------------------------------------------------------------------------------------------------
@@ -285,14 +346,34 @@ function say(name, words) {
 
 function take(files) {
   if (!files.length) return;
+  microphone.cancel();
   latestTable++;
   say('', '');
   find('several').hidden = true;
   if (files.length > 1) showSeveral(files); else show(files[0]);
 }
 
+function approach() {
+  find('chosen').scrollIntoView({behavior: 'smooth', block: 'start'});
+}
+
+// Shows the answer for what the microphone has heard.
+function reveal(file, reply) {
+  present(file, reply);
+  approach();
+}
+
+// Ends what sounds and what is asked, so that the microphone hears the room alone.
+function hush() {
+  begin();
+  latestTable++;
+  say('', '');
+  clear();
+  find('several').hidden = find('chosen').hidden = true;
+}
+
 async function takeSample(name) {
-  const number = ++latest;
+  const {number} = begin();
   let content;
   try {
     content = await (await fetch(`samples/${name}`)).blob();
@@ -331,5 +412,7 @@ function introduce() {
   find('known').hidden = false;
 }
 
+const microphone = new Microphone({begin: hush, ask, show: reveal});
+new Piano();
 prepare();
 introduce();

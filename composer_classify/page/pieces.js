@@ -1,0 +1,34 @@
+// Lists of pieces: those in which a tune may be, and those that are played one after another.
+
+import {make, percent} from './elements.js';
+import {clock} from './roll.js';
+
+const ALIKE = [[0.9, 'very much alike'], [0.75, 'much alike'], [0.5, 'somewhat alike'], [0, 'hardly alike']];
+
+// The title, marked where it is only the name of a file, or where the music is another setting of it.
+function titleOf({title, work, after}) {
+  return `${after ? 'after ' : ''}${work ? title : `“${title}” (the name of a file)`}`;
+}
+
+// Pieces in which a tune may be, the likeliest first, each with a bar and words for how alike it is.
+export function candidatesOf(candidates) {
+  const entry = piece => {
+    const bar = make('i'), alike = ALIKE.find(([least]) => piece.score >= least)[1];
+    bar.style.width = `${100 * Math.min(Math.max(piece.score, 0.01), 1)}%`;
+    return make('li', {}, make('span', {className: 'who'}, piece.composer), make('span', {}, titleOf(piece)),
+      make('span', {className: 'meter'}, bar),
+      make('small', {}, `${alike} (${percent(piece.score)}), at ${clock(piece.offset_sec)} of the piece`));
+  };
+  return make('ol', {className: 'candidates'}, ...candidates.map(entry));
+}
+
+// What is played when. `seek` is called with the second of the recording that was chosen.
+export function playedOf(pieces, seek) {
+  const entry = piece => {
+    const span = `${clock(piece.start_sec)} to ${clock(piece.end_sec)}`;
+    const go = make('button', {type: 'button', className: 'link', ariaLabel: `Play from ${clock(piece.start_sec)}`,
+      onclick: () => seek(piece.start_sec)}, span);
+    return make('li', {}, go, make('span', {}, titleOf(piece)), make('small', {}, piece.composer));
+  };
+  return make('ol', {className: 'played'}, ...pieces.map(entry));
+}
