@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import composer_classify
-from .audio import is_audio
+from .audio import is_recording, likely_notes, read_audio
 from .composers import PERIODS, by_birth, who
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from composer_classify.recognition import (
@@ -74,7 +74,7 @@ def _words_of_style(answer: Recognition) -> dict:
 # %% ../nbs/08_app.ipynb #08-031d
 def _words_of_tune() -> dict:
     "A headline for the pieces in which a tune may be."
-    return dict(who="", headline="It may be one of these", lines=["Pieces with such a tune, the likeliest first."])
+    return dict(who="", headline="A tune like these", lines=["I am not sure which it is. The likeliest comes first."])
 
 # %% ../nbs/08_app.ipynb #08-032a
 def _telling(answer: Recognition) -> list[tuple[float, float]]:
@@ -116,18 +116,18 @@ def _show(which: tuple, content: bytes, name: str, start: float, duration: float
     "The answer with what the page shows of it. Raises `MusicLoadError`."
     notes = listen(content, name, start, duration, LIMITS)
     answer = load_once(*which).predict_notes(notes, name, top, start)
-    return dict(answer=answer.to_dict(), words=_words(answer), telling=_telling(answer), notes=_columns(notes))
+    columns = _columns(likely_notes(notes))
+    return dict(answer=answer.to_dict(), words=_words(answer), telling=_telling(answer), notes=columns)
 
 # %% ../nbs/08_app.ipynb #08-009f
-def _length(content: bytes, start: float, duration: float | None) -> float:
-    "Seconds of a recording that there are to hear; 0 if it cannot be read, which its answer will say."
-    import soundfile
-
-    try:
-        seconds = soundfile.info(io.BytesIO(content)).duration
-    except soundfile.SoundFileError:
-        return 0
-    return min(max(seconds - start, 0), duration or seconds, LIMITS.max_seconds)
+def _length(content: bytes, name: str, start: float, duration: float | None) -> float:
+    "Seconds of a recording that there are to hear. Raises `MusicLoadError` if it cannot be opened, or is too long."
+    seconds = read_audio(content, name, start, duration).expected
+    if seconds is None:
+        return min(duration or LIMITS.max_seconds, LIMITS.max_seconds)
+    if seconds > LIMITS.max_seconds:
+        raise MusicLoadError(name, f"lasts {clock(seconds)}, longer than the limit of {clock(LIMITS.max_seconds)}")
+    return seconds
 
 # %% ../nbs/08_app.ipynb #08-009c
 def _melody(which: tuple, notes: str, top: int) -> dict:
@@ -307,7 +307,7 @@ def _add_errors(app: fastapi.FastAPI) -> None:
         return _fail(405, NAMELESS, "send the bytes of a recording, a MIDI file or a score by POST")
 
 # %% ../nbs/08_app.ipynb #08-015h
-HEAD = 4096  # bytes that show what a file is
+HEAD = 12  # bytes that show what a file is
 SLOWEST, SLOWEST_RECORDING = 10.0, 120.0  # seconds in which a file, or a recording, must have arrived
 WAITING = 64  # requests that may be in work or waiting
 RECORDINGS = 4  # requests among them whose recording is long, or is larger than any other file may be
@@ -318,7 +318,7 @@ async def _receive(request: fastapi.Request, keep: Callable[[], None]) -> bytes:
     "What was sent. Calls `keep` before it gets large. Raises `Refused`, `TimeoutError` and `ClientDisconnect`."
     content, parts, most, seconds = bytearray(), request.stream(), LIMITS.max_bytes, SLOWEST
     await asyncio.wait_for(_read(parts, content, HEAD), SLOWEST)
-    if recording := is_audio(bytes(content[:HEAD])):
+    if recording := is_recording(content):
         most, seconds = LARGEST_RECORDING, SLOWEST_RECORDING
     await asyncio.wait_for(_read(parts, content, LIMITS.max_bytes), seconds)
     if recording and len(content) > LIMITS.max_bytes:
@@ -390,7 +390,7 @@ class _Desk:
         content = await _content(request, partial(_keep, self.recordings, ticket))
         _enter(self.asking, ticket)
         name, which = _name(request), self.workers.which
-        length = await self.workers.ask(_length, content, *how[:2]) if is_audio(content) else 0
+        length = await self.workers.ask(_length, content, name, *how[:2]) if is_recording(content) else 0
         if length <= LONG:
             return await self.workers.ask(answer, which, content, name, *how, length=length)
         _keep(self.recordings, ticket)
@@ -427,7 +427,7 @@ def _add_answers(app: fastapi.FastAPI, workers: Workers) -> None:
         top: int = _TOP,
     ) -> JSONResponse:
         "The pieces in which a tune may be, as `candidates`; it is given by the names of its notes."
-        return await desk.respond(NAMELESS, partial(desk.find, notes, top))
+        return await desk.respond("notes", partial(desk.find, notes, top))
 
     app.post("/api/predict")(predict)
     app.post("/api/show", include_in_schema=False)(predict)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import soundfile
 
 # %% auto #0
-__all__ = ['AUDIO_SUFFIXES', 'SAMPLE_RATE', 'MAX_SECONDS', 'TRANSCRIPTION', 'FRAME', 'LOWEST', 'FAINTEST', 'LEAST', 'BEATS',
-           'SILENT', 'LIKELY', 'AudioLoadError', 'is_audio', 'is_recording', 'Sound', 'read_audio', 'transcribe',
-           'transcribe_samples', 'likely_notes']
+__all__ = ['AUDIO_SUFFIXES', 'MAX_AUDIO_BYTES', 'SAMPLE_RATE', 'MAX_SECONDS', 'TRANSCRIPTION', 'FRAME', 'LOWEST', 'FAINTEST',
+           'LEAST', 'BEATS', 'SILENT', 'LIKELY', 'AudioLoadError', 'is_audio', 'is_recording', 'Sound', 'read_audio',
+           'transcribe', 'onset_evidence', 'transcribe_samples', 'likely_notes', 'record']
 
 # %% ../nbs/00j_audio.ipynb #00j-005
 class AudioLoadError(MusicLoadError):
@@ -67,6 +67,7 @@ def is_recording(
     return False
 
 # %% ../nbs/00j_audio.ipynb #00j-010
+MAX_AUDIO_BYTES = 2**30  # of a recording that comes by standard input
 SAMPLE_RATE = 22_050
 _BLOCK = 1 << 17  # samples that are read at once
 MAX_SECONDS = 12 * 3600.0  # of a recording
@@ -249,9 +250,8 @@ _KEYS = (-36, -31, -28, -24, -19, -12, -7, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 7,
 
 def _peaks(onsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Frame and key of each peak in time, both of shape `(n,)`."
-    peak = np.zeros(onsets.shape, bool)
-    peak[1:-1] = (onsets[1:-1] > onsets[:-2]) & (onsets[1:-1] >= onsets[2:]) & (onsets[1:-1] >= FAINTEST)
-    return np.nonzero(peak)
+    before, after = np.pad(onsets, ((1, 0), (0, 0)))[:-1], np.pad(onsets, ((0, 1), (0, 0)))[1:]
+    return np.nonzero((onsets > before) & (onsets >= after) & (onsets >= FAINTEST))
 
 
 def _highest(values: np.ndarray, before: int, after: int) -> np.ndarray:
@@ -386,6 +386,15 @@ def transcribe(
     return _note_array(np.concatenate(heard), sound.seconds, _describe_loss(sound))
 
 # %% ../nbs/00j_audio.ipynb #00j-049
+def onset_evidence(
+    samples: np.ndarray,  # Of one channel at `SAMPLE_RATE`, float32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Second, MIDI pitch and evidence of each possible onset, the first two of shape `(n,)`."
+    onsets, sounding = (np.concatenate(each) for each in zip(*map(_posteriors, _windows(iter([samples])))))
+    frame, key = _peaks(onsets)
+    return _seconds(frame), key + LOWEST, _evidence(onsets, sounding, frame, key)
+
+# %% ../nbs/00j_audio.ipynb #00j-052
 def transcribe_samples(
     samples: np.ndarray,  # Of one channel at `SAMPLE_RATE`, float32
 ) -> NoteArray:
@@ -393,8 +402,8 @@ def transcribe_samples(
     heard = [np.empty((0, 4)), *_heard(iter([samples]), lambda seconds: None)]
     return _note_array(np.concatenate(heard), len(samples) / SAMPLE_RATE)
 
-# %% ../nbs/00j_audio.ipynb #00j-051
-LIKELY = 0.4  # probability from which on a note is counted as played: found with the decoder
+# %% ../nbs/00j_audio.ipynb #00j-054
+LIKELY = 0.4  # probability from which on a note counts as played
 
 
 def likely_notes(
@@ -403,3 +412,22 @@ def likely_notes(
 ) -> NoteArray:
     "Of transcribed notes those that are likely enough; of others all."
     return notes[notes["velocity"] >= 127 * least] if notes.transcribed else notes
+
+# %% ../nbs/00j_audio.ipynb #00j-061
+def record(
+    seconds: float,  # How long
+) -> bytes:
+    "What the microphone hears, as a WAV file. Raises `AudioLoadError` if there is none, or no library to read it."
+    reader, _ = _import_reader("microphone")
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # the latter if PortAudio is missing
+        advice = "run pip install sounddevice, on Linux also apt install libportaudio2; or use the web page"
+        raise AudioLoadError("microphone", f"cannot be read without sounddevice; {advice}") from error
+    try:
+        sound = sounddevice.rec(int(seconds * SAMPLE_RATE), SAMPLE_RATE, channels=1, dtype="int16", blocking=True)
+    except sounddevice.PortAudioError as error:
+        raise AudioLoadError("microphone", "cannot be read; is one connected, and may this program use it?") from error
+    file = io.BytesIO()
+    reader.write(file, sound, SAMPLE_RATE, format="WAV")
+    return file.getvalue()

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from composer_classify.recognition import Recognition
 
 # %% auto #0
-__all__ = ['STDIN', 'COLUMNS', 'AS_JSON', 'A_CORPUS', 'INDEX_HELP', 'A_LIST', 'ENVIRONMENT', 'EXTRAS', 'main']
+__all__ = ['STDIN', 'MICROPHONE', 'LISTENING', 'COLUMNS', 'AS_JSON', 'A_CORPUS', 'INDEX_HELP', 'A_LIST', 'ENVIRONMENT', 'EXTRAS',
+           'main']
 
 # %% ../nbs/09_cli.ipynb #09-005
 def _mend_streams() -> None:
@@ -144,6 +145,18 @@ def _read_stdin(unread: dict[str, str]) -> bytes:
         unread[STDIN] = f"standard input cannot be read ({error.strerror})"
     return b""
 
+# %% ../nbs/09_cli.ipynb #09-007c2
+MICROPHONE, LISTENING = "microphone", 10.0  # name of what it hears, and seconds
+
+
+def _listen(args: argparse.Namespace) -> bytes:
+    "What the microphone hears, as a WAV file. Raises `ValueError`."
+    from composer_classify.audio import record
+
+    seconds, args.duration = args.duration or LISTENING, None
+    _warn(f"listening for {seconds:g} seconds")
+    return record(seconds)
+
 # %% ../nbs/09_cli.ipynb #09-007e
 def _quiet_matplotlib() -> None:
     "Hide what Matplotlib says about its folders, fonts and missing characters."
@@ -186,12 +199,24 @@ def _describe_program(answer: Recognition) -> Iterator[str]:
         when = f"{clock(piece['start_sec'])} to {clock(piece['end_sec'])}"
         yield f"    {when:>16}  {piece['composer']}, {describe_title(piece)}; {describe_certainty(piece)}"
 
+# %% ../nbs/09_cli.ipynb #09-007j2
+def _describe_candidates(answer: Recognition) -> Iterator[str]:
+    "The works with a melody, a line a work, the likeliest first."
+    from composer_classify.recognition import describe_title
+
+    yield f"{answer.file}: works with such a melody, the likeliest first"
+    for number, piece in enumerate(answer.candidates, 1):
+        yield f"{number:5}. {piece['composer']}, {describe_title(piece)}; {piece['score']:.0%}"
+
 # %% ../nbs/09_cli.ipynb #09-007k
 def _describe(answer: Recognition) -> Iterator[str]:
     "The lines of an answer for a person."
     from composer_classify.midi import clock
     from composer_classify.recognition import describe_composer, describe_piece, describe_scope, describe_style
 
+    if answer.composer is None:
+        yield from _describe_candidates(answer)
+        return
     if answer.pieces:
         yield from _describe_program(answer)
     elif answer.by == "piece":
@@ -204,6 +229,8 @@ def _describe(answer: Recognition) -> Iterator[str]:
             yield "    then " + ", ".join(f"{r['composer']} {r['probability']:.0%}" for r in answer.ranking[1:])
         perhaps = f"perhaps {describe_piece(answer.piece)}" if answer.piece else "not found"
         yield f"    the piece: {perhaps}"
+    if answer.candidates:
+        yield from _describe_candidates(answer)
     if len(answer.timeline) > 1 and (telling := answer.telling()):
         passages = ", ".join(f"{clock(begin)} to {clock(end)}" for begin, end in telling)
         yield f"    most like {answer.style['composer']} from {passages}"
@@ -233,8 +260,11 @@ def _answers(
     "Each file with its answer; with passages if these are shown, as they are not for the files of a folder."
     from tqdm import tqdm
 
-    from composer_classify.recognition import predict_files
+    from composer_classify.recognition import load_once, predict_files
 
+    if args.notes is not None:
+        yield "notes", load_once(args.model, args.index).predict_melody(args.notes, args.top)
+        return
     timeline = bool(args.json or args.plot or files == args.files)
     how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
     if len(files) == 1:
@@ -282,13 +312,17 @@ def _table(path: str | None) -> Iterator[Callable[[Recognition], None]]:
 
 # %% ../nbs/09_cli.ipynb #09-007o
 def _predict(args: argparse.Namespace) -> int:
-    "Answer each file; name each that cannot be answered. Returns the exit status."
+    "Answer each file, or a tune; name each that cannot be answered. Returns the exit status."
+    if bool(args.files) + (args.notes is not None) + args.listen != 1:
+        return _give_up("predict needs one of these: files, --notes or --listen", 2)
     if args.plot is not None:
         _check_picture(Path(args.plot))
     files, unread = _find_files(args.files)
     given = dict.fromkeys(unread, b"")
     if STDIN in files:
         given[STDIN] = _read_stdin(unread)
+    if args.listen:
+        files, given = [MICROPHONE], {MICROPHONE: _listen(args)}
     as_json, first, failed = [], None, False
     with _table(args.csv) as write_row, contextlib.closing(_answers(args, files, unread, given)) as found:
         for path, answer in found:
@@ -304,7 +338,7 @@ def _predict(args: argparse.Namespace) -> int:
                 _print_lines(_describe(answer))
     if args.json:
         _print_json(as_json)
-    if args.plot is not None and first:
+    if args.plot is not None and first and args.notes is None:
         _save_picture(args, given, *first)
     return int(failed)
 
@@ -781,10 +815,14 @@ def _add_tidy(commands) -> None:
 def _add_predict(commands) -> None:
     "The arguments of `predict`."
     add = _add_command(
-        commands, "predict", _predict, "name the composer and the piece of MIDI files and scores"
+        commands, "predict", _predict, "name the piece and the composer of MIDI files, scores, recordings or a tune"
     ).add_argument
-    files = "MIDI files, scores, folders of them, or - for standard input"
-    add("files", nargs="+", type=_name, metavar="FILE", help=files)
+    files = "MIDI files, scores, recordings, folders of them, or - for standard input"
+    add("files", nargs="*", type=_name, metavar="FILE", help=files)
+    notes = "a tune in place of files: names or MIDI numbers of its notes, as in 'E5 D#5 E5 D#5 E5 B4 D5 C5 A4'"
+    add("--notes", metavar="NOTES", help=notes)
+    microphone = f"listen to the microphone in place of files, for --duration seconds (default: {LISTENING:.0f})"
+    add("--listen", action="store_true", help=microphone)
     _add_which(add)
     add("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening (default: 0)")
     add("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen (default: to the end)")

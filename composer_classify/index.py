@@ -36,6 +36,7 @@ from composer_classify.fingerprints import (
     piece_at,
     plain_fingerprints,
 )
+from .melodies import BLOCK, Melodies, best_places, check_melody, kept_melody, melody_scores
 from .processes import in_processes, map_pieces
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ PIECE_DTYPE = np.dtype(
         ("work", "<i4"),  # a number
         ("file", "<u8"),  # hash of the file's content
         ("letters", "<u4"),  # bytes of its names, UTF-8
+        ("melody", "<u4"),  # blocks of its melody
         ("removed", "?"),
     ]
 )
@@ -214,6 +216,7 @@ class Index(Pieces):
     "Where each kind of fingerprint occurs in a collection. Make one with `make_index`."
 
     segments: tuple[Segment, ...]  # Of all pieces, in their order
+    melodies: Melodies  # The same
 
     def look_up(
         self,
@@ -254,6 +257,16 @@ class Index(Pieces):
         "The piece it is, as by `piece`, with `score`, `offset_sec` (of second 0) and `after`. `None` if unknown."
         return _identify(self, notes, without)
 
+    def find_melody(
+        self,
+        pitches: Sequence[int],  # MIDI numbers, as by `parse_melody`
+        top: int = 5,  # Works at most
+    ) -> list[dict]:
+        """Works with such a melody, the likeliest first: each as by `piece`, with `score` and `offset_sec`.
+
+        Raises `ValueError` for fewer than 5 notes or more than 200."""
+        return _find_melody(self, check_melody(pitches), top)
+
     def remove(
         self,
         numbers: Sequence[int],  # Of the pieces
@@ -280,7 +293,7 @@ class Index(Pieces):
 
 # %% ../nbs/06c_index.ipynb #06c-014b
 _ARRAYS = ("bits", "zeros", "low")  # of a segment
-_ABOUT = dict(format="composer_classify index", version=3, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
+_ABOUT = dict(format="composer_classify index", version=4, n_notes=N_NOTES, kinds=KINDS, tick=TICK)
 
 
 def _files(index: Index) -> dict[str, np.ndarray]:
@@ -289,7 +302,9 @@ def _files(index: Index) -> dict[str, np.ndarray]:
     for segment in index.segments:
         files |= {f"{segment.name}.{array}.npy": getattr(segment, array) for array in _ARRAYS}
     table = _content(index.table, index.names)
-    return files | {f"{table}.table.npy": index.table, f"{table}.names.npy": index.names}
+    files |= {f"{table}.table.npy": index.table, f"{table}.names.npy": index.names}
+    melodies = index.melodies
+    return files | {f"{melodies.name}.code.npy": melodies.code, f"{melodies.name}.onset.npy": melodies.onset}
 
 # %% ../nbs/06c_index.ipynb #06c-014b1
 def is_index(
@@ -321,6 +336,7 @@ def _save(index: Index, folder: Path) -> None:
         atomic_write(folder / name, lambda file, array=array: np.save(file, array))
     about = dict(_ABOUT, segments=[[each.name, each.seconds, each.pieces] for each in index.segments])
     about["table"] = next(name for name in files if name.endswith(".table.npy")).partition(".")[0]
+    about["melodies"] = index.melodies.name
     atomic_write(folder / "index.json", lambda file: file.write(json.dumps(about, indent=1).encode()))
     for path in folder.glob("*.npy"):
         if path.name not in files:
@@ -332,12 +348,16 @@ def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r" if os.path.getsize(path) else None, allow_pickle=False)
 
 
-def _segment_of(folder: Path, name: str, seconds: int, pieces: int) -> Segment:
-    "A segment from its files."
+def _mapped_all(folder: Path, name: str, arrays: Sequence[str]) -> dict[str, np.ndarray]:
+    "Arrays of an index that have one name."
     if not name.isalnum():  # leads out of the folder
         raise ValueError(name)
-    arrays = {array: _mapped(folder / f"{name}.{array}.npy") for array in _ARRAYS}
-    return Segment(name, seconds, pieces, **arrays)
+    return {array: _mapped(folder / f"{name}.{array}.npy") for array in arrays}
+
+
+def _segment_of(folder: Path, name: str, seconds: int, pieces: int) -> Segment:
+    "A segment from its files."
+    return Segment(name, seconds, pieces, **_mapped_all(folder, name, _ARRAYS))
 
 # %% ../nbs/06c_index.ipynb #06c-014g
 def _is_sound(index: Index) -> bool:
@@ -352,6 +372,9 @@ def _is_sound(index: Index) -> bool:
         and index.table.shape == (ends[-1],)
         and [int(index.begin[b] - index.begin[a]) for a, b in zip(ends, ends[1:])] == lengths
         and all(map(_is_sound_segment, index.segments))
+        and (index.melodies.code.dtype, index.melodies.onset.dtype) == (np.uint8, np.uint16)
+        and index.melodies.onset.shape == (index.table["melody"].sum(dtype=np.int64),)
+        and index.melodies.code.shape == (BLOCK * len(index.melodies.onset),)
     )
 
 
@@ -374,8 +397,9 @@ def _read_index(folder: Path) -> Index:
     if {key: about[key] for key in _ABOUT} != _ABOUT:
         raise ModelError(f"{folder}: was made by another version of composer_classify; {_AGAIN}")
     segments = tuple(_segment_of(folder, str(name), int(s), int(n)) for name, s, n in about["segments"])
-    table, names = (_mapped(folder / f"{about['table']}.{array}.npy") for array in ("table", "names"))
-    return Index(table, names, segments)
+    named = _mapped_all(folder, about["table"], ("table", "names"))
+    melodies = Melodies(about["melodies"], **_mapped_all(folder, about["melodies"], ("code", "onset")))
+    return Index(**named, segments=segments, melodies=melodies)
 
 # %% ../nbs/06c_index.ipynb #06c-014i
 _AGAIN = "make it again with `composer-classify index`"
@@ -402,8 +426,10 @@ def _load(folder: Path) -> Index:
 def verify_index(
     index: Index,
 ) -> list[str]:
-    "Names of the segments whose content has changed since they were made; reads all of them."
-    return [each.name for each in index.segments if _content(*(getattr(each, array) for array in _ARRAYS)) != each.name]
+    "Names of the segments, and of the melodies, whose content has changed since they were made; reads all of them."
+    contents = {each.name: [getattr(each, array) for array in _ARRAYS] for each in index.segments}
+    contents[index.melodies.name] = [index.melodies.code, index.melodies.onset]
+    return [name for name, arrays in contents.items() if _content(*arrays) != name]
 
 # %% ../nbs/06c_index.ipynb #06c-013m1
 def _names(composer: str, title: WorkTitle) -> bytes:
@@ -439,17 +465,19 @@ class _Kept:
     place: np.ndarray  # From the beginning of the piece, uint32
     n: np.ndarray  # Fingerprints of each piece, int64
     seconds: list[float]  # Length of each piece
+    melody: list[tuple[np.ndarray, np.ndarray]]  # Codes and times of each piece
 
 
 def _of_pieces(pieces: list[np.ndarray]) -> _Kept:
-    "The kept fingerprints of some pieces."
+    "The kept fingerprints and melodies of some pieces."
     found = [kept_fingerprints(notes) for notes in pieces]
     kind = [kind.astype(np.uint32) for kind, _, _ in found]
     place = [_places(second, pitch).astype(np.uint32) for _, second, pitch in found]
     ends = [float((notes["onset_sec"] + notes["duration_sec"]).max(initial=0)) for notes in pieces]
     nothing = np.empty(0, np.uint32)
     n = np.array([len(each) for each in kind], np.int64)
-    return _Kept(np.concatenate([nothing, *kind]), np.concatenate([nothing, *place]), n, ends)
+    melody = list(map(kept_melody, pieces))
+    return _Kept(np.concatenate([nothing, *kind]), np.concatenate([nothing, *place]), n, ends, melody)
 
 # %% ../nbs/06c_index.ipynb #06c-013p
 MOST_SECONDS = int(2**64 / KINDS / 12 * TICK) - 1  # of a clock, so that a key has 64 bits
@@ -478,6 +506,11 @@ def _sorted_keys(parts: list[_Kept], seconds: np.ndarray) -> np.ndarray:
     keys.sort()
     return keys
 
+# %% ../nbs/06c_index.ipynb #06c-013q2
+def _melodies(code: np.ndarray, onset: np.ndarray) -> Melodies:
+    "Melodies, with a name."
+    return Melodies(_content(code, onset), code, onset)
+
 # %% ../nbs/06c_index.ipynb #06c-013r
 A_NOTE = 20  # bytes of memory that making an index takes for a note of its music
 
@@ -497,7 +530,10 @@ def make_index(
     parts = [part for corpus in corpora for part in map_pieces(_of_pieces, corpus, n_jobs, "indexing")]
     seconds = _seconds(parts, paths)
     segment = _segment(_sorted_keys(parts, seconds), int(seconds.sum()), len(files))
-    return Index(*_piece_table(files, files["work"].to_numpy(), seconds), (segment,))
+    table, names = _piece_table(files, files["work"].to_numpy(), seconds)
+    code, onset = zip(*(melody for part in parts for melody in part.melody))
+    table["melody"] = [len(each) for each in onset]
+    return Index(table, names, (segment,), _melodies(np.concatenate(code), np.concatenate(onset)))
 
 # %% ../nbs/06c_index.ipynb #06c-016d
 _MOST = 500_000  # votes that are counted; the rarest fingerprints vote first
@@ -635,6 +671,17 @@ def _identify(
     after = _is_after(index, notes, best, at, without)
     return dict(**index.piece(best.piece), score=round(best.score, 4), offset_sec=offset, after=after)
 
+# %% ../nbs/06c_index.ipynb #06c-018h3
+def _find_melody(index: Index, query: np.ndarray, top: int) -> list[dict]:
+    "For `Index.find_melody`."
+    places = best_places(index.melodies, query, index.table["melody"], index.works, index.removed)
+    scores = melody_scores(places.cost, len(query))
+    rows = zip(places.piece[:top].tolist(), scores.tolist(), places.seconds.tolist())
+    found = [
+        (index.piece(k), dict(score=round(score, 4), offset_sec=round(at, 2), after=False)) for k, score, at in rows
+    ]
+    return [piece | place for piece, place in found]
+
 # %% ../nbs/06c_index.ipynb #06c-0182
 def _by_piece(index: Index) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     "Kind, second on the clock and pitch class of the fingerprints of each piece, in the order of time."
@@ -715,6 +762,14 @@ def _compacted(index: Index) -> Index:
     return index
 
 # %% ../nbs/06c_index.ipynb #06c-0189
+def _held_melodies(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Blocks of each piece, codes and times of the melodies, without those of removed pieces."
+    blocks = index.table["melody"]
+    held = np.repeat(~index.removed, blocks)
+    code = np.asarray(index.melodies.code).reshape(-1, BLOCK)[held].ravel()
+    return np.where(index.removed, 0, blocks), code, index.melodies.onset[held]
+
+
 def _merged(first: Index, second: Index, n_jobs: int) -> Index:
     "Two indexes as one."
     from composer_classify.works import join_works
@@ -724,7 +779,9 @@ def _merged(first: Index, second: Index, n_jobs: int) -> Index:
     table = np.concatenate([first.table, second.table])
     table["work"] = join_works(len(table), *_links(first, second, n_jobs))
     names = np.concatenate([first.names, second.names])
-    return _compacted(Index(table, names, first.segments + second.segments))
+    parts = zip(_held_melodies(first), _held_melodies(second))
+    table["melody"], code, onset = (np.concatenate(part) for part in parts)
+    return _compacted(Index(table, names, first.segments + second.segments, _melodies(code, onset)))
 
 
 def merge_indexes(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 # %% auto #0
-__all__ = ['FEWEST', 'MOST', 'LEGATO', 'NEAR', 'LONGEST', 'BLOCK', 'QUARTER', 'CHANCE', 'parse_melody', 'check_melody',
-           'upper_voice', 'melodies_of', 'kept_melody', 'Melodies', 'edit_costs', 'Places', 'best_places',
-           'melody_scores']
+__all__ = ['FEWEST', 'MOST', 'LEGATO', 'NEAR', 'STEPS', 'LONGEST', 'BLOCK', 'QUARTER', 'CHANCE', 'check_melody', 'parse_melody',
+           'upper_voice', 'melodies_of', 'step_codes', 'kept_melody', 'Melodies', 'alignment_costs', 'Places',
+           'best_places', 'melody_evidence', 'melody_scores']
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-007
 FEWEST, MOST = 5, 200  # notes of a query
@@ -29,7 +30,7 @@ def _named_pitch(letter: str, accidental: str, octave: str, before: int) -> int:
         return pitch + 12 * (int(octave) + 1)
     return before + (pitch - before + 5) % 12 - 5
 
-
+# %% ../nbs/06ba_melodies.ipynb #06ba-012
 def _token_pitch(token: str, before: int) -> int:
     "The MIDI number of one token. Raises `ValueError` if it is no note, or one beyond the MIDI numbers."
     found = _TOKEN.fullmatch(token)
@@ -42,18 +43,7 @@ def _token_pitch(token: str, before: int) -> int:
         raise ValueError(f"{token!r} is out of range; the lowest note is C#-1, number 1, the highest G9, number 127")
     return pitch
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-012
-def parse_melody(
-    text: str,  # Notes between spaces, commas or bar lines, as in "E5 D#5 | E5:2 63"
-) -> np.ndarray:
-    "MIDI numbers of notes, int64 of shape `(n,)`; durations are ignored. Raises `ValueError` that names what is wrong."
-    pitches = []
-    for token in re.split(r"[\s,;|]+", text.strip(" \t\r\n,;|")):
-        if token:
-            pitches.append(_token_pitch(token, pitches[-1] if pitches else 65))
-    return check_melody(np.array(pitches, np.int64))
-
-
+# %% ../nbs/06ba_melodies.ipynb #06ba-015
 def check_melody(
     pitches: np.ndarray,  # MIDI numbers
 ) -> np.ndarray:
@@ -65,7 +55,18 @@ def check_melody(
         raise ValueError("a melody consists of MIDI numbers from 1 to 127, whole ones")
     return pitches.astype(np.int64)
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-015
+# %% ../nbs/06ba_melodies.ipynb #06ba-018
+def parse_melody(
+    text: str,  # Notes between spaces, commas or bar lines, as in "E5 D#5 | E5:2 63"
+) -> np.ndarray:
+    "MIDI numbers of notes, int64 of shape `(n,)`; durations are ignored. Raises `ValueError` that names what is wrong."
+    pitches = []
+    for token in re.split(r"[\s,;|]+", text.strip(" \t\r\n,;|")):
+        if token:
+            pitches.append(_token_pitch(token, pitches[-1] if pitches else 65))
+    return check_melody(np.array(pitches, np.int64))
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-021
 def _highest_sounding(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     "The highest pitch that sounds when each note begins, shape `(n,)`."
     times, first = np.unique(onset, return_inverse=True)
@@ -80,14 +81,14 @@ def _highest_sounding(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> 
         np.maximum(top[k - 1, half:], top[k, :-half], out=top[k - 1, half:])
     return top[0][first]
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-018
+# %% ../nbs/06ba_melodies.ipynb #06ba-024
 def _is_dip(pitch: np.ndarray) -> np.ndarray:
     "Whether each note lies more than an octave below the highest of the three notes on either side, shape `(n,)`."
     around = np.pad(pitch, 3)
     highest = np.lib.stride_tricks.sliding_window_view(around, 3).max(axis=1)
     return pitch < np.minimum(highest[: len(pitch)], highest[4 : len(pitch) + 4]) - 12
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-021
+# %% ../nbs/06ba_melodies.ipynb #06ba-027
 LEGATO = 0.1  # seconds before its end at which a note no longer hides others
 NEAR = 0.04  # seconds within which notes begin together
 
@@ -98,7 +99,7 @@ def _is_covered(onset: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     by_last = (np.diff(onset, prepend=-np.inf) < NEAR) & (np.diff(pitch, prepend=0) <= 0)
     return by_next | by_last
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-024
+# %% ../nbs/06ba_melodies.ipynb #06ba-030
 def upper_voice(
     notes: np.ndarray,  # Note array
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +114,7 @@ def upper_voice(
     rows = rows[~_is_dip(pitch[rows])]
     return onset[rows], pitch[rows]
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-027
+# %% ../nbs/06ba_melodies.ipynb #06ba-033
 def melodies_of(
     notes: np.ndarray,  # Note array
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -125,7 +126,25 @@ def melodies_of(
         voices.append(notes[part == np.argmax(np.bincount(part, notes["pitch"]) / n)])
     return [upper_voice(voice) for voice in voices]
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-030
+# %% ../nbs/06ba_melodies.ipynb #06ba-035a
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+STEPS = 2  # from note to note, in a code
+
+
+def step_codes(
+    pitch: np.ndarray,  # MIDI numbers, 0 between voices
+) -> np.ndarray:
+    "For each note a hash of the `STEPS` steps after it, from 1 to 255, or 0 where a voice ends; uint8 of shape `(n,)`."
+    pitch = np.append(np.asarray(pitch, np.int64), [0] * STEPS)
+    n = len(pitch) - STEPS
+    mixed = np.zeros(n, np.uint64)
+    for k in range(STEPS):
+        mixed = (mixed + (pitch[k + 1 : k + 1 + n] - pitch[k : k + n] + 257).astype(np.uint64)) * _MIX
+        mixed ^= mixed >> np.uint64(29)
+    whole = np.all([pitch[k : k + n] > 0 for k in range(STEPS + 1)], axis=0)
+    return np.where(whole, 1 + (mixed >> np.uint64(20)) % np.uint64(255), 0).astype(np.uint8)
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-036
 LONGEST = 32  # notes of a query that are looked up
 _POWERS = np.cumprod(np.full(LONGEST - 1, 0x9E3779B97F4A7C15, np.uint64))
 
@@ -141,7 +160,7 @@ def _is_new(pitch: np.ndarray) -> np.ndarray:
     begin, after = (np.bincount(at, minlength=n + 1) for at in (first, first + LONGEST))
     return np.cumsum(begin - after)[:n] > 0
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-033
+# %% ../nbs/06ba_melodies.ipynb #06ba-039
 BLOCK = 16  # notes with one time
 QUARTER = 0.25  # seconds: how exactly it is kept
 
@@ -149,25 +168,31 @@ QUARTER = 0.25  # seconds: how exactly it is kept
 def kept_melody(
     notes: np.ndarray,  # Note array of a piece
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What an index keeps of a piece: pitches, uint8 of shape `(n * BLOCK,)`, and times, uint16 of shape `(n,)`.
+    """What an index keeps of a piece: codes, uint8 of shape `(n * BLOCK,)`, and times, uint16 of shape `(n,)`.
 
-    A pitch of 0 is between voices, and fills the last block. Times are those of the first notes, in `QUARTER`."""
+    Codes are as by `step_codes`; zeros fill the last block. Times are those of the first notes, in `QUARTER`."""
     voices = [(np.append(onset, onset[-1:]), np.append(pitch, 0)) for onset, pitch in melodies_of(notes) if len(pitch)]
     onset, pitch = (np.concatenate([np.empty(0), *part]) for part in zip(*voices)) if voices else np.empty((2, 0))
     kept = np.flatnonzero(_is_new(pitch.astype(np.int64)))
     gaps = np.flatnonzero(np.diff(kept) > 1) + 1
     onset, pitch = np.insert(onset[kept], gaps, onset[kept][gaps - 1]), np.insert(pitch[kept], gaps, 0)
-    pitch = np.pad(pitch, (0, -len(pitch) % BLOCK)).astype(np.uint8)
-    return pitch, np.minimum(onset[::BLOCK] / QUARTER, 65535).astype(np.uint16)
+    codes = step_codes(np.pad(pitch, (0, -len(pitch) % BLOCK)))
+    return codes, np.minimum(onset[::BLOCK] / QUARTER, 65535).astype(np.uint16)
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-036
+# %% ../nbs/06ba_melodies.ipynb #06ba-042
 @dataclass(frozen=True)
 class Melodies:
     "What is kept of some pieces. Its arrays never change."
 
     name: str  # Made from its content
-    pitch: np.ndarray  # MIDI numbers, 0 between voices, uint8 of shape `(blocks * BLOCK,)`
-    onset: np.ndarray  # When each block begins, in `QUARTER` from the beginning of its piece, uint16 of shape `(blocks,)`
+    code: np.ndarray  # As by `step_codes`, uint8 of shape `(blocks * BLOCK,)`
+    onset: np.ndarray  # When each block begins in its piece, in `QUARTER`, uint16 of shape `(blocks,)`
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        "How much each code says, in bits: more if it is rare; float64 of shape `(256,)`."
+        n = np.bincount(self.code[:: max(len(self.code) >> 20, 1)], minlength=256) + 1.0
+        return np.log2(n[1:].sum()) - np.log2(n)
 
     def seconds(
         self,
@@ -178,107 +203,94 @@ class Melodies:
         here, following = (self.onset[np.minimum(each, len(self.onset) - 1)] * QUARTER for each in (block, block + 1))
         return here + np.clip(following - here, 0, BLOCK) * rest / BLOCK
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-039
+# %% ../nbs/06ba_melodies.ipynb #06ba-045
 _CHUNK = 1 << 16  # places that are compared together
 
 
-def _count(steps: np.ndarray, query: np.ndarray) -> np.ndarray:
-    "How many steps of a query agree at each place, uint8 of shape `(n - len(query) + 1,)`."
-    n = len(steps) - len(query) + 1
+def _count(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
+    "How many codes of a query agree at each place, uint8 of shape `(n - len(query) + 1,)`."
+    n = len(codes) - len(query) + 1
     total = np.zeros(n, np.uint8)
-    for k, step in enumerate(query):
-        total += steps[k : k + n] == step
+    for k, code in enumerate(query):
+        total += codes[k : k + n] == code
     return total
 
-
-def _agreeing(pitch: np.ndarray, query: np.ndarray) -> np.ndarray:
-    "How many steps agree at each place, with the second half one place earlier or later, uint8 of shape `(n,)`."
-    steps, half = np.diff(query).astype(np.uint8), (len(query) - 1) // 2
-    agreeing = np.zeros(len(pitch), np.uint8)
-    for begin in range(0, len(pitch) - len(query) - 1, _CHUNK):
-        there = np.diff(pitch[begin : begin + _CHUNK + len(query) + 1])
-        first = _count(there[: len(there) - len(steps) + half], steps[:half])
-        second = _count(there[half:], steps[half:])
+# %% ../nbs/06ba_melodies.ipynb #06ba-048
+def _agreeing(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
+    "How many codes agree at each place, with the second half one place earlier or later, uint8 of shape `(n,)`."
+    half = len(query) // 2
+    agreeing = np.zeros(len(codes), np.uint8)
+    for begin in range(0, len(codes) - len(query) - 1, _CHUNK):
+        there = codes[begin : begin + _CHUNK + len(query) + 1]
+        first = _count(there[: len(there) - len(query) + half], query[:half])
+        second = _count(there[half:], query[half:])
         best = np.maximum(second[1:-1], np.maximum(second[:-2], second[2:]))
         agreeing[begin + 1 : begin + 1 + len(best)] = first[1:-1] + best
     return agreeing
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-042
+# %% ../nbs/06ba_melodies.ipynb #06ba-051
 _CANDIDATES = 4000  # places that are aligned, at least, if there are as many
 
 
-def _promising(agreeing: np.ndarray, n_steps: int) -> np.ndarray:
-    "The places at which most steps agree, sorted; if too many have as few, some of these from everywhere."
-    border = n_steps
+def _promising(agreeing: np.ndarray, n_codes: int) -> np.ndarray:
+    "The places at which most codes agree, sorted; if too many have as few, some of these from everywhere."
+    border = n_codes
     while border > 1 and np.count_nonzero(agreeing >= border) < _CANDIDATES:
         border -= 1
     better, equal = np.flatnonzero(agreeing > border), np.flatnonzero(agreeing == border)
     return np.sort(np.append(better, equal[:: max(len(equal) // _CANDIDATES, 1)]))
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-045
-_MARGIN = 3  # notes of a window before and after the query
+# %% ../nbs/06ba_melodies.ipynb #06ba-054
+_MARGIN = 2  # codes of a window before and after the query
 
 
-def _windows(pitch: np.ndarray, place: np.ndarray, n_notes: int) -> np.ndarray:
-    "The notes around each place, int64 of shape `(places, n_notes + 2 * _MARGIN)`; 0 beyond the melodies."
-    at = place[:, None] + np.arange(-_MARGIN, n_notes + _MARGIN)
-    inside = (at >= 0) & (at < len(pitch))
-    return np.where(inside, pitch[np.where(inside, at, 0)], 0).astype(np.int64)
+def _windows(codes: np.ndarray, place: np.ndarray, n_codes: int) -> np.ndarray:
+    "The codes around each place, uint8 of shape `(places, n_codes + 2 * _MARGIN)`; 0 beyond the melodies."
+    at = place[:, None] + np.arange(-_MARGIN, n_codes + _MARGIN)
+    inside = (at >= 0) & (at < len(codes))
+    return np.where(inside, codes[np.where(inside, at, 0)], 0)
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-060
+_MOVED = 2.0  # bits that it costs to move the second part
 
 
-def _transposed(windows: np.ndarray, query: np.ndarray) -> np.ndarray:
-    "By how many semitones each window lies above the query, int64 of shape `(places,)`."
-    shifts = [windows[:, _MARGIN + k : _MARGIN + k + len(query)] - query for k in (-1, 0, 1)]
-    row = np.arange(len(windows))[:, None] * 256
-    n = np.bincount((row + np.hstack(shifts) % 256).ravel(), minlength=256 * len(windows))
-    return (n.reshape(-1, 256).argmax(axis=1) + 128) % 256 - 128
+def alignment_costs(
+    windows: np.ndarray,  # Codes, shape `(places, n + 2 * _MARGIN)`
+    query: np.ndarray,  # Codes, shape `(n,)`
+    weight: np.ndarray,  # Of each code, as `Melodies.weight`
+) -> np.ndarray:
+    "What does not agree at each place, in codes, from 0 to `n`, shape `(places,)`."
+    n, weights = len(query), weight[query]
+    begin, best = np.zeros((len(windows), 1)), np.zeros(len(windows))
+    agreeing = [
+        np.cumsum(np.hstack([begin, (windows[:, k : k + n] == query) * weights]), axis=1)
+        for k in range(2 * _MARGIN + 1)
+    ]
+    for k, each in enumerate(agreeing):
+        both = agreeing[_MARGIN] + each[:, -1:] - each
+        best = np.maximum(best, both.max(axis=1) - _MOVED * (k != _MARGIN))
+    return n * (1 - best / weights.sum())
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-048
-_OCTAVE = 0.5  # cost of a note in the wrong octave
-_END = 100  # cost of the end of a voice
+# %% ../nbs/06ba_melodies.ipynb #06ba-063
+def _aligned(melodies: Melodies, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The promising places, positions of notes, and what each costs, both of shape `(places,)`."
+    codes, query = np.asarray(melodies.code), step_codes(query)[:-STEPS]
+    place = _promising(_agreeing(codes, query), len(query))
+    return place, alignment_costs(_windows(codes, place, len(query)), query, melodies.weight)
 
-
-def edit_costs(
-    windows: np.ndarray,  # Pitches, 0 between voices, shape `(places, width)`
-    query: np.ndarray,  # Pitches in the key of each window, shape `(places, n)`
-) -> tuple[np.ndarray, np.ndarray]:
-    "The least cost to turn a part of each window into the query, and the position after that part, shape `(places,)`."
-    ends = np.where(windows == 0, _END, 1).T
-    cost = np.zeros((windows.shape[1] + 1, len(windows)))
-    for notes in query.T:
-        apart = np.abs(windows - notes[:, None]).T
-        differs = np.where(ends > 1, _END, np.where(apart % 12 == 0, np.where(apart == 0, 0, _OCTAVE), 1))
-        following = np.minimum(cost[:-1] + differs, cost[1:] + 1)
-        cost[0] += 1
-        for k, without in enumerate(following):
-            cost[k + 1] = np.minimum(without, cost[k] + ends[k])
-    end = cost.argmin(axis=0)
-    return cost[end, np.arange(len(windows))], end
-
-# %% ../nbs/06ba_melodies.ipynb #06ba-051
-_OTHER_KEY = 0.25  # cost of another key than that of the query
-
-
+# %% ../nbs/06ba_melodies.ipynb #06ba-066
 @dataclass(frozen=True)
 class Places:
     "The best place in each work, the best first."
 
     piece: np.ndarray  # Its number, shape `(works,)`
     seconds: np.ndarray  # When the melody begins in it
-    cost: np.ndarray  # Of the alignment
+    cost: np.ndarray  # As by `alignment_costs`
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-068
+_MOST = 0.6  # part of a query that may not fit
 
 
-def _aligned(melodies: Melodies, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Of the promising places: position of the first note and of the last one, and cost, shape `(places,)`."
-    pitch = np.asarray(melodies.pitch)
-    place = _promising(_agreeing(pitch, query), len(query) - 1)
-    windows = _windows(pitch, place, len(query))
-    transposed = _transposed(windows, query)
-    cost, end = edit_costs(windows, query + transposed[:, None])
-    last = np.clip(place - _MARGIN + end - 1, 0, len(pitch) - 1)
-    return np.maximum(last - len(query) + 1, 0), last, cost + _OTHER_KEY * (transposed % 12 != 0)
-
-# %% ../nbs/06ba_melodies.ipynb #06ba-054
 def best_places(
     melodies: Melodies,  # Of all pieces
     query: np.ndarray,  # MIDI numbers; the first `LONGEST` count
@@ -287,18 +299,32 @@ def best_places(
     removed: np.ndarray,  # Whether each piece does not count
 ) -> Places:
     "Where a melody is in each work that has something like it. Raises `ValueError` as `check_melody` does."
-    first, last, cost = _aligned(melodies, check_melody(query)[:LONGEST])
-    ends = np.cumsum(blocks, dtype=np.int64) * BLOCK
-    piece = np.searchsorted(ends, last, "right")
-    rows = np.flatnonzero((cost < len(query)) & ~removed[np.minimum(piece, len(works) - 1)])
-    begin = ends[piece[rows]] - blocks[piece[rows]].astype(np.int64) * BLOCK
-    seconds = melodies.seconds(np.maximum(first[rows], begin))
+    query = check_melody(query)[:LONGEST]
+    place, cost = _aligned(melodies, query)
+    piece = np.searchsorted(np.cumsum(blocks, dtype=np.int64) * BLOCK, place, "right")
+    rows = np.flatnonzero((cost <= _MOST * (len(query) - STEPS)) & ~removed[np.minimum(piece, len(works) - 1)])
+    seconds = melodies.seconds(place[rows])
     rows, seconds = (each[np.lexsort((seconds, cost[rows]))] for each in (rows, seconds))
     best = np.sort(np.unique(works[piece[rows]], return_index=True)[1])
     return Places(piece[rows[best]], seconds[best], cost[rows[best]])
 
-# %% ../nbs/06ba_melodies.ipynb #06ba-057
-CHANCE = (3.0, -0.5, 0.35)  # found by `tools/measure_melodies.py`
+# %% ../nbs/06ba_melodies.ipynb #06ba-071
+_LEAD = 3.0  # lead from which on more says nothing
+
+
+def melody_evidence(
+    cost: np.ndarray,  # Of all works, as in `Places`
+    n_notes: int,  # Of the query
+) -> np.ndarray:
+    "Cost, lead, logarithm of the works that cost no more, and of the notes: what scores depend on, `(works, 4)`."
+    best = np.append(cost, [n_notes / 2] * 2)[:2]
+    lead = np.where(np.arange(len(cost)) == 0, best[1], best[0]) - cost
+    rivals = np.searchsorted(cost, cost, "right")
+    notes = np.full(len(cost), np.log(min(n_notes, LONGEST)))
+    return np.column_stack([cost, np.clip(lead, -_LEAD, _LEAD), np.log(rivals), notes])
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-074
+CHANCE = (-3.9, -0.56, 2.59, -0.65, 1.06)  # found by `tools/measure_melodies.py`
 
 
 def melody_scores(
@@ -306,7 +332,4 @@ def melody_scores(
     n_notes: int,  # Of the query
 ) -> np.ndarray:
     "How likely it is that each work is meant, from 0 to 1, if half of all melodies are in the index, shape `(works,)`."
-    slope, at_none, a_note = CHANCE
-    none = at_none + a_note * min(n_notes, LONGEST)
-    weight = np.exp(-slope * (cost - none))
-    return weight / (weight.sum() + 1)
+    return 1 / (1 + np.exp(-(CHANCE[0] + melody_evidence(cost, n_notes) @ CHANCE[1:])))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,11 @@ from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
 from .fingerprints import SURE
 from .index import Index
+from .melodies import parse_melody
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from .probabilities import apply_pool, softmax, temperature_at, with_temperature
 from .processes import DIED, in_order, in_processes
-from .recordings import find_performances
+from .recordings import find_performances, find_tune, sounds_like_music
 from .scores import load
 from .shipped_model import SequencedPerformedScorer, load_model, needs_second_opinion, network_windows
 from .windows import N_FLAGS, step_windows
@@ -68,6 +69,7 @@ class Recognition:
     repairs: list[str]  # what had to be repaired to read the file; empty for a sound one
     error: str | None = None  # one sentence, if there is no answer
     pieces: list[dict] = field(default_factory=list)  # what is played in a long recording, as by `find_performances`
+    candidates: list[dict] = field(default_factory=list)  # works with such a melody, as by `Index.find_melody`
 
     @classmethod
     def failed(cls, file: str, error: str) -> Recognition:
@@ -75,8 +77,9 @@ class Recognition:
         return cls(file, None, None, [], False, None, None, None, [], [], error)
 
     def to_dict(self) -> dict:
-        "The answer as plain data, in the order of the fields; `pieces` only where there are any."
-        return {name: value for name, value in asdict(self).items() if name != "pieces" or value}
+        "The answer as plain data, in the order of the fields; `pieces` and `candidates` only where there are any."
+        optional = ("pieces", "candidates")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
     def telling(
         self,
@@ -260,7 +263,7 @@ def listen(
 def _pitched(notes: NoteArray, name: str) -> NoteArray:
     "The notes without drums. Raises `MusicLoadError` if none is left."
     pitched = notes[~notes["is_drum"]]
-    if notes.transcribed and len(likely_notes(pitched)) < FEWEST:
+    if notes.transcribed and not len(likely_notes(pitched)):
         raise MusicLoadError(name, "no music is heard in it")
     if not len(pitched):
         raise MusicLoadError(name, "holds nothing with a pitch" if len(notes) else "holds no notes to listen to")
@@ -325,11 +328,36 @@ def _recognition(
     return Recognition(name, **ranking[0], ranking=ranking, known=known, by=by, style=style, repairs=repairs, **found)
 
 # %% ../nbs/07_recognition.ipynb #07-008w5
+_TIMES = ("start_sec", "end_sec")
+
+
 def _longest(performances: list[dict]) -> dict | None:
     "The piece of which most is played, without its times."
-    times = ("start_sec", "end_sec")
     longest = max(performances, key=lambda piece: piece["end_sec"] - piece["start_sec"], default={})
-    return {name: value for name, value in longest.items() if name not in times} or None
+    return {name: value for name, value in longest.items() if name not in _TIMES} or None
+
+# %% ../nbs/07_recognition.ipynb #07-008w6
+def _identify(index: Index | None, notes: NoteArray, top: int, start: float) -> dict:
+    "`piece`; of a long recording from a second on also `pieces`, and of a tune that is sung alone `candidates`."
+    if not index:
+        return dict(piece=None)
+    if not notes.transcribed:
+        return dict(piece=index.identify(notes))
+    performances = find_performances(index, notes)
+    if not performances:
+        return dict(piece=None, candidates=find_tune(index, notes, top))
+    moved = [each | {name: round(start + each[name], 1) for name in _TIMES} for each in performances]
+    return dict(piece=_longest(performances), pieces=moved if notes.duration > LONG_RECORDING else [])
+
+
+def _find_melody(index: Index | None, melody: str, top: int) -> list[dict]:
+    "Works with a melody that is typed. Raises `MusicLoadError` if it cannot be read, or there is no index."
+    if not index:
+        raise MusicLoadError("notes", "need an index to be looked up in; give one with --index")
+    try:
+        return index.find_melody(parse_melody(melody), top)
+    except ValueError as error:
+        raise MusicLoadError("notes", str(error)) from None
 
 # %% ../nbs/07_recognition.ipynb #07-008y
 class Recognizer:
@@ -355,9 +383,8 @@ class Recognizer:
         path = MODELS.get(model, model)
         if not Path(path).is_file():
             advice = f"make one with `composer-classify train CORPUS --out {Path(model).stem}.npz`"
-            raise ModelError(
-                f"{model}: is neither a model file nor one of the shipped models ({', '.join(MODELS)}); {advice}"
-            )
+            shipped = ", ".join(MODELS)
+            raise ModelError(f"{model}: is neither a model file nor one of the shipped models ({shipped}); {advice}")
         if pieces is None and model in MODELS:
             pieces = PIECES
         kind = NetworkModel if Path(path).suffix == ".onnx" else KernelModel
@@ -392,24 +419,25 @@ class Recognizer:
         start: float = 0,  # Second of each piece at which its notes begin, for the timeline
         timeline: bool = True,  # Whether passages are answered too, which takes most of the time
     ) -> dict[str, Recognition]:
-        "The answers for several pieces, by name. The composers of all are found together."
+        "The answers for several pieces, by name. Raises `MusicLoadError` for a recording of something else than music."
         answers, likely = {}, [likely_notes(notes) for notes in pieces.values()]
         for (name, notes), heard, *by_style in zip(pieces.items(), likely, *self.model.predict_proba(likely)):
-            found = dict(zip(("piece", "pieces"), self._identify(notes)))
-            found["timeline"] = _timeline(self.model, heard, start) if timeline else []
+            found = _identify(self.index, notes, top, start)
+            if not found["piece"] and not sounds_like_music(notes):
+                raise MusicLoadError(name, "no music is heard in it")
+            passages = _timeline(self.model, heard, start) if timeline else []
             combined = combine(self.composers, by_style[0], found["piece"])
             style = _style(self.composers, *by_style, top, found["piece"])
-            answers[name] = _recognition(name, heard, combined, top, style, **found)
+            answers[name] = _recognition(name, heard, combined, top, style, timeline=passages, **found)
         return answers
 
-    def _identify(self, notes: NoteArray) -> tuple[dict | None, list[dict]]:
-        "The piece, and all pieces of a long recording; `None` and none if it is unknown."
-        if not self.index:
-            return None, []
-        if not notes.transcribed:
-            return self.index.identify(notes), []
-        performances = find_performances(self.index, notes)
-        return _longest(performances), performances if notes.duration > LONG_RECORDING else []
+    def predict_melody(
+        self,
+        melody: str,  # Names or MIDI numbers of notes, as for `parse_melody`
+        top: int = 5,  # Works to list
+    ) -> Recognition:
+        "Works with a melody, as `candidates`. Raises `MusicLoadError` if it cannot be read, or there is no index."
+        return replace(Recognition.failed("notes", None), candidates=_find_melody(self.index, melody, top))
 
 # %% ../nbs/07_recognition.ipynb #07-017a
 def _or_why_not(path: str, found: Callable[[], NoteArray | Recognition]) -> NoteArray | Recognition:

@@ -21,10 +21,12 @@ from composer_classify.fingerprints import (
     join_fingerprints,
 )
 from .index import GAP, Index
+from .melodies import NEAR
 from .midi import NoteArray
 
 # %% auto #0
-__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'recording_fingerprints', 'match_recording', 'find_performances']
+__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'SILENCE', 'SHORT', 'CLEAR', 'TOGETHER', 'A_TUNE',
+           'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music', 'find_tune']
 
 # %% ../nbs/06d_recordings.ipynb #06d-006
 LEVELS = (0.05, 0.15, 0.4, 0.7)  # probabilities from which on a note counts, one for each reading
@@ -37,7 +39,7 @@ def recording_fingerprints(
     return join_fingerprints([heard_fingerprints(likely_notes(notes, level)) for level in LEVELS])
 
 # %% ../nbs/06d_recordings.ipynb #06d-009
-CERTAINTY = (-26.74, 2.68, 12.83, 1.46, 11.19)  # as for `Match`, fitted on recordings
+CERTAINTY = (-6.42, 3.39, 11.34, 0.97, -6.31)  # as for `Match`, fitted on recordings
 
 
 def match_recording(
@@ -87,44 +89,74 @@ def _find_stretches(index: Index, notes: NoteArray, without: int | None) -> list
     return [each for each in found if each.match.score >= KNOWN]
 
 # %% ../nbs/06d_recordings.ipynb #06d-015
-def _is_same(index: Index, first: int, second: int) -> bool:
-    "Whether two pieces are the same music: the same movement, perhaps in two encodings."
-    names = [index.piece(number) for number in (first, second)]
-    return first == second or all(names[0][name] == names[1][name] for name in ("composer", "title"))
+def _names(index: Index, number: int) -> tuple[str, str]:
+    "Composer and title of a piece."
+    piece = index.piece(number)
+    return piece["composer"], piece["title"]
 
 
+def _is_part(whole: tuple[str, str], part: tuple[str, str]) -> bool:
+    "Whether two names mean the same music, once as a whole and once as a movement of it, or both the same."
+    return whole[0] == part[0] and (part[1].startswith(whole[1]) or whole[1].startswith(part[1]))
+
+# %% ../nbs/06d_recordings.ipynb #06d-017
 def _performances(index: Index, found: list[_Found], is_long: bool) -> list[list[_Found]]:
     "The stretches of each performance, in the order of time."
     groups: list[list[_Found]] = []
+    names = ("", "")  # of the last group: of a work and a movement of it, the movement
     for each in found:
-        before = groups[-1][-1] if groups else None
-        if before and each.begin <= before.end + STEP and _is_same(index, before.match.piece, each.match.piece):
+        own = _names(index, each.match.piece)
+        if groups and each.begin <= groups[-1][-1].end + STEP and _is_part(names, own):
             groups[-1].append(each)
+            names = max(names, own, key=lambda name: len(name[1]))
         else:
             groups.append([each])
+            names = own
     agreed = lambda group: not is_long or len(group) > 1 or group[0].match.score > SURE
     return [group for group in groups if agreed(group)]
 
-# %% ../nbs/06d_recordings.ipynb #06d-017
-def _limits(index: Index, group: list[_Found], end: float) -> tuple[float, float]:
-    "When a performance begins and ends, seconds of a recording that ends at `end`."
+# %% ../nbs/06d_recordings.ipynb #06d-019
+SILENCE = 3.0  # seconds without a likely note, at which a performance may begin or end
+
+
+def _pauses(notes: NoteArray) -> tuple[np.ndarray, np.ndarray]:
+    "When each pause of the likely notes begins and ends, seconds; before the first note and after the last one too."
+    likely = likely_notes(notes)
+    ends = np.maximum.accumulate(likely["onset_sec"] + likely["duration_sec"])
+    begin, end = np.append(-np.inf, ends), np.append(likely["onset_sec"], np.inf)
+    return begin[end - begin > SILENCE], end[end - begin > SILENCE]
+
+# %% ../nbs/06d_recordings.ipynb #06d-021
+def _limits(index: Index, group: list[_Found], pauses: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+    "When a performance begins and ends, seconds."
     first, last = group[0], group[-1]
     length = float(index.table["seconds"][last.match.piece]) - GAP
     begins = float(np.clip(first.at(0), first.begin - STEP, first.end - STEP))
-    ends = float(np.clip(last.at(length), last.begin + STEP / 2, last.end + STEP))
-    return max(begins, 0.0), min(ends, end)
+    ends = float(np.clip(last.at(length), last.begin + STEP, last.end + STEP))
+    silent, sounding = pauses
+    before = sounding[(sounding > begins) & (sounding < first.end - STEP)]
+    after = silent[(silent > last.begin + STEP / 2) & (silent < ends)]
+    begins, ends = float(before.max(initial=begins)), float(after.min(initial=ends))
+    return begins, max(ends, begins)
 
-# %% ../nbs/06d_recordings.ipynb #06d-018
+# %% ../nbs/06d_recordings.ipynb #06d-022
 def _described(index: Index, group: list[_Found], begin: float, end: float) -> dict:
     "A performance as plain data."
-    best = max((stretch.match for stretch in group), key=lambda match: match.score)
+    pieces = [stretch.match.piece for stretch in group]
+    best = max((stretch.match for stretch in group), key=lambda match: (pieces.count(match.piece), match.score))
     first = next(stretch for stretch in group if stretch.match.piece == best.piece)
     offset = first.match.offset + (begin - first.begin) * first.match.speed
     piece = index.piece(best.piece)
     times = dict(start_sec=round(begin, 1), end_sec=round(end, 1))
-    return dict(**piece, score=round(best.score, 4), offset_sec=round(max(offset, 0.0), 2), after=False, **times)
+    return dict(
+        **piece,
+        score=round(max(s.match.score for s in group), 4),
+        offset_sec=round(max(offset, 0.0), 2),
+        after=False,
+        **times,
+    )
 
-# %% ../nbs/06d_recordings.ipynb #06d-019
+# %% ../nbs/06d_recordings.ipynb #06d-023
 def find_performances(
     index: Index,  # Of the pieces that can be named
     notes: NoteArray,  # All notes of a recording, as by `transcribe`
@@ -135,7 +167,46 @@ def find_performances(
     Each is a piece as by `Index.identify`, with `start_sec` and `end_sec`, seconds of the recording. None overlaps
     the next one."""
     groups = _performances(index, _find_stretches(index, notes, without), notes.duration > STRETCH + STEP)
-    limits = [_limits(index, group, notes.duration) for group in groups]
+    pauses = _pauses(notes)
+    limits = [_limits(index, group, pauses) for group in groups]
     begins = [begin for begin, _ in limits]
     ends = [min(end, max(begin, after)) for (begin, end), after in zip(limits, [*begins[1:], np.inf])]
     return [_described(index, *each) for each in zip(groups, begins, ends)]
+
+# %% ../nbs/06d_recordings.ipynb #06d-029
+SHORT, CLEAR = 0.1, 0.8  # mean seconds and mean probability of the likely notes: one of them is more for music
+
+
+def sounds_like_music(
+    notes: NoteArray,  # Of any kind
+) -> bool:
+    "Whether notes that were heard in a recording are music, and not noise or speech; true for notes from elsewhere."
+    if not notes.transcribed:
+        return True
+    likely = likely_notes(notes)
+    if len(likely) < FEWEST:
+        return False
+    return bool(likely["duration_sec"].mean() > SHORT or likely["velocity"].mean() > 127 * CLEAR)
+
+# %% ../nbs/06d_recordings.ipynb #06d-032
+TOGETHER = 0.15  # part of the notes that may begin together with another one, in a tune that is sung alone
+A_TUNE = 6  # notes of a tune at least
+
+
+def _tune(notes: NoteArray) -> np.ndarray:
+    """MIDI pitches of a tune that is sung alone, int64 of shape `(n,)`; none if there are other voices.
+
+    Their ends are not asked for: in a room a note sounds on under the next one."""
+    follows = np.diff(notes["onset_sec"], prepend=-np.inf) > NEAR
+    pitch = notes["pitch"].astype(np.int64)
+    return pitch[follows] if np.mean(~follows) <= TOGETHER else pitch[:0]
+
+
+def find_tune(
+    index: Index,  # Of the pieces that can be named
+    notes: NoteArray,  # Transcribed notes
+    top: int = 5,  # Works at most
+) -> list[dict]:
+    "Works with the tune that is hummed or played alone, as by `Index.find_melody`; none if there are other voices."
+    tune = _tune(likely_notes(notes))
+    return index.find_melody(tune, top) if len(tune) >= A_TUNE else []

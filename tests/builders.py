@@ -238,3 +238,25 @@ def mxl(score: bytes) -> bytes:
     "The same score as a compressed MusicXML file."
     container = b'<container><rootfiles><rootfile full-path="score.xml"/></rootfiles></container>'
     return make_zip([("META-INF/container.xml", container), ("score.xml", score)])
+
+
+def play_notes(notes: np.ndarray, rate: int = 44_100) -> np.ndarray:
+    "The sound of notes on a simple instrument: some overtones that fade; float32, one channel."
+    end = float((notes["onset_sec"] + notes["duration_sec"]).max())
+    sound = np.zeros(int((end + 1) * rate), np.float32)
+    for note in notes:
+        t = np.arange(int((note["duration_sec"] + 0.3) * rate)) / rate
+        pitch = 440 * 2 ** ((int(note["pitch"]) - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * k * pitch * t) / k**1.5 for k in range(1, 9)) * np.exp(-3 * t)
+        first = int(note["onset_sec"] * rate)
+        sound[first : first + len(t)] += 0.05 * tone * np.minimum(t * 200, 1) * np.minimum((t[-1] - t) * 20, 1)
+    return sound
+
+
+def audio_file(sound: np.ndarray, rate: int = 44_100, format: str = "WAV") -> bytes:
+    "The content of a recording."
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, sound, rate, format=format)
+    return file.getvalue()

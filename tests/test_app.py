@@ -1,6 +1,7 @@
 """The web page's server as a process, asked over HTTP as programs and attackers would."""
 
 import asyncio
+import io
 import json
 import os
 import random
@@ -20,9 +21,9 @@ pytest.importorskip("fastapi", reason="needs the extra `app`")
 import httpx
 from fastapi.routing import APIRoute
 
-from builders import musicxml, mxl, write_tunes
+from builders import audio_file, musicxml, mxl, play_notes, write_tunes
 from composer_classify import app
-from composer_classify.app import FAILED, LIMITS, LONGEST_NAME, NAMELESS, WAITING
+from composer_classify.app import FAILED, LARGEST_RECORDING, LIMITS, LONGEST_NAME, NAMELESS, WAITING
 from composer_classify.best import train
 from composer_classify.collection import collect
 from composer_classify.index import make_index
@@ -166,6 +167,185 @@ def test_a_score_that_takes_too_long_is_a_sentence(monkeypatch, score):
     assert "Invention" in answered.json()["words"]["headline"]
 
 
+@pytest.fixture(scope="module")
+def played() -> np.ndarray:
+    "The sound of the first twenty seconds of the invention."
+    return play_notes(load_midi(SAMPLES / "bach_bwv772.mid").between(0, 20))
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("kind", ["WAV", "OGG", "MP3", "FLAC"])
+def test_a_recording_is_answered_whatever_its_name(client, played, kind):
+    reply = ask(client, audio_file(played, format=kind), name="tune.mid")
+    answer = reply.json()
+    assert reply.status_code == 200 and list(answer) == FIELDS
+    assert answer["piece"]["catalogue"] == "BWV 772" and answer["repairs"] == []
+
+
+def test_the_page_is_answered_a_recording_and_a_stretch_of_it(client, played):
+    "With the notes that are heard in it."
+    recording = audio_file(played)
+    whole = show(client, recording, name="tune.wav").json()
+    assert "BWV 772" in whole["words"]["headline"] and 50 < len(whole["notes"]["pitch"]) < 500
+    part = show(client, recording, name="tune.wav", start=5, duration=10).json()
+    assert part["answer"]["timeline"][0]["start_sec"] == 5 and max(part["notes"]["onset_sec"]) <= 10
+
+
+def test_a_long_recording_says_what_is_played_when(client):
+    names = ("bach_bwv846.mid", "mozart_k545.mid")
+    music = [play_notes(load_midi(SAMPLES / name).between(0, 75), 22_050) for name in names]
+    reply = show(client, audio_file(np.concatenate(music), 22_050, "OGG"), name="concert.ogg")
+    answer = reply.json()["answer"]
+    assert list(answer) == [*FIELDS, "pieces"]
+    assert [piece["composer"] for piece in answer["pieces"]] == ["Bach", "Mozart"]
+    assert answer["pieces"][1]["start_sec"] == pytest.approx(len(music[0]) / 22_050, abs=20)
+
+
+def quiet(seconds: int) -> bytes:
+    "A recording of nothing that is small."
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(seconds * 100), 100, format="WAV", subtype="PCM_U8")
+    return file.getvalue()
+
+
+NOT_HEARD = {
+    "silent.wav": (lambda: quiet(20), "is silent"),
+    "long.wav": (lambda: quiet(7300), "longer than the limit of 120:00"),
+    "cut.wav": (lambda: b"RIFF\0\1\0\0WAVEfmt \x10\0\0\0" + bytes(500), ""),
+    "cut.mp3": (lambda: b"ID3" + bytes(500), ""),
+    "cut.m4a": (lambda: b"\0\0\0\x20ftypM4A " + bytes(500), ""),
+}
+
+
+@pytest.mark.parametrize("name", NOT_HEARD)
+def test_a_bad_recording_gets_a_sentence(client, name):
+    content, reason = NOT_HEARD[name]
+    reply = ask(client, content(), name=name)
+    assert reply.status_code == 400 and list(reply.json()) == FIELDS
+    assert reply.json()["file"] == name and reason in reply.json()["error"] and "/tmp" not in reply.text
+
+
+def test_a_recording_may_be_larger(client):
+    "Larger than any other file, and not larger than its own limit."
+    silence = audio_file(np.zeros(50 * 44_100, np.float32))
+    assert len(silence) > LIMITS.max_bytes
+    assert (ask(client, silence).status_code, ask(client, b"MThd" + silence).status_code) == (400, 413)
+    reply = ask(client, silence + bytes(LARGEST_RECORDING), name="huge.wav")
+    assert (reply.status_code, reply.json()["file"]) == (413, "huge.wav")
+    assert reply.json()["error"] == "is larger than the limit of 67,108,864 bytes"
+
+
+@pytest.mark.parametrize("seconds", [50, 70])
+def test_only_so_many_long_recordings_are_taken(monkeypatch, seconds):
+    "Those that are large, and those that take long. A short one is heard all the same."
+    monkeypatch.setattr(app, "RECORDINGS", 0)
+    silence = audio_file(np.zeros(seconds * 44_100, np.float32)) if seconds < app.LONG else quiet(seconds)
+
+    async def ask_both():
+        inside = httpx.ASGITransport(app.build_app(), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=inside, base_url="http://here", timeout=60) as client:
+            return await ask(client, silence), await ask(client, quiet(20))
+
+    refused, heard = asyncio.run(ask_both())
+    assert refused.status_code == 503 and "other long recordings" in refused.json()["error"]
+    assert heard.json()["error"] == "is silent"
+
+
+def test_a_long_recording_keeps_nobody_waiting():
+    "More of them than may run at once, and a question after them."
+
+    async def crowd():
+        workers, order = app.Workers(1), []
+
+        async def note(name: str, answer) -> None:
+            await answer
+            order.append(name)
+
+        long = [asyncio.create_task(note("long", workers.ask_long(time.sleep, 2, length=100))) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        await asyncio.gather(note("short", workers.ask(len, "abc")), *long)
+        workers.stop()
+        return order
+
+    assert asyncio.run(crowd()) == ["short", "long", "long"]
+
+
+@pytest.mark.slow
+def test_a_long_recording_may_take_longer(monkeypatch):
+    "As much as it is longer."
+    monkeypatch.setattr(app, "LONGEST", 1.0)
+    monkeypatch.setattr(app, "PATIENCE", 0.1)
+
+    async def ask_both():
+        workers = app.Workers(1)
+        try:
+            with pytest.raises(asyncio.TimeoutError):
+                await workers.ask_long(time.sleep, 300, length=10)
+            return await workers.ask_long(time.sleep, 2, length=300)
+        finally:
+            workers.stop()
+
+    assert asyncio.run(ask_both()) is None
+
+
+def test_who_goes_away_ends_the_work(server):
+    "A long recording is heard by a process of its own, which ends when nobody waits for it."
+    noise = audio_file(np.random.default_rng(0).uniform(-0.5, 0.5, 3000 * 1000), 1000)
+    port, before = int(server[0].rsplit(":", 1)[1]), set(_workers(server[1]))
+    head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(noise)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(head.encode() + noise)
+        _wait(lambda: (new := set(_workers(server[1])) - before) and any(_niceness(pid) == 10 for pid in new))
+        extra = next(pid for pid in set(_workers(server[1])) - before if _niceness(pid) == 10)
+    _wait(lambda: extra not in _workers(server[1]))
+
+
+def _niceness(pid: int) -> int | None:
+    "How far a process stands back for others; `None` if it has ended."
+    try:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+    except ProcessLookupError:
+        return None
+
+
+def _wait(until) -> None:
+    end = time.monotonic() + 30
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+ELISE = "E5 D#5 E5 D#5 E5 B4 D5 C5 A4"
+
+
+def test_a_tune_is_found(client):
+    "Its pieces are candidates, and nothing is claimed."
+    reply = client.get("/api/melody", params=dict(notes=ELISE, top=3))
+    answer = reply.json()
+    assert reply.status_code == 200 and list(answer) == [*FIELDS, "candidates"] and answer["composer"] is None
+    first, *others = answer["candidates"]
+    assert first["catalogue"] == "WoO 59" and len(others) <= 2
+    assert all(0 <= piece["score"] <= first["score"] <= 1 for piece in others)
+
+
+@pytest.mark.parametrize(
+    ("params", "status", "reason"),
+    [
+        (dict(notes="Dear diary"), 400, "'Dear' is not a note"),
+        (dict(notes="E5 D#5"), 400, "a melody of 2 notes"),
+        (dict(notes="C4 " * 500), 400, "a melody of 500 notes"),
+        (dict(notes="C4 " * 700), 422, "notes: "),
+        (dict(), 422, "notes: "),
+        (dict(notes=ELISE, top=0), 422, "top: "),
+    ],
+)
+def test_a_tune_that_cannot_be_looked_up_gets_a_sentence(client, params, status, reason):
+    reply = client.get("/api/melody", params=params)
+    assert (reply.status_code, list(reply.json())) == (status, FIELDS) and reason in reply.json()["error"]
+
+
 @pytest.mark.slow
 def test_an_index_of_ones_own(tmp_path):
     "The page and its API name the pieces of the index that `app --index` is given."
@@ -273,7 +453,7 @@ def test_what_the_server_answers_to(client):
     "The whole list: a route that is added is added here too."
     built = app.build_app()
     routes = {f"{method} {each.path}" for each in built.routes if isinstance(each, APIRoute) for method in each.methods}
-    answered = {"POST /api/predict", "POST /api/show", "GET /api/about", "GET /"}
+    answered = {"POST /api/predict", "POST /api/show", "GET /api/melody", "GET /api/about", "GET /"}
     refused = {f"{method} /api/predict" for method in ("GET", "PUT", "PATCH", "DELETE")}
     others = {each.path for each in built.routes if not isinstance(each, APIRoute)}
     assert (routes, others) == (answered | refused, {"/page", "/samples", "/openapi.json"})
@@ -282,7 +462,7 @@ def test_what_the_server_answers_to(client):
         assert client.get(path).status_code == 200, path
     assert client.get("/page/main.js").headers["cache-control"] == "no-cache"  # or a new version would meet old scripts
     assert {path.suffix for path in app.PAGE.iterdir()} == {".html", ".css", ".js", ".svg"}
-    for method, path in (("POST", "/"), ("DELETE", "/page/main.js"), ("GET", "/api/show"), ("PUT", "/api/about")):
+    for method, path in (("POST", "/"), ("DELETE", "/page/main.js"), ("GET", "/api/show"), ("POST", "/api/melody")):
         assert client.request(method, path).status_code == 405, (method, path)
 
 
@@ -299,7 +479,7 @@ def test_what_the_server_knows(client):
     composers = [name for each in about["periods"] for name in each["composers"]]
     assert len(composers) == len(set(composers)) == 72 and about["pieces"] > 8000
     assert [each["period"] for each in about["periods"]][:3] == ["Medieval", "Renaissance", "Baroque"]
-    assert about["max_bytes"] == LIMITS.max_bytes
+    assert (about["max_bytes"], about["max_audio_bytes"]) == (LIMITS.max_bytes, LARGEST_RECORDING)
 
 
 def test_websockets_are_refused(server):
@@ -311,11 +491,13 @@ def test_websockets_are_refused(server):
         assert line.recv(4096).startswith(b"HTTP/1.1 40")
 
 
-def test_nothing_is_written(client, server):
+def test_nothing_is_written(client, server, played):
     "What the server writes is its log, whatever visitors ask of the page or of the API."
     content = (SAMPLES / "bach_bwv846.mid").read_bytes()
     show(client, content, name="secret.mid")
     ask(client, content, start=5, duration=10)
+    show(client, audio_file(played), name="secret.wav")
+    client.get("/api/melody", params=dict(notes=ELISE))
     assert [file.name for file in server[2].rglob("*") if file.is_file()] == ["log"]
     assert "secret" not in (server[2] / "log").read_text()
 

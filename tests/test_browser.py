@@ -6,12 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra `app`")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`")
-from builders import END, musicxml, off, on, smf
+from builders import END, audio_file, musicxml, off, on, play_notes, smf
 from composer_classify.midi import load_midi
 from serving import ROOT, served
 
@@ -28,11 +29,20 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def recording(tmp_path_factory) -> Path:
+    "The beginning of Für Elise, as it sounds."
+    path = tmp_path_factory.mktemp("recording") / "elise.wav"
+    path.write_bytes(audio_file(play_notes(load_midi(SAMPLES / "beethoven_woo59.mid").between(0, 20))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(recording):
+    "A browser with a microphone that hears this recording over and over, once it is allowed to."
+    microphone = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={recording}"]
+    arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", *microphone]
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
 
@@ -55,7 +65,7 @@ def page(request, browser, server):
     page.get_by_text("and the style of 72 composers").wait_for()
     yield page
     assert [url for url in asked if not url.startswith((server[0], "data:", "blob:"))] == []
-    assert [(status, url) for status, url in refused if "/api/show" not in url] == []
+    assert [(status, url) for status, url in refused if not re.search("/api/(show|melody)", url)] == []
     assert [text for text in wrong if REFUSED not in text] == []
     context.close()
 
@@ -104,7 +114,7 @@ def test_a_file_is_named_and_shown(page, server):
     assert "0:00 of 1:56" in page.locator(".player").inner_text()
     assert dark_pixels(page, 0.1) > 5000
     assert fits(page)
-    page.locator("summary").click()
+    page.get_by_text("Passages as a table").click()
     assert page.locator("#answer tbody tr").count() > 5
     assert fits(page)
     assert [file.name for file in server[1].rglob("*") if file.is_file()] == ["log"]  # nothing is written to a disk
@@ -290,6 +300,236 @@ def test_a_server_that_is_gone_is_a_sentence(page):
     headline(page, "BWV 772")
 
 
+def test_a_recording_is_answered(page, recording):
+    assert "MP3" in page.locator(".drop").inner_text()
+    upload(page, recording)
+    assert "Ludwig van Beethoven" in headline(page, "Elise")
+    assert dark_pixels(page, 0.1) > 1000 and fits(page)
+
+
+def test_a_concert_says_what_is_played_when(page, tmp_path):
+    "A list of pieces, each with a button that plays from there; until then the page says how much it has to hear."
+    names = ("bach_bwv846.mid", "mozart_k545.mid")
+    music = [play_notes(load_midi(SAMPLES / name).between(0, 75), 22_050) for name in names]
+    (tmp_path / "concert.ogg").write_bytes(audio_file(np.concatenate(music), 22_050, "OGG"))
+    upload(page, tmp_path / "concert.ogg")
+    page.get_by_text("Listening through 2 minutes…").wait_for()
+    page.get_by_text("What is played when").wait_for(timeout=60_000)
+    rows = page.locator(".played li").all_inner_texts()
+    assert len(rows) == 2 and "BWV 846" in rows[0] and "K. 545" in rows[1] and fits(page)
+    assert page.locator("#progress").is_hidden()
+    page.locator(".played button").nth(1).click()
+    page.wait_for_timeout(300)
+    assert position(page) > 40 and page.locator("#play").inner_text() == "Pause"
+
+
+def test_a_recording_that_is_too_large_is_not_even_sent(page, tmp_path):
+    with open(tmp_path / "huge.wav", "wb") as file:
+        file.write(b"RIFF\0\0\0\1WAVE")
+        file.truncate(65 << 20)
+    upload(page, tmp_path / "huge.wav")
+    assert "is larger than 64 MB, the limit of this page for recordings." in headline(page, "did not work")
+
+
+def start_to_listen(page) -> None:
+    page.context.grant_permissions(["microphone"])
+    page.get_by_role("button", name="Listen").click()
+    page.get_by_text("I am listening.").wait_for()
+
+
+def test_it_listens_and_names_the_piece(page, server):
+    "After ten seconds; meanwhile it shows how loud it is. Then the microphone is given back."
+    start_to_listen(page)
+    level = page.get_by_role("meter")
+    page.locator("#seconds", has_text="4 s").wait_for(timeout=10_000)
+    assert level.get_attribute("aria-valuetext") in ("quiet", "loud enough") and fits(page)
+    assert 0 < float(level.evaluate("level => level.style.getPropertyValue('--level')")) <= 1
+    page.locator("#answer h2").wait_for(timeout=40_000)
+    assert "Ludwig van Beethoven" in headline(page, "Elise")
+    assert page.get_by_role("button", name="Listen").is_visible() and page.locator("#hearing").inner_text() == ""
+    assert page.locator("#name").inner_text() == "recording" and fits(page)
+    assert [file.name for file in server[1].rglob("*") if file.is_file()] == ["log"]  # nothing is written to a disk
+
+
+def test_it_asks_again_while_the_piece_is_not_found(page):
+    "At twenty seconds with all that it has heard; and once it is stopped at once, with what there is."
+    sizes = []
+
+    def refuse(route):
+        sizes.append(len(route.request.post_data_buffer))
+        answer = dict(answer=dict(by="style"), error="holds no notes to listen to")
+        route.fulfill(status=400, body=json.dumps(answer), content_type="application/json")
+
+    page.route("**/api/show?*", refuse)
+    start_to_listen(page)
+    page.get_by_text("Not recognised yet: I listen on.").wait_for(timeout=20_000)
+    page.locator("#seconds", has_text="14 s").wait_for(timeout=10_000)
+    page.get_by_role("button", name="Stop").click()
+    assert "recording: holds no notes to listen to." in headline(page, "did not work")
+    seconds = [(size - 44) / sizes[0] * 10 for size in sizes]
+    assert len(sizes) == 2 and 13 < seconds[1] < 17
+
+
+def test_too_short_is_a_sentence(page):
+    start_to_listen(page)
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("That was too short: 3 seconds are the least.").wait_for()
+    assert page.get_by_role("button", name="Listen").is_visible() and page.locator("#chosen").is_hidden()
+
+
+def test_something_else_ends_the_listening(page):
+    "And the microphone is given back."
+    page.evaluate("""() => {
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async how => window.heard = await ask(how);
+    }""")
+    start_to_listen(page)
+    choose(page, "Mozart, Sonata K. 545")
+    headline(page, "K. 545")
+    assert page.get_by_role("button", name="Listen").is_visible() and page.locator("#hearing").is_hidden()
+    assert page.evaluate("window.heard.getTracks()[0].readyState") == "ended"
+
+
+TROUBLE = {
+    "refused": ("", "does not let this page use the microphone"),
+    "none": (
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }",
+        "There is no",
+    ),
+    "taken": (
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotReadableError') }",
+        "another program may have it",
+    ),
+    "no https": (
+        "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})",
+        "only to pages with https, or on this computer",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_a_microphone_that_cannot_be_used_is_a_sentence(page, trouble):
+    script, sentence = TROUBLE[trouble]
+    page.evaluate(f"() => {{ {script} }}")
+    page.get_by_role("button", name="Listen").click()
+    page.locator("#hearing.wrong", has_text=sentence).wait_for()
+    assert page.get_by_role("button", name="Listen").is_visible() and fits(page)
+
+
+def hear(page, script: str) -> None:
+    "Let the microphone hear what a script sends to `out`, a node of the audio context `sound`."
+    page.evaluate(f"""navigator.mediaDevices.getUserMedia = async () => {{
+        const sound = new AudioContext(), out = sound.createMediaStreamDestination();
+        {script}
+        return out.stream;
+    }}""")
+
+
+def test_silence_is_a_sentence(page):
+    hear(page, "")
+    start_to_listen(page)
+    page.locator("#seconds", has_text="4 s").wait_for(timeout=10_000)
+    page.get_by_role("button", name="Stop").click()
+    page.locator("#hearing.wrong", has_text="I hear nothing.").wait_for()
+
+
+def test_a_tune_that_is_whistled_has_candidates(page):
+    "A list, and none of them is the headline."
+    hear(
+        page,
+        """
+        const tone = new OscillatorNode(sound), gain = new GainNode(sound, {gain: 0});
+        [76, 75, 76, 75, 76, 71, 74, 72, 69, 60, 64, 69, 71].forEach((pitch, i) => {
+            tone.frequency.setValueAtTime(440 * 2 ** ((pitch - 69) / 12), 0.5 + 0.4 * i);
+            gain.gain.setTargetAtTime(0.4, 0.5 + 0.4 * i, 0.01);
+            gain.gain.setTargetAtTime(0, 0.55 + 0.4 * i, 0.12);
+        });
+        tone.connect(gain).connect(out);
+        tone.start();""",
+    )
+    start_to_listen(page)
+    page.locator("#seconds", has_text="7 s").wait_for(timeout=15_000)
+    page.get_by_role("button", name="Stop").click()
+    headline(page, "A tune like these")
+    assert "Elise" in page.locator(".candidates").inner_text() and fits(page)
+
+
+def open_piano(page) -> None:
+    page.get_by_text("Play or type a tune").click()
+
+
+def find_elise(page) -> None:
+    page.locator(".candidates li").first.wait_for(timeout=15_000)
+    rows = page.locator(".candidates li").all_inner_texts()
+    assert len(rows) == 5 and "Elise" in rows[0] and "likely" in rows[0] and "not likely" in rows[4]
+    assert fits(page)
+
+
+def test_a_tune_is_played_with_the_mouse(page):
+    open_piano(page)
+    search = page.get_by_role("button", name="Find the tune")
+    for n, key in enumerate(("E 5", "D sharp 5", "E 5", "D sharp 5", "E 5", "B 4", "D 5", "C 5", "A 4", "F 5")):
+        assert search.is_disabled() == (n < 5)
+        page.get_by_role("button", name=key, exact=True).click()
+    page.get_by_role("button", name="Remove the last note").click()
+    assert page.get_by_label("Notes").input_value() == "E5 D#5 E5 D#5 E5 B4 D5 C5 A4"
+    search.click()
+    find_elise(page)
+    page.get_by_role("button", name="Clear").click()
+    assert page.get_by_label("Notes").input_value() == "" and search.is_disabled()
+
+
+def test_a_tune_is_played_with_the_letters(page):
+    "An octave lower than it is written, as it does not matter; Enter finds it."
+    open_piano(page)
+    page.get_by_role("button", name="An octave lower").click()
+    assert page.locator("#octaves").inner_text() == "C3 to B4"
+    page.get_by_role("button", name="An octave higher").click()
+    for letter in ("k", "o", "k", "o", "k", "g"):
+        page.keyboard.press(letter)
+    page.keyboard.press("Backspace")
+    assert page.get_by_label("Notes").input_value() == "C5 C#5 C5 C#5 C5"
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="An octave higher").click()
+    for letter in "dsdsd":
+        page.keyboard.press(letter if letter == "d" else "e")
+    page.get_by_role("button", name="An octave lower").click()
+    for letter in "jlkh":
+        page.keyboard.press(letter)
+    assert page.get_by_label("Notes").input_value() == "E5 D#5 E5 D#5 E5 B4 D5 C5 A4"
+    page.keyboard.press("Enter")
+    find_elise(page)
+
+
+def test_a_tune_is_typed(page):
+    open_piano(page)
+    page.get_by_label("Notes").fill("E5 D#5 E5 D#5 E5 B4 D5 C5")
+    page.get_by_role("button", name="A 4", exact=True).click()
+    assert page.get_by_label("Notes").input_value().endswith("C5 A4")
+    page.get_by_label("Notes").press("Enter")
+    find_elise(page)
+    page.get_by_label("Notes").fill("what do you know of this")
+    page.get_by_label("Notes").press("Enter")
+    page.locator("#found .wrong", has_text="'what' is not a note").wait_for()
+
+
+def test_the_piano_is_walked_with_arrows(page):
+    "It is one stop of the tabulator key, and every key has a name."
+    open_piano(page)
+    name = lambda: page.evaluate("document.activeElement.ariaLabel")
+    page.get_by_role("button", name="An octave higher").focus()
+    page.keyboard.press("Tab")
+    assert name() == "C 4"
+    page.keyboard.press("ArrowRight")
+    assert name() == "C sharp 4"
+    page.keyboard.press("End")
+    assert name() == "B 5"
+    page.keyboard.press("Space")
+    assert page.get_by_label("Notes").input_value() == "B5"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "notes"
+
+
 def drop(page, name: str, content: bytes) -> None:
     "A file of any name; a browser lets no lone surrogate into one."
     page.evaluate(
@@ -350,16 +590,19 @@ def test_with_the_keyboard_alone(page):
     "Every control is reached by the tabulator key and has a name; a file can be answered, played and left."
     reached = lambda: page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText").strip()
     page.keyboard.press("Tab")
-    assert reached() == "Choose MIDI files or scores"
+    assert reached() == "Listen"
+    page.keyboard.press("Tab")
+    assert reached() == "Choose recordings, MIDI files or scores"
     for sample in ("Bach, Invention in C", "Beethoven, Für Elise", "Mozart, Sonata K. 545"):
         page.keyboard.press("Tab")
         assert reached() == sample
     page.keyboard.press("Enter")
     headline(page, "K. 545")
     controls = []
-    for _ in range(9):
+    for _ in range(10):
         page.keyboard.press("Tab")
         controls.append(reached())
+    assert controls.pop(0) == "Play or type a tune"
     assert controls[:6] == ["Whole piece", "Random ten seconds", "Play", "Zoom out", "Zoom in", "Position in the music"]
     assert controls[6:] == ["Passages as a table", "Answer as JSON", "Picture"]
     roll = page.get_by_role("slider")
@@ -381,7 +624,7 @@ def test_a_screen_reader_finds_its_way(page):
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.locator("#answer").get_attribute("aria-live") == "polite"
     unnamed = page.locator("button, input, [role=slider]").evaluate_all(
-        "all => all.filter(each => !(each.innerText || each.ariaLabel)).length"
+        "all => all.filter(each => !(each.textContent || each.ariaLabel || each.labels?.length)).length"
     )
     assert unnamed == 0
     for name in ("main", "contentinfo", "banner"):

@@ -436,12 +436,12 @@ def test_saving_writes_only_what_is_new(pieces, tmp_path):
     more.save(tmp_path / "i")
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "i").iterdir()}
     assert all(kept[name] == at for name, at in written.items() if name.startswith(index.segments[0].name))
-    assert len(kept) == 9 and equal(Index.load(tmp_path / "i"), more)
+    assert len(kept) == 11 and equal(Index.load(tmp_path / "i"), more)
     more.save(tmp_path / "other")  # a copy, elsewhere
     assert equal(Index.load(tmp_path / "other"), more)
 
 
-@pytest.mark.parametrize("survived", range(6))
+@pytest.mark.parametrize("survived", range(8))
 def test_an_interrupted_save_loses_nothing(pieces, tmp_path, monkeypatch, survived):
     "Whichever write fails, the index is still there as it was, and the next save leaves no trace of it."
     index = make_index(corpus_of(pieces[:5]), n_jobs=1)
@@ -461,7 +461,7 @@ def test_an_interrupted_save_loses_nothing(pieces, tmp_path, monkeypatch, surviv
             more.save(tmp_path / "i")
     assert equal(Index.load(tmp_path / "i"), index)
     more.save(tmp_path / "i")
-    assert equal(Index.load(tmp_path / "i"), more) and len(os.listdir(tmp_path / "i")) == 6
+    assert equal(Index.load(tmp_path / "i"), more) and len(os.listdir(tmp_path / "i")) == 8
 
 
 def test_too_little_room_is_one_sentence(pieces, index, tmp_path, monkeypatch):
@@ -577,7 +577,7 @@ def shipped() -> Index:
 
 
 def test_the_shipped_index_is_small_and_knows_the_samples(shipped):
-    assert sum(path.stat().st_size for path in PIECES.iterdir()) < 30e6 and verify_index(shipped) == []
+    assert sum(path.stat().st_size for path in PIECES.iterdir()) < 5_000 * len(shipped) and verify_index(shipped) == []
     named = {path.stem: shipped.identify(load_midi(path)) for path in sorted(SAMPLES.glob("*.mid"))}
     assert {stem: piece["composer"] for stem, piece in named.items()} == {
         "bach_bwv772": "Bach",

@@ -4,7 +4,7 @@ Pieces of a corpus are played by FluidSynth, in another key and at another tempo
 queries are asked of the shipped index with their work in it, and all again without it.
 
 .venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT           with a soundfont that was used for nothing else
-.venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT --fit     prints the weights of `recordings.CERTAINTY`
+.venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT… --fit    prints the weights of `recordings.CERTAINTY`
 """
 
 import argparse
@@ -118,7 +118,7 @@ def weights(rows: list[dict]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("soundfont", type=Path)
+    parser.add_argument("soundfonts", type=Path, nargs="+")
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--piano", type=int, default=200, help="clips of keyboard music")
     parser.add_argument("--ensembles", type=int, default=100, help="clips of several instruments")
@@ -128,7 +128,8 @@ def main() -> None:
     corpus, index, rng = Corpus.open(args.corpus), Index.load(PIECES), np.random.default_rng(args.seed)
     work = dict(zip(index.table["file"].tolist(), index.works.tolist()))
     jobs = [
-        (clip, work[int(corpus.files.at[clip.row, "sha256"][:16], 16)], music, args.soundfont, args.seed + clip.row)
+        (clip, work[int(corpus.files.at[clip.row, "sha256"][:16], 16)], music, soundfont, args.seed + clip.row)
+        for soundfont in args.soundfonts
         for music, n in (("piano", args.piano), ("ensemble", args.ensembles))
         for clip in clips(corpus, n, max(SECONDS) + 2, music == "piano", rng)
     ]
@@ -143,7 +144,7 @@ def main() -> None:
         dict(music=music, sound=sound, seconds=seconds, **summary(group))
         for (music, sound, seconds), group in groups.items()
     ]
-    parameters = dict(soundfont=args.soundfont.name, seed=args.seed, pieces=len(index))
+    parameters = dict(soundfonts=[font.name for font in args.soundfonts], seed=args.seed, pieces=len(index))
     write_results(args.out, dict(identification=table), parameters, corpus.data_hash)
 
 

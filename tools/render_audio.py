@@ -30,7 +30,8 @@ def write_midi(notes: np.ndarray, path: Path) -> None:
     track += [mido.Message("program_change", channel=k, program=program) for program, k in channel.items()]
     events = []
     for note in notes:
-        key = dict(channel=channel.get(int(note["program"]), 0), note=int(note["pitch"]))
+        number = 9 if note["is_drum"] else channel.get(int(note["program"]), 0)
+        key = dict(channel=number, note=int(note["pitch"]))
         begin, end = (int(1000 * second) for second in (note["onset_sec"], note["onset_sec"] + note["duration_sec"]))
         events += [(begin, 1, dict(key, velocity=int(note["velocity"]))), (max(end, begin + 1), 0, key)]
     now = 0

@@ -21,10 +21,13 @@ let asked = new AbortController();  // of the last question
 
 // --- Questions ---------------------------------------------------------------------------------------------------
 
+// How recordings begin, and videos with sound; of MPEG see below.
+const SOUND = /^(fLaC|OggS|ID3|caff|\.snd|\x1aE\xdf\xa3|0&\xb2u|#!AMR|....ftyp|(RI|RF|FO)......(WAVE|AIF[FC]|AVI ))/s;
+
 // Whether a file is a recording, as its first bytes say.
 async function isRecording(file) {
   const head = new Uint8Array(await file.slice(0, 12).arrayBuffer()), text = String.fromCharCode(...head);
-  return /^(fLaC|OggS|ID3|RIFF....WAVE)/s.test(text) || (head[0] === 0xFF && head[1] >= 0xE0);
+  return SOUND.test(text) || (head[0] === 0xFF && head[1] >= 0xE0);
 }
 
 // Why a file is not sent; empty if it is.
@@ -55,6 +58,7 @@ async function show(file, stretch = {}) {
   find('name').textContent = file.name;
   find('answer').classList.add('waiting');
   find('whole').disabled = find('chunk').disabled = true;  // until there is something to ask about
+  approach();
   const done = stretch.start === undefined ? wait(file, number) : () => {};
   const reply = await ask(file, stretch, signal);
   done();
@@ -97,6 +101,12 @@ async function lengthOf(file) {
   return Number.isFinite(seconds) ? seconds : 0;
 }
 
+// Scrolls to the answer if little of it is seen.
+function approach() {
+  const {top} = find('chosen').getBoundingClientRect();
+  if (top > innerHeight / 2) find('chosen').scrollIntoView();
+}
+
 // Puts the reply on the page.
 function present(file, reply, stretch = {}) {
   const whole = stretch.start === undefined && !reply.error ? reply : shown?.file === file ? shown.whole : null;
@@ -108,6 +118,7 @@ function present(file, reply, stretch = {}) {
   find('chunk').disabled = !whole;
   if (reply.error) showError(file, reply.error); else showAnswer(reply, stretch.start ?? 0);
   find('answer').classList.remove('waiting');
+  approach();
 }
 
 function clear() {
@@ -143,7 +154,7 @@ function showAnswer(reply, start) {
     ...playedIn(answer, start),
     make('p', {className: 'who'}, words.who), make('h2', {}, words.headline),
     ...words.lines.map((line, i) => make('p', {className: i ? 'quiet' : 'place'}, line)),
-    found(answer) ? '' : answer.candidates?.length ? candidatesOf(answer.candidates) : rankingOf(answer.ranking, colors),
+    found(answer) ? '' : answer.candidates ? candidatesOf(answer.candidates) : rankingOf(answer.ranking, colors),
     ...sound, legendOf(answer, colors), make('p', {className: 'less'}, words.telling),
     found(answer) ? styleOf(answer, words, colors) : '',
     tableOf(answer), downloadsOf(reply, music),
@@ -325,17 +336,12 @@ async function showSeveral(files) {
 
 function fill(row, file, {answer, words, error}) {
   const label = make('bdi', {}, file.name);
-  const name = make('button', {type: 'button', className: 'link', onclick: () => open(file)}, label);
+  const name = make('button', {type: 'button', className: 'link', onclick: () => show(file)}, label);
   const cells = error ? [make('td', {colSpan: 3, className: 'wrong'}, error)] : [
     make('td', {}, found(answer) ? words.headline : '—'),
     make('td', {}, found(answer) ? answer.composer : words.headline),
     make('td', {className: 'number'}, percent(answer.probability))];
   row.replaceChildren(make('td', {}, name), ...cells);
-}
-
-async function open(file) {
-  await show(file);
-  approach();
 }
 
 // --- Choosing ----------------------------------------------------------------------------------------------------
@@ -350,17 +356,8 @@ function take(files) {
   latestTable++;
   say('', '');
   find('several').hidden = true;
-  if (files.length > 1) showSeveral(files); else show(files[0]);
-}
-
-function approach() {
-  find('chosen').scrollIntoView({behavior: 'smooth', block: 'start'});
-}
-
-// Shows the answer for what the microphone has heard.
-function reveal(file, reply) {
-  present(file, reply);
-  approach();
+  if (files.length > 1) return showSeveral(files);
+  show(files[0]);
 }
 
 // Ends what sounds and what is asked, so that the microphone hears the room alone.
@@ -412,7 +409,7 @@ function introduce() {
   find('known').hidden = false;
 }
 
-const microphone = new Microphone({begin: hush, ask, show: reveal});
+const microphone = new Microphone({begin: hush, ask, show: present});
 new Piano();
 prepare();
 introduce();

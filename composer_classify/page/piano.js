@@ -124,7 +124,7 @@ export class Piano {
 
   #answer({error, candidates}) {
     if (error) return [make('p', {className: 'wrong'}, `That did not work: ${error}.`)];
-    if (!candidates.length) return [make('p', {}, 'I know no piece with such a tune.')];
-    return [make('h3', {}, 'It may be in one of these:'), candidatesOf(candidates)];
+    if (!candidates) return [make('p', {}, 'I know no piece with such a tune.')];
+    return [make('h3', {}, 'Pieces with a tune like this, the likeliest first'), candidatesOf(candidates)];
   }
 }
