@@ -314,7 +314,7 @@ def _table(path: str | None) -> Iterator[Callable[[Recognition], None]]:
 def _predict(args: argparse.Namespace) -> int:
     "Answer each file, or a tune; name each that cannot be answered. Returns the exit status."
     if bool(args.files) + (args.notes is not None) + args.listen != 1:
-        return _give_up("predict needs one of these: files, --notes or --listen", 2)
+        args.refuse("one of these is needed: files, --notes or --listen")
     if args.plot is not None:
         _check_picture(Path(args.plot))
     files, unread = _find_files(args.files)
@@ -814,9 +814,10 @@ def _add_tidy(commands) -> None:
 # %% ../nbs/09_cli.ipynb #09-015n3
 def _add_predict(commands) -> None:
     "The arguments of `predict`."
-    add = _add_command(
-        commands, "predict", _predict, "name the piece and the composer of MIDI files, scores, recordings or a tune"
-    ).add_argument
+    what = "name the piece and the composer of MIDI files, scores, recordings or a tune"
+    command = _add_command(commands, "predict", _predict, what)
+    command.set_defaults(refuse=command.error)
+    add = command.add_argument
     files = "MIDI files, scores, recordings, folders of them, or - for standard input"
     add("files", nargs="*", type=_name, metavar="FILE", help=files)
     notes = "a tune in place of files: names or MIDI numbers of its notes, as in 'E5 D#5 E5 D#5 E5 B4 D5 C5 A4'"
