@@ -173,7 +173,7 @@ def find_performances(
     ends = [min(end, max(begin, after)) for (begin, end), after in zip(limits, [*begins[1:], np.inf])]
     return [_described(index, *each) for each in zip(groups, begins, ends)]
 
-# %% ../nbs/06d_recordings.ipynb #06d-029
+# %% ../nbs/06d_recordings.ipynb #06d-031
 SHORT, CLEAR = 0.1, 0.8  # mean seconds and mean probability of the likely notes: one of them is more for music
 
 
@@ -188,7 +188,7 @@ def sounds_like_music(
         return False
     return bool(likely["duration_sec"].mean() > SHORT or likely["velocity"].mean() > 127 * CLEAR)
 
-# %% ../nbs/06d_recordings.ipynb #06d-032
+# %% ../nbs/06d_recordings.ipynb #06d-034
 TOGETHER = 0.15  # part of the notes that may begin together with another one, in a tune that is sung alone
 A_TUNE = 6  # notes of a tune at least
 
