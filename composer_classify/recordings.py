@@ -25,7 +25,7 @@ from .melodies import NEAR
 from .midi import NoteArray
 
 # %% auto #0
-__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'SILENCE', 'SHORT', 'CLEAR', 'TOGETHER', 'A_TUNE',
+__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'SILENCE', 'SHORT', 'CLEAR', 'TOGETHER', 'A_TUNE', 'RELEASE',
            'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music', 'find_tune']
 
 # %% ../nbs/06d_recordings.ipynb #06d-006
@@ -191,15 +191,18 @@ def sounds_like_music(
 # %% ../nbs/06d_recordings.ipynb #06d-034
 TOGETHER = 0.15  # part of the notes that may begin together with another one, in a tune that is sung alone
 A_TUNE = 6  # notes of a tune at least
+RELEASE = 0.3  # seconds after an onset in which the same pitch again is the end of a note, heard as an onset
 
 
 def _tune(notes: NoteArray) -> np.ndarray:
     """MIDI pitches of a tune that is sung alone, int64 of shape `(n,)`; none if there are other voices.
 
     Their ends are not asked for: in a room a note sounds on under the next one."""
-    follows = np.diff(notes["onset_sec"], prepend=-np.inf) > NEAR
-    pitch = notes["pitch"].astype(np.int64)
-    return pitch[follows] if np.mean(~follows) <= TOGETHER else pitch[:0]
+    pitch, gap = notes["pitch"].astype(np.int64), np.diff(notes["onset_sec"], prepend=-np.inf)
+    if not len(notes) or np.mean(gap <= NEAR) > TOGETHER:
+        return pitch[:0]
+    release = (np.diff(pitch, prepend=-1) == 0) & (gap < RELEASE)
+    return pitch[(gap > NEAR) & ~release]
 
 
 def find_tune(
