@@ -461,7 +461,7 @@ def open_piano(page) -> None:
 def find_elise(page) -> None:
     page.locator(".candidates li").first.wait_for(timeout=15_000)
     rows = page.locator(".candidates li").all_inner_texts()
-    assert len(rows) == 5 and "Elise" in rows[0] and "likely" in rows[0] and "not likely" in rows[4]
+    assert len(rows) == 5 and "Elise" in rows[0] and "possible" in rows[0] and "not likely" in rows[4]
     assert fits(page)
 
 

@@ -186,6 +186,7 @@ def test_alignments_cost_what_loops_say(query, data):
 
 
 @given(st.lists(st.integers(40, 90), min_size=3, max_size=30), st.integers(-20, 20))
+@settings(deadline=None, max_examples=20)
 def test_codes_are_of_steps_and_tell_no_notes(pitches, semitones):
     codes = step_codes(np.array(pitches))
     assert np.array_equal(codes, step_codes(np.array(pitches) + semitones)) and np.all(codes[-STEPS:] == 0)

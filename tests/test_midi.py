@@ -502,7 +502,16 @@ def test_the_largest_hostile_file_takes_bounded_time_and_memory(events):
 
 # ---------------------------------------------------------------- the note array
 
-ATTRIBUTES = ("tempos", "time_signatures", "key_signatures", "pedals", "ticks_per_beat", "repairs", "lost")
+ATTRIBUTES = (
+    "tempos",
+    "time_signatures",
+    "key_signatures",
+    "pedals",
+    "ticks_per_beat",
+    "repairs",
+    "lost",
+    "transcribed",
+)
 
 
 @pytest.mark.parametrize(
