@@ -1,7 +1,7 @@
 """Measure how well recordings are identified; writes results/audio.json.
 
-Pieces of a corpus are played by FluidSynth, in another key and at another tempo, and spoiled in four ways. Half of the
-queries are asked of the shipped index with their work in it, and all again without it.
+Pieces of a corpus are played by FluidSynth, in another key and at another tempo, and spoiled in four ways. Each query
+is asked of the shipped index with its work in it, and again without it.
 
 .venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT           with a soundfont that was used for nothing else
 .venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT… --fit    prints the weights of `recordings.CERTAINTY`
