@@ -156,7 +156,7 @@ def _pool(n: int, which: tuple) -> ProcessPoolExecutor:
 
 # %% ../nbs/08_app.ipynb #08-012h
 LONGEST = 30.0  # seconds that an answer may take, once its turn has come
-PATIENCE = 0.2  # seconds more for each second of a recording; it takes a third of that where nothing else is going on
+PATIENCE = 0.2  # seconds more for each second of a recording; hearing it takes far less
 
 # %% ../nbs/08_app.ipynb #08-012h1
 def _kill(pool: ProcessPoolExecutor) -> None:

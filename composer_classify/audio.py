@@ -21,6 +21,7 @@ import numpy as np
 
 from .files import load_sealed
 from .midi import NOTE_DTYPE, MusicLoadError, NoteArray, clock
+from .processes import open_network
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -176,6 +177,7 @@ def read_audio(
 ) -> Sound:
     "The sound of a recording, which can be read once. Raises `AudioLoadError` if it cannot be opened."
     seconds = MAX_SECONDS if duration is None else duration
+    source = bytes(source) if isinstance(source, bytearray) else source
     file = _opened(source, name)
     if file is None:
         return Sound(_ffmpeg_blocks(source, start, seconds), None)
@@ -197,13 +199,8 @@ LOWEST = 21  # MIDI number of the first key
 # %% ../nbs/00j_audio.ipynb #00j-027
 @lru_cache(maxsize=1)
 def _network() -> onnxruntime.InferenceSession:
-    "The network, loaded once a process, on one thread, as files are spread over the cores."
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a file and reports to its maker
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(TRANSCRIPTION / "nmp.onnx", options, providers=["CPUExecutionProvider"])
+    "The network, loaded once a process."
+    return open_network(TRANSCRIPTION / "nmp.onnx")
 
 # %% ../nbs/00j_audio.ipynb #00j-028
 _OUTPUTS = ["StatefulPartitionedCall:2", "StatefulPartitionedCall:1"]  # onsets and notes
@@ -323,11 +320,7 @@ def _notes(onsets: np.ndarray, sounding: np.ndarray, first: int, after: int) -> 
 # %% ../nbs/00j_audio.ipynb #00j-044
 def _heard(blocks: Iterator[np.ndarray], progress: Callable[[float], None]) -> Iterator[np.ndarray]:
     "The notes of each group of windows, as by `_notes`, with frames counted from the beginning."
-    held, begin, first = (
-        [],
-        0,
-        0,
-    )  # the frames that are worked on, the number of the first of them, and of the next note
+    held, begin, first = [], 0, 0  # frames at hand, the number of the first of them, and of the first one to answer
     for windows in _windows(blocks):
         new = _posteriors(windows)
         held = [np.concatenate(pair) for pair in zip(held, new)] if held else list(new)

@@ -315,6 +315,8 @@ def _predict(args: argparse.Namespace) -> int:
     "Answer each file, or a tune; name each that cannot be answered. Returns the exit status."
     if bool(args.files) + (args.notes is not None) + args.listen != 1:
         args.refuse("one of these is needed: files, --notes or --listen")
+    if args.plot is not None and args.notes is not None:
+        args.refuse("--plot shows what is heard of a file, and --notes has none")
     if args.plot is not None:
         _check_picture(Path(args.plot))
     files, unread = _find_files(args.files)
@@ -338,7 +340,7 @@ def _predict(args: argparse.Namespace) -> int:
                 _print_lines(_describe(answer))
     if args.json:
         _print_json(as_json)
-    if args.plot is not None and first and args.notes is None:
+    if args.plot is not None and first:
         _save_picture(args, given, *first)
     return int(failed)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing.resource_tracker
 import multiprocessing.util
+import os
 import signal
 import sys
 import threading
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from composer_classify.corpus import Corpus
 
 # %% auto #0
-__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'in_order', 'map_pieces']
+__all__ = ['DIED', 'SERIAL_BELOW', 'in_processes', 'FeatureError', 'in_order', 'map_pieces', 'open_network']
 
 # %% ../nbs/00b_processes.ipynb #00b-006
 @contextmanager
@@ -212,3 +215,15 @@ def map_pieces(
             yield result
     if failed:
         raise FeatureError(corpus, failed)
+
+# %% ../nbs/00b_processes.ipynb #00b-106
+def open_network(
+    network: str | os.PathLike | bytes,  # A file in ONNX format, or its content
+) -> onnxruntime.InferenceSession:
+    "A network that runs on one thread. Raises errors of ONNX Runtime, which have no class in common."
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a file and reports to its maker
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])

@@ -25,7 +25,7 @@ from .index import Index
 from .melodies import parse_melody
 from .midi import Limits, MusicLoadError, NoteArray, clock
 from .probabilities import apply_pool, softmax, temperature_at, with_temperature
-from .processes import DIED, in_order, in_processes
+from .processes import DIED, in_order, in_processes, open_network
 from .recordings import find_performances, find_tune, sounds_like_music
 from .scores import load
 from .shipped_model import SequencedPerformedScorer, load_model, needs_second_opinion, network_windows
@@ -162,16 +162,6 @@ class KernelModel:
         begin, cut = _cut_passages(notes)
         return begin, self.predict_proba(np.split(notes, cut[1:]))[0]
 
-# %% ../nbs/07_recognition.ipynb #07-008i
-def _onnx_runtime():
-    "The module of ONNX Runtime, and options for one thread, as files are spread over the cores."
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a file and reports to its maker
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime, options
-
 # %% ../nbs/07_recognition.ipynb #07-008j
 def _fits(session: onnxruntime.InferenceSession, about: dict) -> bool:
     "Whether the shapes of a network are those that its metadata say."
@@ -189,11 +179,10 @@ class NetworkModel:
     @classmethod
     def load(cls, path: str | os.PathLike | bytes) -> NetworkModel:
         "A network from an `.onnx` file, or its content. Raises `ModelError`."
-        runtime, options = _onnx_runtime()
         name = "the network of the model" if isinstance(path, bytes) else path
         try:
             content = path if isinstance(path, bytes) else Path(path).read_bytes()
-            session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            session = open_network(content)
             about = json.loads(session.get_modelmeta().custom_metadata_map["composer_classify"])
             fits = _fits(session, about)
             about["composers"] = composer_names(about["composers"])

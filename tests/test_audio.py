@@ -81,12 +81,15 @@ def test_without_ffmpeg_a_sentence_says_what_to_do(monkeypatch):
         transcribe(b"\0\0\0\x20ftypM4A " + bytes(100), "a.m4a")
 
 
-def test_a_film_opens_no_other_file(tmp_path):
-    "A playlist that names another file is no recording, and ffmpeg could not open what it names."
-    (tmp_path / "secret.wav").write_bytes(audio_file(np.ones(44_100)))
-    playlist = tmp_path / "a.mp4"
-    playlist.write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'secret.wav'}\n")
-    assert not is_audio(playlist.read_bytes()[:12])
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="there is no ffmpeg")
+def test_a_playlist_opens_no_other_file(tmp_path, sound):
+    "It is no recording, and even if it were taken for one, ffmpeg could not open what it names."
+    path = tmp_path / "secret.wav"
+    path.write_bytes(audio_file(sound))
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:{path}\n#EXT-X-ENDLIST\n".encode()
+    assert not is_audio(playlist[:12])
+    assert list(audio._ffmpeg_blocks(playlist, 0, 5)) == []
+    assert len(list(audio._ffmpeg_blocks(path, 0, 5))) > 0
 
 
 @given(st.binary(max_size=40))
@@ -231,6 +234,17 @@ def test_one_kind_of_input_at_a_time(capsys, wrong):
     with pytest.raises(SystemExit, match="2"):
         main(["predict", *wrong.split()])
     assert "files, --notes or --listen" in capsys.readouterr().err
+
+
+def test_a_tune_has_no_picture(capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "--notes", "C4 D4 E4 F4 G4", "--plot", str(tmp_path / "a.png")])
+    assert "--plot" in capsys.readouterr().err and not (tmp_path / "a.png").exists()
+
+
+def test_any_kind_of_bytes_is_a_recording(sound):
+    content = audio_file(sound[: 5 * 44_100])
+    assert len(transcribe(bytearray(content))) == len(transcribe(content))
 
 
 @pytest.mark.alone

@@ -16,24 +16,24 @@ import numpy as np
 import soxr
 from joblib import Parallel, delayed
 from render_audio import RATE, SOUNDS, Clip, clips, render
+from scipy.stats import binomtest
 
 from composer_classify.audio import SAMPLE_RATE, likely_notes, transcribe_samples
 from composer_classify.augment import cut_notes
 from composer_classify.corpus import Corpus
+from composer_classify.fingerprints import KNOWN
 from composer_classify.index import Index
 from composer_classify.recognition import PIECES
-from composer_classify.recordings import KNOWN, match_recording
+from composer_classify.recordings import match_recording
 from composer_classify.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = (10.0, 20.0)
 
 
-def wilson(right: int, of: int) -> list[float]:
-    "The 95% interval of a share, by Wilson's method; every clip is of another work."
-    z, share = 1.96, right / of
-    middle, width = share + z * z / (2 * of), z * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return [round(float((middle + sign * width) / (1 + z * z / of)), 4) for sign in (-1, 1)]
+def interval(right: int, of: int) -> list[float]:
+    "The 95% interval of a share, by Wilson's method."
+    return [round(float(each), 4) for each in binomtest(right, of).proportion_ci(method="wilson")]
 
 
 def onset_counts(played: np.ndarray, heard: np.ndarray) -> tuple[int, int, int]:
@@ -94,7 +94,7 @@ def summary(rows: list[dict]) -> dict:
         unknown_named=sum(row["score"] >= KNOWN for row in unknown),
     )
     shares = {name: round(n / len(known), 4) for name, n in counts.items()}
-    found = dict(queries=len(known), **shares, ci95={name: wilson(n, len(known)) for name, n in counts.items()})
+    found = dict(queries=len(known), **shares, ci95={name: interval(n, len(known)) for name, n in counts.items()})
     found["query_ms"] = round(1000 * float(np.median([row["taken"] for row in rows])), 1)
     if "onsets" in rows[0]:
         right, played, heard = np.sum([row["onsets"] for row in known], axis=0)

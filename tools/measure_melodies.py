@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from measure_answers import pieces_of
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from composer_classify.corpus import Corpus
@@ -222,11 +223,9 @@ def random_walks(collection: Collection, n: int, seed: int) -> list[Asked]:
     return found
 
 
-def interval(right: int, n: int) -> list[float]:
-    "The 95% interval of a share (Wilson 1927)."
-    z, share = 1.96, right / n
-    middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return [float((middle + sign * half) / (1 + z**2 / n)) for sign in (-1, 1)]
+def interval(right: int, of: int) -> list[float]:
+    "The 95% interval of a share, by Wilson's method."
+    return [round(float(each), 4) for each in binomtest(right, of).proportion_ci(method="wilson")]
 
 
 def summary(found: list[Asked]) -> dict:
