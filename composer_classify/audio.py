@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from .files import load_sealed
-from .midi import NOTE_DTYPE, MusicLoadError, NoteArray, clock
+from .midi import NOTE_DTYPE, MusicLoadError, NoteArray, clock, load_midi
 from .processes import open_network
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'MAX_AUDIO_BYTES', 'SAMPLE_RATE', 'MAX_SECONDS', 'TRANSCRIPTION', 'FRAME', 'LOWEST', 'FAINTEST',
-           'LEAST', 'BEATS', 'SILENT', 'LIKELY', 'AudioLoadError', 'is_audio', 'is_recording', 'Sound', 'read_audio',
-           'transcribe', 'onset_evidence', 'transcribe_samples', 'likely_notes', 'record']
+           'LEAST', 'BEATS', 'SILENT', 'TRANSCRIBERS', 'LIKELY', 'AudioLoadError', 'is_audio', 'is_recording', 'Sound',
+           'read_audio', 'transcribe', 'onset_evidence', 'transcribe_samples', 'likely_notes', 'record']
 
 # %% ../nbs/00j_audio.ipynb #00j-005
 class AudioLoadError(MusicLoadError):
@@ -336,7 +337,7 @@ def _heard(blocks: Iterator[np.ndarray], progress: Callable[[float], None]) -> I
 BEATS = 2  # of a second: a recording has no beat, so it gets one, as a MIDI recorder writes it
 
 
-def _note_array(heard: np.ndarray, seconds: float, repairs: tuple[str, ...] = ()) -> NoteArray:
+def _note_array(heard: np.ndarray, seconds: float) -> NoteArray:
     "The notes of rows as by `_notes`, but for those in the silence after the last second."
     heard = heard[_seconds(heard[:, 0].astype(np.int64)) < seconds]
     notes = np.zeros(len(heard), NOTE_DTYPE)
@@ -345,7 +346,13 @@ def _note_array(heard: np.ndarray, seconds: float, repairs: tuple[str, ...] = ()
     notes["onset_beat"], notes["duration_beat"] = BEATS * begin, BEATS * notes["duration_sec"]
     notes["pitch"] = heard[:, 2] + LOWEST
     notes["velocity"] = np.clip(np.round(127 * heard[:, 3]), 1, 127)
-    return NoteArray(notes[np.lexsort((notes["pitch"], notes["onset_sec"]))], transcribed=True, repairs=repairs)
+    return NoteArray(notes[np.lexsort((notes["pitch"], notes["onset_sec"]))], transcribed=True)
+
+# %% ../nbs/00j_audio.ipynb #00j-045a
+def _by_basic_pitch(sound: Sound, progress: Callable[[float], None]) -> NoteArray:
+    "The notes by the network and the decoder above; none of no sound."
+    heard = [np.empty((0, 4)), *_heard(iter(sound), progress)]
+    return _note_array(np.concatenate(heard), sound.seconds)
 
 # %% ../nbs/00j_audio.ipynb #00j-046
 SILENT = 1e-3  # amplitude below which a recording is silent, -60 dB
@@ -357,6 +364,30 @@ def _describe_loss(sound: Sound) -> tuple[str, ...]:
         return ()
     return (f"cut off at {clock(sound.seconds)}",)
 
+# %% ../nbs/00j_audio.ipynb #00j-046b
+TRANSCRIBERS = ("basic-pitch", "transkun")
+
+
+def _by_transkun(sound: Sound, name: str) -> NoteArray:
+    "The notes of a piano by the program transkun. Raises `AudioLoadError` if it is not installed, or fails."
+    soundfile, _ = _import_reader(name)
+    if not shutil.which("transkun"):
+        raise AudioLoadError(name, "cannot be heard by transkun, which is not installed; run pip install transkun")
+    with tempfile.TemporaryDirectory() as folder:
+        wav, midi = Path(folder, "sound.wav"), Path(folder, "notes.mid")
+        with soundfile.SoundFile(wav, "w", SAMPLE_RATE, 1) as file:
+            for block in sound:
+                file.write(block)
+        if sound.loudest < SILENT:
+            return NoteArray(np.zeros(0, NOTE_DTYPE))
+        subprocess.run(["transkun", wav, midi], stdin=subprocess.DEVNULL, capture_output=True)
+        if not midi.exists():
+            raise AudioLoadError(name, "could not be heard by transkun, which failed")
+        notes = np.asarray(load_midi(midi))
+    notes["velocity"] = 127
+    notes["onset_beat"], notes["duration_beat"] = BEATS * notes["onset_sec"], BEATS * notes["duration_sec"]
+    return NoteArray(notes, transcribed=True)
+
 # %% ../nbs/00j_audio.ipynb #00j-047
 def transcribe(
     source: str | os.PathLike | bytes,  # A path, or the content of a recording
@@ -364,19 +395,23 @@ def transcribe(
     start: float = 0,  # Seconds into the recording
     duration: float = None,  # Seconds to listen to; to the end if not given
     progress: Callable[[float, float | None], None] = lambda seconds, of: None,  # Is told seconds heard, and all
+    transcriber: str = "basic-pitch",  # One of `TRANSCRIBERS`
 ) -> NoteArray:
     """The notes of a stretch of a recording, which begins at 0, with the attribute `transcribed`.
 
     `velocity` is the probability of a note times 127. Raises `AudioLoadError` if it cannot be read, or is silent."""
     name = name or ("recording" if isinstance(source, bytes) else str(source))
     sound = read_audio(source, name, start, duration)
-    heard = list(_heard(iter(sound), lambda seconds: progress(seconds, sound.expected)))
+    if transcriber == "transkun":
+        notes = _by_transkun(sound, name)
+    else:
+        notes = _by_basic_pitch(sound, lambda seconds: progress(seconds, sound.expected))
     if not sound.seconds:
         at = f" after {clock(start)}" if start else " that can be read"
         raise AudioLoadError(name, f"holds no sound{at}")
     if sound.loudest < SILENT:
         raise AudioLoadError(name, "is silent")
-    return _note_array(np.concatenate(heard), sound.seconds, _describe_loss(sound))
+    return NoteArray(notes, transcribed=True, repairs=_describe_loss(sound))
 
 # %% ../nbs/00j_audio.ipynb #00j-049
 def onset_evidence(
@@ -392,8 +427,7 @@ def transcribe_samples(
     samples: np.ndarray,  # Of one channel at `SAMPLE_RATE`, float32
 ) -> NoteArray:
     "The same as `transcribe` for sound that is at hand."
-    heard = [np.empty((0, 4)), *_heard(iter([samples]), lambda seconds: None)]
-    return _note_array(np.concatenate(heard), len(samples) / SAMPLE_RATE)
+    return _by_basic_pitch(Sound(iter([samples]), None), lambda seconds: None)
 
 # %% ../nbs/00j_audio.ipynb #00j-054
 LIKELY = 0.4  # probability from which on a note counts as played

@@ -185,7 +185,9 @@ def _save_picture(args: argparse.Namespace, given: dict[str, bytes], name: str, 
     from composer_classify.recognition import listen, plot_recognition
 
     path = Path(args.plot)
-    figure = plot_recognition(listen(given.get(name, name), name, args.start, args.duration), answer)
+    figure = plot_recognition(
+        listen(given.get(name, name), name, args.start, args.duration, transcriber=args.transcriber), answer
+    )
     atomic_write(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))
 
 # %% ../nbs/09_cli.ipynb #09-007j1
@@ -266,7 +268,7 @@ def _answers(
         yield "notes", load_once(args.model, args.index).predict_melody(args.notes, args.top)
         return
     timeline = bool(args.json or args.plot or files == args.files)
-    how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline)
+    how = dict(start=args.start, duration=args.duration, top=args.top, timeline=timeline, transcriber=args.transcriber)
     if len(files) == 1:
         how["progress"] = _show_heard()
     found = predict_files(files, args.model, args.index, given, **how)
@@ -829,6 +831,8 @@ def _add_predict(commands) -> None:
     _add_which(add)
     add("--start", type=_number(0), default=0.0, metavar="SEC", help="where to begin listening (default: 0)")
     add("--duration", type=_number(0, above=True), metavar="SEC", help="how long to listen (default: to the end)")
+    hear = "how to hear recordings: transkun is for piano alone, slow, and a program of its own (default: basic-pitch)"
+    add("--transcriber", choices=["basic-pitch", "transkun"], default="basic-pitch", help=hear)
     add("--top", type=_number(1, int), default=5, metavar="K", help="composers to list (default: 5)")
     add("--plot", type=_name, metavar="OUT.png", help="save a picture of the first answer")
     add("--csv", type=_name, metavar="OUT.csv", help="write a table too, a row for each file")

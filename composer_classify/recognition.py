@@ -237,6 +237,7 @@ def listen(
     duration: float = None,  # Seconds to read; to the end if not given
     limits: Limits = Limits(),  # Of MIDI files and scores that are read
     progress: Callable[[float, float | None], None] = lambda seconds, of: None,  # As for `transcribe`
+    transcriber: str = "basic-pitch",  # Of recordings, one of `audio.TRANSCRIBERS`
 ) -> NoteArray:
     """The notes that sound in a stretch of a file, or in what can be read of it. Raises `MusicLoadError`.
 
@@ -245,7 +246,7 @@ def listen(
         called = name or (str(source) if isinstance(source, (str, os.PathLike)) else "music")
         raise MusicLoadError(called, f"{duration:g} s are too short to tell; ask for {SHORTEST:g} s or more")
     if is_recording(source):
-        return transcribe(source, name, start, duration, progress)
+        return transcribe(source, name, start, duration, progress, transcriber)
     return cut_out(load(source, name, limits, incomplete=True), start, duration)
 
 # %% ../nbs/07_recognition.ipynb #07-008p
@@ -471,8 +472,7 @@ def _answer_files(
     "The answers for a batch of files. Raises `ModelError`."
     recognizer, how = load_once(model, pieces), dict(how)
     stretch = dict(start=how.get("start", 0), duration=how.pop("duration", None))
-    if progress := how.pop("progress", None):
-        stretch["progress"] = progress
+    stretch |= {name: how.pop(name) for name in ("progress", "transcriber") if name in how}
     hear = lambda path: _pitched(listen(given.get(path, path), path, **stretch), path)
     answers = {path: _or_why_not(path, lambda: hear(path)) for path in paths}
     heard = {path: found for path, found in answers.items() if not isinstance(found, Recognition)}
@@ -503,7 +503,7 @@ def predict_files(
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
     **how,  # `start` and `duration` as for `Recognizer.predict`, `top` and `timeline` as for `predict_pieces`,
-    # `progress` as for `transcribe`
+    # `progress` and `transcriber` as for `transcribe`
 ) -> Iterator[Recognition]:
     """The answers for many files, in order, as they come; one with an `error` for each that cannot be read.
 
