@@ -25,8 +25,9 @@ from .melodies import NEAR
 from .midi import NoteArray
 
 # %% auto #0
-__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'SILENCE', 'SHORT', 'CLEAR', 'TOGETHER', 'A_TUNE', 'RELEASE',
-           'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music', 'find_tune']
+__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'SILENCE', 'HELD', 'SHORT', 'CLEAR', 'TOGETHER', 'A_TUNE',
+           'RELEASE', 'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music',
+           'find_tune']
 
 # %% ../nbs/06d_recordings.ipynb #06d-006
 LEVELS = (0.05, 0.15, 0.4, 0.7)  # probabilities from which on a note counts, one for each reading
@@ -116,27 +117,32 @@ def _performances(index: Index, found: list[_Found], is_long: bool) -> list[list
     return [group for group in groups if agreed(group)]
 
 # %% ../nbs/06d_recordings.ipynb #06d-019
-SILENCE = 3.0  # seconds without a likely note, at which a performance may begin or end
+SILENCE = 3.0  # seconds without a held note, at which a performance may begin or end
+HELD = 0.2  # seconds that a note lasts, from which on it is no sound of speech or applause
 
 
 def _pauses(notes: NoteArray) -> tuple[np.ndarray, np.ndarray]:
-    "When each pause of the likely notes begins and ends, seconds; before the first note and after the last one too."
-    likely = likely_notes(notes)
-    ends = np.maximum.accumulate(likely["onset_sec"] + likely["duration_sec"])
-    begin, end = np.append(-np.inf, ends), np.append(likely["onset_sec"], np.inf)
+    "When each pause of the held notes begins and ends, seconds; before the first note and after the last one too."
+    held = likely_notes(notes)
+    held = held[held["duration_sec"] > HELD]
+    ends = np.maximum.accumulate(held["onset_sec"] + held["duration_sec"])
+    begin, end = np.append(-np.inf, ends), np.append(held["onset_sec"], np.inf)
     return begin[end - begin > SILENCE], end[end - begin > SILENCE]
 
 # %% ../nbs/06d_recordings.ipynb #06d-021
+_CLOSE = 2.0  # seconds beyond the computed beginning or end in which a pause counts
+
+
 def _limits(index: Index, group: list[_Found], pauses: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
-    "When a performance begins and ends, seconds."
+    "When a performance begins and ends, seconds: at a pause if there is one in the first and in the last stretch."
     first, last = group[0], group[-1]
     length = float(index.table["seconds"][last.match.piece]) - GAP
     begins = float(np.clip(first.at(0), first.begin - STEP, first.end - STEP))
     ends = float(np.clip(last.at(length), last.begin + STEP, last.end + STEP))
     silent, sounding = pauses
-    before = sounding[(sounding > begins) & (sounding < first.end - STEP)]
-    after = silent[(silent > last.begin + STEP / 2) & (silent < ends)]
-    begins, ends = float(before.max(initial=begins)), float(after.min(initial=ends))
+    before = sounding[(sounding > begins - _CLOSE) & (sounding < first.end - STEP / 2)]
+    after = silent[(silent > last.begin + STEP / 2) & (silent < ends + _CLOSE)]
+    begins, ends = float(before[-1]) if len(before) else begins, float(after[0]) if len(after) else ends
     return begins, max(ends, begins)
 
 # %% ../nbs/06d_recordings.ipynb #06d-022

@@ -1,4 +1,4 @@
-"""Let a rendered concert and other sounds be answered; writes results/concert.json.
+"""Let a rendered concert of an hour and other sounds be answered; writes results/concert.json.
 
 Ten pieces are played by FluidSynth, with applause and an announcement between them.
 
@@ -7,7 +7,10 @@ Ten pieces are played by FluidSynth, with applause and an announcement between t
 
 import argparse
 import io
+import json
+import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,16 +20,14 @@ import soundfile
 import soxr
 from render_audio import PIANOS, RATE, render
 
-from composer_classify.audio import transcribe
 from composer_classify.corpus import Corpus
 from composer_classify.index import Index
 from composer_classify.midi import NOTE_DTYPE, MusicLoadError
 from composer_classify.recognition import PIECES, Recognizer
-from composer_classify.recordings import find_performances
 from composer_classify.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
-PIECES_PLAYED, SECONDS = 10, (120, 400)  # of a concert, and how long a piece of it lasts
+PIECES_PLAYED, SECONDS = 10, (240, 480)  # of a concert, and how long a piece of it lasts
 HALL = 0.02  # loudness of noise that is always there
 SPEECH = (
     "Thank you very much. The next piece on our programme was written when its composer was still young. "
@@ -114,6 +115,18 @@ def answer(recognizer: Recognizer, sound: np.ndarray) -> str:
     return f"unknown piece; style {found.composer} {found.probability:.0%}, {'' if found.known else 'not '}known{tunes}"
 
 
+def answered(path: Path) -> tuple[dict, float, float]:
+    "The answer of the command line for a file, in a process of its own; its seconds and its largest memory in MB."
+    command = [Path(sys.executable).with_name("composer-classify"), "predict", "--json", path]
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output)
+        _, _, usage = os.wait4(process.pid, 0)
+        taken = time.perf_counter() - begin
+        output.seek(0)
+        return json.load(output)[0], round(taken, 1), round(usage.ru_maxrss / 1000)
+
+
 def compared(index: Index, played: list[dict], found: list[dict], corpus: Corpus) -> list[dict]:
     "Each piece of the programme with what was found while it was played."
     number = {file: k for k, file in enumerate(index.table["file"].tolist())}
@@ -144,20 +157,20 @@ def main() -> None:
     corpus, index, rng = Corpus.open(args.corpus), Index.load(PIECES), np.random.default_rng(args.seed)
     sound, played = concert(corpus, programme(corpus, rng), args.soundfont, rng)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "concert.flac")
+        path, minute = Path(folder, "concert.flac"), Path(folder, "minute.flac")
         soundfile.write(path, sound, RATE)
-        begin = time.perf_counter()
-        notes = transcribe(path)
-        heard = time.perf_counter() - begin
-        found = find_performances(index, notes)
-        taken = time.perf_counter() - begin
+        soundfile.write(minute, sound[: 60 * RATE], RATE)
+        answer_of_all, taken, megabytes = answered(path)
+        _, _, of_minute = answered(minute)
+    found = answer_of_all["pieces"]
     rows = compared(index, played, found, corpus)
     recognizer, noise = Recognizer.load(), rng.normal(size=20 * RATE)
     sounds = dict(silence=np.zeros(20 * RATE), noise=0.1 * noise, speech=speech(), applause=applause(20, rng))
     sounds |= dict(pop=pop(args.soundfont, rng), hum=0.1 * np.sin(2 * np.pi * 50 * np.arange(20 * RATE) / RATE))
     said = {name: answer(recognizer, each) for name, each in sounds.items()}
-    seconds = dict(concert=round(len(sound) / RATE), transcription=round(heard, 1), all=round(taken, 1))
-    measured = dict(programme=rows, found=found, seconds=seconds, other_sounds=said)
+    seconds = dict(concert=round(len(sound) / RATE), all=taken)
+    memory = dict(concert=megabytes, minute=of_minute)
+    measured = dict(programme=rows, found=found, seconds=seconds, megabytes=memory, other_sounds=said)
     write_results(args.out, measured, dict(soundfont=args.soundfont.name, seed=args.seed), corpus.data_hash)
 
 

@@ -46,7 +46,8 @@ def render(notes: np.ndarray, soundfont: Path) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         midi, sound = Path(folder, "a.mid"), Path(folder, "a.wav")
         write_midi(notes, midi)
-        command = ["fluidsynth", "-ni", "-q", "-g", "0.6", "-r", str(RATE), "-F", sound, soundfont, midi]
+        lazily = ("-o", "synth.dynamic-sample-loading=1")  # only what is played, which is far less
+        command = ["fluidsynth", "-ni", "-q", *lazily, "-g", "0.6", "-r", str(RATE), "-F", sound, soundfont, midi]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return soundfile.read(sound, dtype="float32", always_2d=True)[0].mean(axis=1)
 
