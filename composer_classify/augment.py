@@ -154,6 +154,7 @@ def simulate_performance(
     notes: np.ndarray,  # Note array
     rng: np.random.Generator,  # Source of the random numbers
     beats: bool = None,  # Whether the beat is still known; random if not given
+    pedal: bool = True,  # Whether the pedal is used, which only a piano has
 ) -> np.ndarray:
     """The piece as it could be performed, with unsteady times, the pedal and other dynamics: a note array with as many
     notes.
@@ -164,7 +165,8 @@ def simulate_performance(
     end = np.maximum(notes["onset_sec"] + notes["duration_sec"] + rng.normal(0, JITTER, len(notes)), onset + 0.03)
     # when the pedal is lifted: after half a second to two
     lifts = np.cumsum(rng.uniform(0.5, 2, int(end.max(initial=0)) * 2 + 2))
-    end = np.minimum(np.maximum(end, lifts[np.searchsorted(lifts, onset, side="right")]), onset + 8)
+    if pedal:
+        end = np.minimum(np.maximum(end, lifts[np.searchsorted(lifts, onset, side="right")]), onset + 8)
     performed["onset_sec"], performed["duration_sec"] = onset, end - onset
     performed["velocity"] = rng.integers(30, 110, len(notes))
     known, ticks = rng.random() < 0.5 if beats is None else beats, rng.choice(TICKS)

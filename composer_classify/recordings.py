@@ -25,8 +25,8 @@ from .melodies import NEAR
 from .midi import NoteArray
 
 # %% auto #0
-__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'SILENCE', 'HELD', 'SHORT', 'CLEAR', 'TOGETHER', 'A_TUNE',
-           'RELEASE', 'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music',
+__all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'BRIDGE', 'SILENCE', 'HELD', 'SHORT', 'CLEAR', 'TOGETHER',
+           'A_TUNE', 'RELEASE', 'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music',
            'find_tune']
 
 # %% ../nbs/06d_recordings.ipynb #06d-006
@@ -101,6 +101,21 @@ def _is_part(whole: tuple[str, str], part: tuple[str, str]) -> bool:
     return whole[0] == part[0] and (part[1].startswith(whole[1]) or whole[1].startswith(part[1]))
 
 # %% ../nbs/06d_recordings.ipynb #06d-017
+BRIDGE = 60.0  # seconds of a performance in which it may not be recognised
+
+
+def _bridged(index: Index, groups: list[list[_Found]]) -> list[list[_Found]]:
+    "The groups with those joined that follow each other soon and are of the same piece."
+    joined: list[list[_Found]] = []
+    for group in groups:
+        last = joined[-1][-1] if joined else None
+        if last and group[0].begin <= last.end + BRIDGE and group[0].match.piece == last.match.piece:
+            joined[-1] = joined[-1] + group
+        else:
+            joined.append(group)
+    return joined
+
+
 def _performances(index: Index, found: list[_Found], is_long: bool) -> list[list[_Found]]:
     "The stretches of each performance, in the order of time."
     groups: list[list[_Found]] = []
@@ -114,7 +129,7 @@ def _performances(index: Index, found: list[_Found], is_long: bool) -> list[list
             groups.append([each])
             names = own
     agreed = lambda group: not is_long or len(group) > 1 or group[0].match.score > SURE
-    return [group for group in groups if agreed(group)]
+    return _bridged(index, [group for group in groups if agreed(group)])
 
 # %% ../nbs/06d_recordings.ipynb #06d-019
 SILENCE = 3.0  # seconds without a held note, at which a performance may begin or end

@@ -1,24 +1,27 @@
 """Measure how well recordings are identified; writes results/audio.json.
 
 Pieces of a corpus are played by FluidSynth, in another key and at another tempo, and spoiled in four ways. Each query
-is asked of the shipped index with its work in it, and again without it.
+is asked of the shipped index with its work in it, and again without it. Without it the same music may still be there:
+another setting of the chorale, or a file of a whole set. It counts as the same if the notes themselves are named so.
 
 .venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT           with a soundfont that was used for nothing else
 .venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT… --fit    prints the weights of `recordings.CERTAINTY`
+.venv/bin/python tools/measure_audio.py CORPUS SOUNDFONT --transcriber transkun --sounds clean --ensembles 0 --out FILE
 """
 
 import argparse
+import io
 import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import soxr
+import soundfile
 from joblib import Parallel, delayed
 from render_audio import RATE, SOUNDS, Clip, clips, render
 from scipy.stats import binomtest
 
-from composer_classify.audio import SAMPLE_RATE, likely_notes, transcribe_samples
+from composer_classify.audio import TRANSCRIBERS, likely_notes, transcribe
 from composer_classify.augment import cut_notes
 from composer_classify.corpus import Corpus
 from composer_classify.fingerprints import KNOWN
@@ -49,7 +52,13 @@ def onset_counts(played: np.ndarray, heard: np.ndarray) -> tuple[int, int, int]:
     return right, len(played), len(heard)
 
 
-def asked(index: Index, query, notes: np.ndarray, work: int) -> list[dict]:
+def same_music(index: Index, notes: np.ndarray, work: int) -> set[int]:
+    "Other works that the notes themselves are named as, if their own is not in the index."
+    matches = [index.query(cut_notes(notes, 0, seconds), work) for seconds in SECONDS]
+    return {int(index.works[match.piece]) for match in matches if match is not None and match.score >= KNOWN}
+
+
+def asked(index: Index, query, notes: np.ndarray, work: int, same: set[int]) -> list[dict]:
     "What is found for notes with their work in the index, and without it."
     found = []
     for without in (None, work):
@@ -57,27 +66,37 @@ def asked(index: Index, query, notes: np.ndarray, work: int) -> list[dict]:
         match = query(index, notes, without)
         right = match is not None and index.works[match.piece] == work
         score, evidence = (match.score, list(match.evidence)) if match else (0.0, [0.0] * 4)
-        taken = time.perf_counter() - begin
-        found.append(dict(known=without is None, right=bool(right), score=score, evidence=evidence, taken=taken))
+        row = dict(known=without is None, right=bool(right), score=score, evidence=evidence)
+        row["same"] = match is not None and int(index.works[match.piece]) in same
+        found.append(dict(row, taken=time.perf_counter() - begin))
     return found
 
 
-def of_clip(clip: Clip, work: int, music: str, soundfont: Path, seed: int) -> list[dict]:
+def as_wav(sound: np.ndarray) -> bytes:
+    "Sound as the content of a file."
+    file = io.BytesIO()
+    soundfile.write(file, sound, RATE, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+def of_clip(
+    clip: Clip, work: int, music: str, soundfont: Path, seed: int, sounds: list[str], transcriber: str
+) -> list[dict]:
     "What is found for one clip, for each sound and length, and for the notes themselves."
     index, rng, rows = Index.load(PIECES), np.random.default_rng(seed), []
+    same = same_music(index, clip.notes, work)
 
     def ask(sound: str, notes: np.ndarray, query, more: dict) -> None:
         for seconds in SECONDS:
-            for found in asked(index, query, cut_notes(notes, 0, seconds), work):
+            for found in asked(index, query, cut_notes(notes, 0, seconds), work, same):
                 rows.append(dict(music=music, sound=sound, seconds=seconds, **more, **found))
 
     ask("notes", clip.notes, Index.query, {})
     clean = render(clip.notes, soundfont)[: int((max(SECONDS) + 1) * RATE)]
-    for sound, spoil in SOUNDS.items():
-        samples = soxr.resample(spoil(clean, rng).astype(np.float32), RATE, SAMPLE_RATE)
-        begin = time.perf_counter()
-        notes = transcribe_samples(samples)
-        taken = (time.perf_counter() - begin) / (len(samples) / SAMPLE_RATE)
+    for sound in sounds:
+        recording, begin = as_wav(SOUNDS[sound](clean, rng)), time.perf_counter()
+        notes = transcribe(recording, transcriber=transcriber)
+        taken = (time.perf_counter() - begin) / (len(clean) / RATE)
         onsets = onset_counts(cut_notes(clip.notes, 0, 20), cut_notes(likely_notes(notes), 0, 20))
         ask(sound, notes, match_recording, dict(onsets=onsets, transcribed_in=taken))
     return rows
@@ -91,7 +110,8 @@ def summary(rows: list[dict]) -> dict:
         first=sum(row["right"] for row in known),
         named=sum(row["right"] and is_named for row, is_named in zip(known, named)),
         wrong=sum(not row["right"] and is_named for row, is_named in zip(known, named)),
-        unknown_named=sum(row["score"] >= KNOWN for row in unknown),
+        unknown_named=sum(row["score"] >= KNOWN and not row["same"] for row in unknown),
+        unknown_same=sum(row["score"] >= KNOWN and row["same"] for row in unknown),
     )
     shares = {name: round(n / len(known), 4) for name, n in counts.items()}
     found = dict(queries=len(known), **shares, ci95={name: interval(n, len(known)) for name, n in counts.items()})
@@ -122,13 +142,23 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--piano", type=int, default=200, help="clips of keyboard music")
     parser.add_argument("--ensembles", type=int, default=100, help="clips of several instruments")
+    parser.add_argument("--sounds", nargs="+", choices=SOUNDS, default=list(SOUNDS))
+    parser.add_argument("--transcriber", choices=TRANSCRIBERS, default=TRANSCRIBERS[0])
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "audio.json")
     args = parser.parse_args()
     corpus, index, rng = Corpus.open(args.corpus), Index.load(PIECES), np.random.default_rng(args.seed)
     work = dict(zip(index.table["file"].tolist(), index.works.tolist()))
     jobs = [
-        (clip, work[int(corpus.files.at[clip.row, "sha256"][:16], 16)], music, soundfont, args.seed + clip.row)
+        (
+            clip,
+            work[int(corpus.files.at[clip.row, "sha256"][:16], 16)],
+            music,
+            soundfont,
+            args.seed + clip.row,
+            args.sounds,
+            args.transcriber,
+        )
         for soundfont in args.soundfonts
         for music, n in (("piano", args.piano), ("ensemble", args.ensembles))
         for clip in clips(corpus, n, max(SECONDS) + 2, music == "piano", rng)
@@ -145,6 +175,7 @@ def main() -> None:
         for (music, sound, seconds), group in groups.items()
     ]
     parameters = dict(soundfonts=[font.name for font in args.soundfonts], seed=args.seed, pieces=len(index))
+    parameters["transcriber"] = args.transcriber
     write_results(args.out, dict(identification=table), parameters, corpus.data_hash)
 
 

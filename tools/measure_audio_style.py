@@ -41,7 +41,7 @@ def minute(notes: np.ndarray, soundfont: Path, seed: int) -> dict[str, np.ndarra
     rng, notes = np.random.default_rng(seed), notes[~notes["is_drum"]]
     begin = rng.uniform(0, max(notes["onset_sec"].max() - SECONDS, 0))
     encoded = cut_notes(notes, begin, begin + SECONDS)
-    performed = simulate_performance(encoded, rng, beats=False)
+    performed = simulate_performance(encoded, rng, beats=False, pedal=notes["program"].max() < PIANOS)
     sound = render(performed, soundfont)[: int((SECONDS + 1) * RATE)]
     heard = transcribe_samples(soxr.resample(sound, RATE, SAMPLE_RATE).astype(np.float32))
     return dict(encoded=encoded, performed=performed, recording=np.asarray(likely_notes(heard)))

@@ -99,13 +99,15 @@ class Clip:
 
 
 def performed(notes: np.ndarray, rng: np.random.Generator, seconds: float, row: int, piano: bool) -> Clip:
-    "Some seconds from anywhere in a piece, in another key and at another tempo, played by `simulate_performance`."
+    """Some seconds from anywhere in a piece, in another key and at another tempo, played by `simulate_performance`.
+
+    Only a piano is played with the pedal."""
     speed, step = rng.uniform(0.8, 1.25), int(rng.integers(-5, 7))
     begin = rng.uniform(0, max(notes["onset_sec"].max() - seconds * speed, 0))
     part = cut_notes(notes, begin, begin + seconds * speed)
     part["onset_sec"] /= speed
     part["duration_sec"] /= speed
-    part = simulate_performance(part, rng, beats=False)
+    part = simulate_performance(part, rng, beats=False, pedal=piano)
     part["pitch"] = np.clip(part["pitch"].astype(int) + step, 0, 127)
     if piano:
         part["program"] = 0
