@@ -239,7 +239,7 @@ def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.lib.stride_tricks.sliding_window_view(held[: (n - 1) * _HOP + _WINDOW], _WINDOW)[::_HOP]
 
 # %% ../nbs/00j_audio.ipynb #00j-036
-FAINTEST = 0.1  # likelihood of an onset from which on it may be a note
+FAINTEST = 0.13  # likelihood of an onset from which on it may be a note
 _BEFORE, _REACH = 24, 36  # frames before and after, and keys on both sides, that are looked at
 _ONSET_AT = (-3, -2, -1, 0, 1, 2, 3)  # frames from the onset, for the likelihood of one
 _SOUND_AT = (-12, -6, -3, -1, 0, 2, 4, 6, 9, 12, 16, 20)  # and for that of a note

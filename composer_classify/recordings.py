@@ -40,7 +40,7 @@ def recording_fingerprints(
     return join_fingerprints([heard_fingerprints(likely_notes(notes, level)) for level in LEVELS])
 
 # %% ../nbs/06d_recordings.ipynb #06d-009
-CERTAINTY = (-6.42, 3.39, 11.34, 0.97, -6.31)  # as for `Match`, fitted on recordings
+CERTAINTY = (-16.47, 2.94, 11.36, 1.19, 2.79)  # as for `Match`, fitted on recordings
 
 
 def match_recording(

@@ -18,9 +18,9 @@ from composer_classify.audio import SAMPLE_RATE, TRANSCRIPTION, onset_evidence
 from composer_classify.corpus import Corpus
 from composer_classify.files import save_sealed
 
-SECONDS, PIANO, ENSEMBLES = 15.0, 110, 110  # of a clip; clips for each soundfont
+SECONDS, PIANO, ENSEMBLES = 15.0, 250, 350  # of a clip; clips for each soundfont
 HELD_OUT = 10  # one clip in ten is not trained on
-UNITS, EPOCHS, BATCH = (64, 32), 12, 1024
+UNITS, EPOCHS, BATCH = (128, 64), 14, 1024
 
 
 def is_note(seconds: np.ndarray, pitch: np.ndarray, notes: np.ndarray) -> np.ndarray:
