@@ -259,13 +259,14 @@ class Index(Pieces):
 
     def find_melody(
         self,
-        pitches: Sequence[int],  # MIDI numbers, as by `parse_melody`
+        pitches: Sequence[float],  # MIDI numbers, as by `parse_melody`
         top: int = 5,  # Works at most
+        sung: bool = False,  # Whether they were sung, and may lie between two keys
     ) -> list[dict]:
         """Works with such a melody, the likeliest first: each as by `piece`, with `score` and `offset_sec`.
 
         Raises `ValueError` for fewer than 5 notes or more than 200."""
-        return _find_melody(self, check_melody(pitches), top)
+        return _find_melody(self, check_melody(pitches, sung), top, sung)
 
     def remove(
         self,
@@ -672,9 +673,9 @@ def _identify(
     return dict(**index.piece(best.piece), score=round(best.score, 4), offset_sec=offset, after=after)
 
 # %% ../nbs/06c_index.ipynb #06c-018h3
-def _find_melody(index: Index, query: np.ndarray, top: int) -> list[dict]:
+def _find_melody(index: Index, query: np.ndarray, top: int, sung: bool) -> list[dict]:
     "For `Index.find_melody`."
-    places = best_places(index.melodies, query, index.table["melody"], index.works, index.removed)
+    places = best_places(index.melodies, query, index.table["melody"], index.works, index.removed, sung)
     scores = melody_scores(places.cost, len(query))
     rows = zip(places.piece[:top].tolist(), scores.tolist(), places.seconds.tolist())
     found = [

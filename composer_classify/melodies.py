@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
 # %% auto #0
 __all__ = ['FEWEST', 'MOST', 'LEGATO', 'NEAR', 'STEPS', 'LONGEST', 'BLOCK', 'QUARTER', 'CHANCE', 'check_melody', 'parse_melody',
-           'upper_voice', 'melodies_of', 'step_codes', 'kept_melody', 'Melodies', 'alignment_costs', 'Places',
-           'best_places', 'melody_evidence', 'melody_scores']
+           'upper_voice', 'melodies_of', 'step_codes', 'kept_melody', 'Melodies', 'typed_bits', 'alignment_costs',
+           'tuned', 'code_probabilities', 'sung_bits', 'Places', 'best_places', 'melody_evidence', 'melody_scores']
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-007
 FEWEST, MOST = 5, 200  # notes of a query
@@ -46,14 +47,17 @@ def _token_pitch(token: str, before: int) -> int:
 # %% ../nbs/06ba_melodies.ipynb #06ba-015
 def check_melody(
     pitches: np.ndarray,  # MIDI numbers
+    sung: bool = False,  # Whether they may lie between two keys
 ) -> np.ndarray:
-    "The same as int64 of shape `(n,)`. Raises `ValueError` for too few or too many notes, or if one is no MIDI number."
+    """The same as int64, or float64 if they were sung, of shape `(n,)`.
+
+    Raises `ValueError` for too few or too many notes, or if one is no MIDI number."""
     pitches = np.asarray(pitches)
     if not FEWEST <= len(pitches) <= MOST:
         raise ValueError(f"a melody of {len(pitches)} notes cannot be looked up; {FEWEST} to {MOST} can")
-    if pitches.ndim != 1 or np.any(pitches % 1 != 0) or pitches.min() < 1 or pitches.max() > 127:
+    if pitches.ndim != 1 or not np.all((pitches >= 1) & (pitches <= 127)) or (not sung and np.any(pitches % 1 != 0)):
         raise ValueError("a melody consists of MIDI numbers from 1 to 127, whole ones")
-    return pitches.astype(np.int64)
+    return pitches.astype(np.float64 if sung else np.int64)
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-018
 def parse_melody(
@@ -207,16 +211,17 @@ class Melodies:
 _CHUNK = 1 << 16  # places that are compared together
 
 
-def _count(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
-    "How many codes of a query agree at each place, uint8 of shape `(n - len(query) + 1,)`."
+def _count(codes: np.ndarray, query: list[np.ndarray]) -> np.ndarray:
+    "How many places of a query agree at each place, uint8 of shape `(n - len(query) + 1,)`."
     n = len(codes) - len(query) + 1
     total = np.zeros(n, np.uint8)
-    for k, code in enumerate(query):
-        total += codes[k : k + n] == code
+    for k, agreeing in enumerate(query):
+        for code in agreeing:
+            total += codes[k : k + n] == code
     return total
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-048
-def _agreeing(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
+def _agreeing(codes: np.ndarray, query: list[np.ndarray]) -> np.ndarray:
     "How many codes agree at each place, with the second half one place earlier or later, uint8 of shape `(n,)`."
     half = len(query) // 2
     agreeing = np.zeros(len(codes), np.uint8)
@@ -250,33 +255,86 @@ def _windows(codes: np.ndarray, place: np.ndarray, n_codes: int) -> np.ndarray:
     inside = (at >= 0) & (at < len(codes))
     return np.where(inside, codes[np.where(inside, at, 0)], 0)
 
+# %% ../nbs/06ba_melodies.ipynb #06ba-059a
+def typed_bits(
+    query: np.ndarray,  # Codes, shape `(n,)`
+    weight: np.ndarray,  # Of each code, as `Melodies.weight`
+) -> np.ndarray:
+    "How much each code counts at each place of a query that is exact, in bits, float64 of shape `(n, 256)`."
+    bits = np.zeros((len(query), len(weight)))
+    bits[np.arange(len(query)), query] = weight[query]
+    return bits
+
 # %% ../nbs/06ba_melodies.ipynb #06ba-060
 _MOVED = 2.0  # bits that it costs to move the second part
 
 
 def alignment_costs(
     windows: np.ndarray,  # Codes, shape `(places, n + 2 * _MARGIN)`
-    query: np.ndarray,  # Codes, shape `(n,)`
-    weight: np.ndarray,  # Of each code, as `Melodies.weight`
+    bits: np.ndarray,  # How much each code counts at each place of the query, shape `(n, 256)`
 ) -> np.ndarray:
     "What does not agree at each place, in codes, from 0 to `n`, shape `(places,)`."
-    n, weights = len(query), weight[query]
+    n, row = len(bits), np.arange(len(bits))
     begin, best = np.zeros((len(windows), 1)), np.zeros(len(windows))
-    agreeing = [
-        np.cumsum(np.hstack([begin, (windows[:, k : k + n] == query) * weights]), axis=1)
-        for k in range(2 * _MARGIN + 1)
-    ]
+    agreeing = [np.cumsum(np.hstack([begin, bits[row, windows[:, k : k + n]]]), axis=1) for k in range(2 * _MARGIN + 1)]
     for k, each in enumerate(agreeing):
         both = agreeing[_MARGIN] + each[:, -1:] - each
         best = np.maximum(best, both.max(axis=1) - _MOVED * (k != _MARGIN))
-    return n * (1 - best / weights.sum())
+    return n * (1 - best / bits.max(axis=1).sum())
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-062a
+def tuned(
+    pitch: np.ndarray,  # MIDI numbers with fractions, shape `(n,)`
+) -> np.ndarray:
+    "The same, moved by less than a semitone so that they are near whole numbers, float64 of shape `(n,)`."
+    return pitch - np.angle(np.exp(2j * np.pi * np.asarray(pitch, float)).sum()) / (2 * np.pi)
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-062d
+_OFF = 0.35  # semitones by which a sung note is off, standard deviation
+_SLIP = 0.02  # how often it is another note
+_READINGS = np.array(list(product((-1, 0, 1), repeat=STEPS + 1)))  # of the notes of a code
+
+
+def code_probabilities(
+    pitch: np.ndarray,  # MIDI numbers with fractions, shape `(n,)`
+) -> np.ndarray:
+    "How likely each code is at each place of a sung query, float64 of shape `(n - STEPS, 256)`."
+    notes = np.lib.stride_tricks.sliding_window_view(tuned(pitch), STEPS + 1)
+    keys = np.round(notes)[:, None] + _READINGS
+    likely = np.exp(-0.5 * (((notes[:, None] - keys) / _OFF) ** 2).sum(axis=2))
+    apart = np.pad(keys, ((0, 0), (0, 0), (0, 1)))  # with a zero after each, as between voices
+    codes = step_codes(apart.ravel())[:: STEPS + 2].reshape(likely.shape)
+    found = np.zeros((len(notes), 256))
+    np.add.at(found, (np.arange(len(notes))[:, None], codes), likely / likely.sum(axis=1, keepdims=True))
+    return found
+
+# %% ../nbs/06ba_melodies.ipynb #06ba-062e
+_AGREEING = 0.1  # probability from which on a code is looked for
+
+
+def sung_bits(
+    likely: np.ndarray,  # Of each code at each place of a query, as by `code_probabilities`
+    weight: np.ndarray,  # Of each code, as `Melodies.weight`
+) -> np.ndarray:
+    "How much each code counts at each place of a sung query, in bits, of the same shape; nothing if it is unlikely."
+    return np.maximum(np.log2((1 - _SLIP) * likely * 2**weight + _SLIP), 0)
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-063
+def _asked(query: np.ndarray, weight: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    "The codes that agree at each place of a query, and how much each code counts there, shape `(n, 256)`."
+    if np.issubdtype(query.dtype, np.integer):
+        codes = step_codes(query)[:-STEPS]
+        return list(codes[:, None]), typed_bits(codes, weight)
+    likely = code_probabilities(query)
+    return [np.flatnonzero(row >= _AGREEING) for row in likely], sung_bits(likely, weight)
+
+
 def _aligned(melodies: Melodies, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The promising places, positions of notes, and what each costs, both of shape `(places,)`."
-    codes, query = np.asarray(melodies.code), step_codes(query)[:-STEPS]
-    place = _promising(_agreeing(codes, query), len(query))
-    return place, alignment_costs(_windows(codes, place, len(query)), query, melodies.weight)
+    agreeing, bits = _asked(query, melodies.weight)
+    codes = np.asarray(melodies.code)
+    place = _promising(_agreeing(codes, agreeing), len(bits))
+    return place, alignment_costs(_windows(codes, place, len(bits)), bits)
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-066
 @dataclass(frozen=True)
@@ -297,9 +355,10 @@ def best_places(
     blocks: np.ndarray,  # How many each piece has, shape `(pieces,)`
     works: np.ndarray,  # Work of each piece, a number
     removed: np.ndarray,  # Whether each piece does not count
+    sung: bool = False,  # As for `check_melody`
 ) -> Places:
     "Where a melody is in each work that has something like it. Raises `ValueError` as `check_melody` does."
-    query = check_melody(query)[:LONGEST]
+    query = check_melody(query, sung)[:LONGEST]
     place, cost = _aligned(melodies, query)
     piece = np.searchsorted(np.cumsum(blocks, dtype=np.int64) * BLOCK, place, "right")
     rows = np.flatnonzero((cost <= _MOST * (len(query) - STEPS)) & ~removed[np.minimum(piece, len(works) - 1)])

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .audio import is_recording, likely_notes, transcribe
+from .audio import is_recording, likely_notes, read_audio, transcribe
 from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
 from .fingerprints import SURE
+from .humming import LONGEST_TUNE, sung_tune
 from .index import Index
 from .melodies import parse_melody
 from .midi import Limits, MusicLoadError, NoteArray, clock
@@ -241,12 +242,14 @@ def listen(
 ) -> NoteArray:
     """The notes that sound in a stretch of a file, or in what can be read of it. Raises `MusicLoadError`.
 
-    Those of a recording are as `transcribe` returns them."""
+    Those of a recording are as `transcribe` returns them, with the tune that is `sung` in the first minute."""
     if duration is not None and duration < SHORTEST:
         called = name or (str(source) if isinstance(source, (str, os.PathLike)) else "music")
         raise MusicLoadError(called, f"{duration:g} s are too short to tell; ask for {SHORTEST:g} s or more")
     if is_recording(source):
-        return transcribe(source, name, start, duration, progress, transcriber)
+        notes = transcribe(source, name, start, duration, progress, transcriber)
+        notes.sung = sung_tune(read_audio(source, name or "recording", start, min(duration or np.inf, LONGEST_TUNE)))
+        return notes
     return cut_out(load(source, name, limits, incomplete=True), start, duration)
 
 # %% ../nbs/07_recognition.ipynb #07-008p

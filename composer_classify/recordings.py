@@ -20,13 +20,14 @@ from composer_classify.fingerprints import (
     heard_fingerprints,
     join_fingerprints,
 )
+from .humming import A_TUNE
 from .index import GAP, Index
-from .melodies import NEAR
+from .melodies import MOST, NEAR
 from .midi import NoteArray
 
 # %% auto #0
 __all__ = ['LEVELS', 'CERTAINTY', 'STRETCH', 'STEP', 'FEWEST', 'BRIDGE', 'SILENCE', 'HELD', 'SHORT', 'CLEAR', 'TOGETHER',
-           'A_TUNE', 'RELEASE', 'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music',
+           'RELEASE', 'recording_fingerprints', 'match_recording', 'find_performances', 'sounds_like_music',
            'find_tune']
 
 # %% ../nbs/06d_recordings.ipynb #06d-006
@@ -202,7 +203,7 @@ def sounds_like_music(
     notes: NoteArray,  # Of any kind
 ) -> bool:
     "Whether notes that were heard in a recording are music, and not noise or speech; true for notes from elsewhere."
-    if not notes.transcribed:
+    if not notes.transcribed or len(notes.sung):
         return True
     likely = likely_notes(notes)
     if len(likely) < FEWEST:
@@ -210,13 +211,12 @@ def sounds_like_music(
     return bool(likely["duration_sec"].mean() > SHORT or likely["velocity"].mean() > 127 * CLEAR)
 
 # %% ../nbs/06d_recordings.ipynb #06d-034
-TOGETHER = 0.15  # part of the notes that may begin together with another one, in a tune that is sung alone
-A_TUNE = 6  # notes of a tune at least
+TOGETHER = 0.15  # part of the notes that may begin together with another one, in a tune that is played alone
 RELEASE = 0.3  # seconds after an onset in which the same pitch again is the end of a note, heard as an onset
 
 
 def _tune(notes: NoteArray) -> np.ndarray:
-    """MIDI pitches of a tune that is sung alone, int64 of shape `(n,)`; none if there are other voices.
+    """MIDI pitches of a tune that is played alone, int64 of shape `(n,)`; none if there are other voices.
 
     Their ends are not asked for: in a room a note sounds on under the next one."""
     pitch, gap = notes["pitch"].astype(np.int64), np.diff(notes["onset_sec"], prepend=-np.inf)
@@ -228,9 +228,10 @@ def _tune(notes: NoteArray) -> np.ndarray:
 
 def find_tune(
     index: Index,  # Of the pieces that can be named
-    notes: NoteArray,  # Transcribed notes
+    notes: NoteArray,  # Transcribed notes, with what is `sung`
     top: int = 5,  # Works at most
 ) -> list[dict]:
     "Works with the tune that is hummed or played alone, as by `Index.find_melody`; none if there are other voices."
-    tune = _tune(likely_notes(notes))
-    return index.find_melody(tune, top) if len(tune) >= A_TUNE else []
+    tunes = (notes.sung, True), (_tune(likely_notes(notes)), False)
+    found = [index.find_melody(tune[:MOST], top, sung) for tune, sung in tunes if len(tune) >= A_TUNE]
+    return max(found, key=lambda works: works[0]["score"] if works else 0.0, default=[])

@@ -23,7 +23,7 @@ LESSONS = {
     "all_composers",
     "best",
 }
-PREDICTION = ["recognition", "shipped_model", "fingerprints", "index", "audio", "melodies", "recordings"]
+PREDICTION = ["recognition", "shipped_model", "fingerprints", "index", "audio", "humming", "melodies", "recordings"]
 
 
 def imports_of(path: Path) -> set[tuple[str, str]]:

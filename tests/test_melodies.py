@@ -24,6 +24,7 @@ from composer_classify.melodies import (
     melody_scores,
     parse_melody,
     step_codes,
+    typed_bits,
     upper_voice,
 )
 from composer_classify.midi import NOTE_DTYPE
@@ -181,7 +182,7 @@ CODE = st.integers(1, 5)
 def test_alignments_cost_what_loops_say(query, data):
     width = len(query) + 4
     windows = data.draw(st.lists(st.lists(CODE, min_size=width, max_size=width), min_size=1, max_size=6))
-    costs = alignment_costs(np.array(windows, np.uint8), np.array(query, np.uint8), np.ones(256))
+    costs = alignment_costs(np.array(windows, np.uint8), typed_bits(np.array(query, np.uint8), np.ones(256)))
     assert costs == pytest.approx([plain_cost(window, query) for window in windows])
 
 

@@ -160,7 +160,9 @@ def test_the_report_s_own_experiments_run_by_one_command_that_goes_on(tmp_path):
 def said(output: dict) -> str:
     "The words of an output of a cell."
     data = output.get("data", {})
-    return "".join(output.get("text") or data.get("text/markdown") or data.get("text/plain", ""))
+    return "".join(
+        output.get("text") or data.get("text/markdown") or data.get("text/html") or data.get("text/plain", "")
+    )
 
 
 def test_the_pages_show_what_results_hold(tmp_path):

@@ -151,6 +151,7 @@ def light():
                 if "text/html" in data:  # pandas gives each table a name by chance
                     html = styled.sub(f"T_{cell['id']}", text(data["text/html"]))
                     data["text/html"] = html.splitlines(keepends=True)
+                    data.pop("text/plain", None)  # the same table once more, which nothing shows
                 if "image/png" in data:
                     png = small(base64.b64decode(text(data["image/png"])))
                     data["image/png"] = base64.b64encode(png).decode()
