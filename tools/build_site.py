@@ -12,15 +12,17 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
+
 from reference import Entry, entries, module_markdown
 from render import blob as BLOB
 from render import directive, large_outputs, page_name, root, settings, text
 from render import home as HOME
 
-NBS, PROC, PACKAGE = root / "nbs", root / "_proc", root / "composer_classify"
+NBS, PACKAGE = root / "nbs", root / "composer_classify"
 COLAB = f"https://colab.research.google.com/github/{settings['user']}/{settings['repo']}/blob/{settings['branch']}/"
 LESSONS = sorted(NBS.glob("*.ipynb"))
 SHORT = 8  # lines of code that are shown with their output
@@ -70,14 +72,12 @@ def known_names() -> list[Entry]:
 
 
 def names_for(module: str, every: list[Entry]) -> dict[str, Entry]:
-    "Public names as a page understands them: its own module's first, then those that only one module has."
-    found, twice = {}, set()
-    for each in every:
-        twice |= {each.name} if each.name in found else set()
-        found[each.name] = each
-    return {name: each for name, each in found.items() if name not in twice} | {
-        each.name: each for each in every if each.module == module
-    }
+    """Public names as a page understands them: its own module's, and those that only one module has.
+
+    A plain word such as `audio` or `index` can mean something else on the page of another module."""
+    twice = Counter(each.name for each in every)
+    found = {each.name: each for each in every if twice[each.name] == 1 and not re.fullmatch("[a-z]+", each.name)}
+    return found | {each.name: each for each in every if each.module == module}
 
 
 # Code
@@ -277,7 +277,7 @@ class Lesson:
             self.seen.add(entry.name)
             said = linked(entry.text.partition("\n\n")[0].replace("\n", " "), self.names)
             lines.append(
-                f"::: {{#{entry.name.lower()} .entry}}\n"
+                "::: {.entry}\n"
                 f"[`{entry.short}`](api/{entry.module}.qmd#{entry.name}) {said}\n:::"
             )
         return [cell_of("markdown", "\n\n".join(lines))] if lines else []
@@ -301,23 +301,23 @@ class Lesson:
     def code_cell(source: str, outs: list[dict]) -> dict:
         return cell_of("code", source, execution_count=None, outputs=outs)
 
-    def write(self) -> None:
+    def write(self, to: Path) -> None:
         "Write the page, and its first figure in a small size."
         self.nb["cells"] = self.cells()
-        (PROC / self.page).write_text(json.dumps(self.nb, ensure_ascii=False), encoding="utf-8")
+        (to / self.page).write_text(json.dumps(self.nb, ensure_ascii=False), encoding="utf-8")
         if self.thumbnail:
             picture = Image.open(io.BytesIO(base64.b64decode(self.thumbnail[0]))).convert("RGB")
             picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-            picture.save(PROC / "gallery" / f"{page_name(self.path)}.png", optimize=True)
+            picture.save(to / "gallery" / f"{page_name(self.path)}.png", optimize=True)
 
 
-def write_page(name: str, title: str, description: str, body: str) -> None:
+def write_page(path: Path, title: str, description: str, body: str) -> None:
     "Write a page of Markdown."
     front = f"---\ntitle: {json.dumps(title)}\ndescription: {json.dumps(description, ensure_ascii=False)}\n"
-    (PROC / name).write_text(f"{front}---\n\n{body.strip()}\n", encoding="utf-8")
+    path.write_text(f"{front}---\n\n{body.strip()}\n", encoding="utf-8")
 
 
-def write_gallery(lessons: list[Lesson]) -> None:
+def write_gallery(to: Path, lessons: list[Lesson]) -> None:
     "Write a page with the first figure of each page, in reading order."
     order = (NBS / "_quarto.yml").read_text(encoding="utf-8")
     drawn = sorted((each for each in lessons if each.thumbnail), key=lambda each: order.rfind(each.path.name))
@@ -326,58 +326,61 @@ def write_gallery(lessons: list[Lesson]) -> None:
         f"[{each.title}]({each.page})\n:::"
         for each in drawn
     ]
-    write_page("gallery.qmd", "Gallery", "A figure of each page.", "::: {.gallery}\n" + "\n\n".join(items) + "\n:::")
+    write_page(
+        to / "gallery.qmd", "Gallery", "A figure of each page.", "::: {.gallery}\n" + "\n\n".join(items) + "\n:::"
+    )
 
 
-def write_reference(lessons: list[Lesson], every: list[Entry]) -> None:
+def write_reference(to: Path, lessons: list[Lesson], every: list[Entry]) -> None:
     "Write a page for each module, and a list of them."
     rows, lesson_of = [], {each.module: each for each in lessons}
     for path in sorted(PACKAGE.glob("[a-z]*.py")):
         module, (description, body) = path.stem, module_markdown(path)
         lesson = lesson_of[module]
         top = f"Explained in [{lesson.title}](../{lesson.page}). [Source]({BLOB}{PACKAGE.name}/{path.name})"
-        write_page(
-            f"api/{module}.qmd", module, description, f"{top}\n\n{linked(body, names_for(module, every), '../')}"
-        )
+        linked_body = linked(body, names_for(module, every), "../")
+        write_page(to / f"api/{module}.qmd", module, description, f"{top}\n\n{linked_body}")
         rows.append(f"| [`{module}`](api/{module}.qmd) | {description} |")
     listed = "\n".join(["| module | |", "| --- | --- |", *rows])
-    write_page("api.qmd", "API reference", "All public names of the package, by module.", listed)
+    write_page(to / "api.qmd", "API reference", "All public names of the package, by module.", listed)
 
 
-def write_settings() -> None:
+def write_settings(to: Path) -> None:
     "Write the settings of the site, with the version and a page of the reference for each module."
     site = (NBS / "_quarto.yml").read_text(encoding="utf-8").replace("{version}", settings["version"])
     site = re.sub(r"[\w.]+\.ipynb", lambda found: PAGES.get(found[0], found[0]), site)
     modules = "".join(rf"\1- api/{path.stem}.qmd\n" for path in sorted(PACKAGE.glob("[a-z]*.py")))
     site = re.sub(r"^( *)- api/MODULE\.qmd\n", modules, site, flags=re.M)
-    (PROC / "_quarto.yml").write_text(site, encoding="utf-8")
+    (to / "_quarto.yml").write_text(site, encoding="utf-8")
 
 
-def write_others(names: dict[str, Entry]) -> None:
+def write_others(to: Path, names: dict[str, Entry]) -> None:
     "Copy what else is in nbs/, the logo and the changelog."
     for path in NBS.glob("*.qmd"):
-        (PROC / path.name).write_text(linked(path.read_text(encoding="utf-8"), names), encoding="utf-8")
+        (to / path.name).write_text(linked(path.read_text(encoding="utf-8"), names), encoding="utf-8")
     for path in [*NBS.glob("*.png"), *NBS.glob("*.css"), NBS / "_quarto-wide.yml"]:
-        shutil.copy(path, PROC / path.name)
-    shutil.copy(PACKAGE / "page" / "favicon.svg", PROC / "logo.svg")
+        shutil.copy(path, to / path.name)
+    shutil.copy(PACKAGE / "page" / "favicon.svg", to / "logo.svg")
     changes = (root / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2].replace("](nbs/", "](")
-    write_page("changelog.qmd", "Changelog", "What changed in each version.", linked(changes, names))
+    write_page(to / "changelog.qmd", "Changelog", "What changed in each version.", linked(changes, names))
 
 
-def main() -> None:
-    "Write the sources of the site into `_proc`."
-    shutil.rmtree(PROC, ignore_errors=True)
-    for folder in (PROC, PROC / "api", PROC / "gallery"):
+def build(to: Path, made: dict[str, list]) -> None:
+    """Write the sources of the site into a folder, which is emptied before.
+
+    `made` holds outputs of cells, by the ids of these, in place of those in the notebooks."""
+    shutil.rmtree(to, ignore_errors=True)
+    for folder in (to, to / "api", to / "gallery"):
         folder.mkdir()
-    every, made = known_names(), large_outputs()
+    every = known_names()
     lessons = [Lesson(path, every, made) for path in LESSONS]
     for lesson in lessons:
-        lesson.write()
-    write_gallery(lessons)
-    write_reference(lessons, every)
-    write_others(names_for("", every))
-    write_settings()
+        lesson.write(to)
+    write_gallery(to, lessons)
+    write_reference(to, lessons, every)
+    write_others(to, names_for("", every))
+    write_settings(to)
 
 
 if __name__ == "__main__":
-    main()
+    build(root / "_proc", large_outputs())

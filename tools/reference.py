@@ -130,11 +130,9 @@ def constant_entries(node: ast.Assign | ast.AnnAssign, module: str, comments: di
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     value = ast.unparse(node.value) if node.value else ""
     value = value if len(value) <= WIDEST - 30 else "…"
-    return [
-        Entry(each.id, module, f"{each.id} = {value}", comments.get(node.end_lineno, ""), node.lineno)
-        for each in targets
-        if isinstance(each, ast.Name)
-    ]
+    named = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+    said = comments.get(node.end_lineno, "")
+    return [Entry(each.id, module, f"{ast.unparse(targets[0])} = {value}", said, node.lineno) for each in named]
 
 
 def entries(source: str, module: str = "") -> list[Entry]:
