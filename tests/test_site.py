@@ -348,6 +348,22 @@ def test_a_page_is_whole_and_readable(site, page, name):
 
 
 @in_browser
+def test_long_outputs_scroll_and_columns_are_as_wide_as_their_texts(site, page):
+    "Pandoc gives the columns of a table with long lines equal widths."
+    page.goto(f"{site}cli.html", wait_until="load")
+    heights = page.evaluate("[...document.querySelectorAll('.cell-output pre')].map(each => each.offsetHeight)")
+    assert len(heights) > 10 and max(heights) < 450
+    narrow, wide = page.evaluate("""() => {
+        const table = document.createElement('table');
+        table.innerHTML = '<colgroup><col style="width: 50%"><col style="width: 50%"></colgroup>'
+            + `<tr><td>n</td><td>${'long '.repeat(50)}</td></tr>`;
+        document.querySelector('main').append(table);
+        return [...table.querySelectorAll('td')].map(each => each.offsetWidth);
+    }""")
+    assert narrow < wide / 5
+
+
+@in_browser
 def test_search_finds_and_is_legible(site, page):
     page.goto(f"{site}index.html", wait_until="load")
     for change in (lambda page: None, darken):

@@ -276,10 +276,7 @@ class Lesson:
         for entry in (self.names[name] for name in names if name in self.names and name not in self.seen):
             self.seen.add(entry.name)
             said = linked(entry.text.partition("\n\n")[0].replace("\n", " "), self.names)
-            lines.append(
-                "::: {.entry}\n"
-                f"[`{entry.short}`](api/{entry.module}.qmd#{entry.name}) {said}\n:::"
-            )
+            lines.append(f"::: {{.entry}}\n[`{entry.short}`](api/{entry.module}.qmd#{entry.name}) {said}\n:::")
         return [cell_of("markdown", "\n\n".join(lines))] if lines else []
 
     def example(self, cell: dict, given: dict[str, str], code: str) -> dict:

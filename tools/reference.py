@@ -31,11 +31,12 @@ class Entry:
     line: int
     arguments: list[Argument] = field(default_factory=list)
     returns: str = ""  # What is said beside the type that is returned
+    is_constant: bool = False
 
     @property
     def short(self) -> str:
         "The name, and the names of the arguments if it can be called."
-        if "(" not in self.signature.partition("=")[0]:
+        if not self.signature.startswith(f"{self.name}("):
             return self.name
         return f"{self.name}({', '.join(each.name for each in self.arguments)})"
 
@@ -132,7 +133,8 @@ def constant_entries(node: ast.Assign | ast.AnnAssign, module: str, comments: di
     value = value if len(value) <= WIDEST - 30 else "…"
     named = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
     said = comments.get(node.end_lineno, "")
-    return [Entry(each.id, module, f"{ast.unparse(targets[0])} = {value}", said, node.lineno) for each in named]
+    signature = f"{ast.unparse(targets[0])} = {value}"
+    return [Entry(each.id, module, signature, said, node.lineno, is_constant=True) for each in named]
 
 
 def entries(source: str, module: str = "") -> list[Entry]:
@@ -178,8 +180,8 @@ def module_markdown(path: Path) -> tuple[str, str]:
     "What a module is for, and Markdown of its functions and classes, then its constants."
     source = path.read_text(encoding="utf-8")
     found = entries(source, path.stem)
-    called = [entry_markdown(each) for each in found if " = " not in each.signature.partition("(")[0]]
-    constants = [each for each in found if " = " in each.signature.partition("(")[0]]
+    called = [entry_markdown(each) for each in found if not each.is_constant]
+    constants = [each for each in found if each.is_constant]
     rows = [f"| [{code(each.signature)}]{{#{each.name}}} | {each.text.replace('|', '&#124;')} |" for each in constants]
     if rows:
         called.append("\n".join(["## Constants", "", "| constant | |", "| --- | --- |", *rows]))
