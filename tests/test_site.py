@@ -23,8 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import build_site
 from composer_classify.cli import main
-from render import blob, directive, home
+from render import addresses, directive
 
+home, blob = addresses()
 MODULES = sorted(path.stem for path in (ROOT / "composer_classify").glob("[a-z]*.py"))
 GUIDES = sorted(path.stem for path in (ROOT / "nbs").glob("*.qmd"))
 LESSONS = sorted(Path(name).stem for name in build_site.PAGES.values())

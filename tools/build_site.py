@@ -18,12 +18,11 @@ from pathlib import Path
 from PIL import Image
 
 from reference import Entry, entries, module_markdown
-from render import blob as BLOB
-from render import directive, large_outputs, page_name, root, settings, text
-from render import home as HOME
+from render import addresses, directive, large_outputs, page_name, root, settings, text
 
 NBS, PACKAGE = root / "nbs", root / "composer_classify"
-COLAB = f"https://colab.research.google.com/github/{settings['user']}/{settings['repo']}/blob/{settings['branch']}/"
+SETTINGS, (HOME, BLOB) = settings(), addresses()
+COLAB = BLOB.replace("github.com", "colab.research.google.com/github")
 LESSONS = sorted(NBS.glob("*.ipynb"))
 SHORT = 8  # lines of code that are shown with their output
 THUMBNAIL = 480  # pixels
@@ -344,7 +343,7 @@ def write_reference(to: Path, lessons: list[Lesson], every: list[Entry]) -> None
 
 def write_settings(to: Path) -> None:
     "Write the settings of the site, with the version and a page of the reference for each module."
-    site = (NBS / "_quarto.yml").read_text(encoding="utf-8").replace("{version}", settings["version"])
+    site = (NBS / "_quarto.yml").read_text(encoding="utf-8").replace("{version}", SETTINGS["version"])
     site = re.sub(r"[\w.]+\.ipynb", lambda found: PAGES.get(found[0], found[0]), site)
     modules = "".join(rf"\1- api/{path.stem}.qmd\n" for path in sorted(PACKAGE.glob("[a-z]*.py")))
     site = re.sub(r"^( *)- api/MODULE\.qmd\n", modules, site, flags=re.M)
