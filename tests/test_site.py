@@ -22,6 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import build_site
+import reference
 from composer_classify.cli import main
 from render import addresses, directive
 
@@ -154,6 +155,26 @@ def test_signatures_have_no_empty_line_and_say_what_they_say_in_python(sources):
         if "(" in signature and not signature.startswith("class "):
             name, _, rest = signature.partition("(")
             ast.parse(f"def {name.rpartition('.')[2]}({rest}: ...")
+
+
+SOURCE = """
+def f(a, *, b: int = 1) -> int:  # Their sum
+    "Adds."
+
+class A:
+    @property
+    def b(self) -> int: ...
+
+C = 2  # Two
+"""
+
+
+def test_a_signature_is_read_from_its_source():
+    function, class_, property_, constant = reference.entries(SOURCE, "m")
+    assert function.signature == "f(a, *, b: int = 1) -> int" and function.short == "f(a, b)"
+    assert (function.text, function.returns) == ("Adds.", "Their sum")
+    assert (class_.signature, property_.signature, property_.short) == ("class A", "A.b: int", "A.b")
+    assert (constant.signature, constant.text, constant.is_constant) == ("C = 2", "Two", True)
 
 
 def test_every_page_is_in_the_navigation_once(sources):

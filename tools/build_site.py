@@ -167,6 +167,24 @@ def yaml_text(value: str) -> str:
 # Pages
 
 
+def is_folded(cell: dict) -> bool:
+    "Whether the code of an example is folded."
+    return '#| code-summary: "Code' in "".join(cell["source"])
+
+
+def joined(cells: list[dict]) -> list[dict]:
+    "The cells, with folded code that puts nothing out in front of the folded code that follows it."
+    page = []
+    for cell in cells:
+        if page and is_folded(cell) and is_folded(page[-1]) and not page[-1]["outputs"]:
+            before = page.pop()
+            code = "".join(line for line in before["source"] if not line.startswith("#|"))
+            own = "".join(line for line in cell["source"] if line.startswith("#|"))
+            cell = dict(cell, source=f"{own}{code}\n\n{text(cell['source'])[len(own) :]}".splitlines(keepends=True))
+        page.append(cell)
+    return page
+
+
 class Lesson:
     "A notebook that becomes a page."
 
@@ -231,7 +249,7 @@ class Lesson:
             page.append(cell_of("markdown", linked(after, self.names)))
         for cell, needed in rest:
             page += self.markdown(cell) if cell["cell_type"] == "markdown" else self.code_cells(cell, needed)
-        return [dict(each, id=f"c{k}") for k, each in enumerate(page)]
+        return [dict(each, id=f"c{k}") for k, each in enumerate(joined(page))]
 
     def links(self) -> str:
         "Where the notebook can be run, and had."
