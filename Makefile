@@ -74,12 +74,13 @@ test test-full: .venv/.dev
 test: ## generated files up to date, then every notebook, then tests/
 test-full: ## the same with every slow variant of a test, as before a release
 
+docs: export TF_CPP_MIN_LOG_LEVEL := 2
 docs: .venv/.dev ## build the site into _docs/, with Quarto where it is installed, smalldocs otherwise
-	$(BIN)/python tools/render.py site
-	@if command -v quarto >/dev/null; then cd _proc && quarto render --no-cache; \
+	$(BIN)/python tools/build_site.py
+	@if command -v quarto >/dev/null; then cd _proc && quarto render --no-cache --profile wide; \
 	elif [ -x $(BIN)/smalldocs ]; then $(BIN)/smalldocs render --quiet _proc; \
 	else echo "The site needs Quarto, or a Python from 3.11 on (for smalldocs): rm -r .venv; make docs PYTHON=python3.11" >&2; exit 1; fi
-	@rm -rf _docs && mv _proc/_docs _docs && echo "The site: _docs/index.html"
+	@rm -rf _docs && mv _proc/_docs _docs && mkdir _docs/notebooks && cp nbs/*.ipynb _docs/notebooks && echo "The site: _docs/index.html"
 
 lab: .venv/.dev ## JupyterLab on the notebooks; LAB="--no-browser --port 8890" for more
 	$(BIN)/jupyter lab nbs/ $(LAB)

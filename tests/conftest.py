@@ -36,6 +36,7 @@ LONGEST = [
     "test_optimization.py",
     "test_app.py",
     "test_browser.py",
+    "test_site.py",
     "test_training.py",
 ]
 
