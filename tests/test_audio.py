@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -245,6 +246,37 @@ def test_a_tune_has_no_picture(capsys, tmp_path):
 def test_any_kind_of_bytes_is_a_recording(sound):
     content = audio_file(sound[: 5 * 44_100])
     assert len(transcribe(bytearray(content))) == len(transcribe(content))
+
+
+def install_transkun(folder: Path, lines: str, monkeypatch) -> None:
+    "A program of that name in front of all others. The true one needs PyTorch; how it is called and read is the same."
+    program = folder / "transkun"
+    program.write_text(f"#!{sys.executable}\nimport shutil, sys\n{lines}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program on Windows")
+def test_another_program_can_hear(sound, tmp_path, monkeypatch, capsys):
+    sample = SAMPLES / "bach_bwv772.mid"
+    install_transkun(tmp_path, f"shutil.copy({str(sample)!r}, sys.argv[2])", monkeypatch)
+    heard, written = transcribe(audio_file(sound), transcriber="transkun"), load_midi(sample)
+    assert heard.transcribed and set(heard["velocity"]) == {127}
+    assert np.array_equal(heard[["pitch", "onset_sec"]], written[["pitch", "onset_sec"]])
+    assert np.allclose(heard["onset_beat"], 2 * heard["onset_sec"])
+    path = tmp_path / "invention.wav"
+    path.write_bytes(audio_file(sound))
+    assert main(["predict", str(path), "--transcriber", "transkun"]) == 0
+    assert "BWV 772" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program on Windows")
+def test_a_program_that_fails_is_named(sound, tmp_path, monkeypatch):
+    install_transkun(tmp_path, "sys.exit(1)", monkeypatch)
+    with pytest.raises(AudioLoadError, match="a.wav: could not be heard by transkun"):
+        transcribe(audio_file(sound), "a.wav", transcriber="transkun")
+    with pytest.raises(AudioLoadError, match="is silent"):
+        transcribe(audio_file(np.zeros(50_000)), transcriber="transkun")
 
 
 @pytest.mark.alone
