@@ -19,7 +19,7 @@ export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} MPLBACKEND=Agg TF_CPP_MIN_LOG_
 # Several notebooks share the GPU, each takes what it needs; what one process has compiled the others need not compile again
 export XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/$work/compiled}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
-see_gpu="import sys, keras; from composer_classify.collection import _accelerator; print(_accelerator()); sys.exit(not _accelerator())"
+see_gpu="import sys, keras; from composer_classify.results import accelerator; print(accelerator()); sys.exit(not accelerator())"
 
 say() { echo "$(printf '%4d' $SECONDS) s  $*"; }
 
