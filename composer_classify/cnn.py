@@ -103,6 +103,14 @@ def build_published_cnn(
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     return model
 
+# %% ../nbs/04_cnn.ipynb #04-021e
+def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+    "Have the dropout of an epoch depend on the seed and the number of the epoch alone."
+    rng = np.random.default_rng([seed, epoch])
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.seed_generator.state.assign([rng.integers(1, 2**31), 0])  # a seed, and how often it was used
+
 # %% ../nbs/04_cnn.ipynb #04-021c
 def fit_by_epochs(
     build: Callable[[int], keras.Model],  # Makes a compiled network for a number of composers
@@ -126,7 +134,8 @@ def fit_by_epochs(
     for epoch in range(len(about["history"].get("loss", [])), epochs):
         begin = time.monotonic()
         batches.begin(epoch)
-        told = model.fit(batches, validation_data=watched, verbose=0).history
+        _seed_dropout(model, seed, epoch)
+        told = model.fit(batches, validation_data=watched, shuffle=False, verbose=0).history
         about["history"] = {name: about["history"].get(name, []) + values for name, values in told.items()}
         about["seconds"] += time.monotonic() - begin
         if kept:
