@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,10 +18,12 @@ from keras import layers
 from . import training
 from .corpus import Corpus
 from .features import onset_of_notes
+from .training import is_soon_over, load_network, save_network
 from .windows import N_FLAGS, Chunks, Sequences, step_windows
 
 # %% auto #0
-__all__ = ['WithCopies', 'ChunkBatches', 'build_published_cnn', 'build_cnn', 'evaluate', 'train', 'evidence', 'evidence_of_notes']
+__all__ = ['WithCopies', 'ChunkBatches', 'build_published_cnn', 'fit_by_epochs', 'build_cnn', 'evaluate', 'train', 'evidence',
+           'evidence_of_notes']
 
 # %% ../nbs/04_cnn.ipynb #04-020
 @dataclass(frozen=True)
@@ -50,8 +55,7 @@ class ChunkBatches(keras.utils.PyDataset):
     ):
         super().__init__(workers=1, max_queue_size=8)
         self.chunks, self.numbers, self.answers, self.seed, self.batch_size = chunks, numbers, answers, seed, batch_size
-        self.epoch = -1
-        self.on_epoch_end()
+        self.begin(0)
 
     def __len__(self) -> int:
         return -(-len(self.numbers) // self.batch_size)
@@ -60,12 +64,14 @@ class ChunkBatches(keras.utils.PyDataset):
         numbers = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
         return self.chunks.batch(numbers), self.answers[numbers]
 
+    def begin(self, epoch: int) -> None:
+        "Take the order of an epoch, numbered from 0."
+        self.epoch, self.order = epoch, self.numbers
+        if self.seed is not None:
+            self.order = np.random.default_rng([self.seed, epoch]).permutation(self.numbers)
+
     def on_epoch_end(self):
-        self.epoch += 1
-        if self.seed is None:
-            self.order = self.numbers
-        else:
-            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(self.numbers)
+        self.begin(self.epoch + 1)
 
 # %% ../nbs/04_cnn.ipynb #04-020f
 def _convolution(channels: int, initializer: str) -> list[layers.Layer]:
@@ -96,6 +102,45 @@ def build_published_cnn(
     )
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     return model
+
+# %% ../nbs/04_cnn.ipynb #04-021e
+def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+    "Have the dropout of an epoch depend on the seed and the number of the epoch alone."
+    rng = np.random.default_rng([seed, epoch])
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.seed_generator.state.assign([rng.integers(1, 2**31), 0])  # a seed, and how often it was used
+
+# %% ../nbs/04_cnn.ipynb #04-021c
+def fit_by_epochs(
+    build: Callable[[int], keras.Model],  # Makes a compiled network for a number of composers
+    composers: list[str],  # In the order of the columns of the answers
+    batches: ChunkBatches,
+    epochs: int,
+    watched: ChunkBatches = None,  # Batches to validate on after each epoch
+    kept: Path = None,  # `.keras` file of the training so far; it is not kept if not given
+    seed: int = 0,  # Of first weights and dropout
+) -> tuple[keras.Model, dict]:
+    """Train a network that is kept after each epoch; a kept one goes on.
+
+    Returns the network and what is known about it: its `composers`, its `history` (a list for each measure, a number an
+    epoch) and the `seconds` of all its epochs. Raises `ValueError` for a kept file that is damaged."""
+    if kept and kept.exists():
+        model, about = load_network(kept, composers=composers)
+    else:
+        keras.utils.set_random_seed(seed)
+        model, about = build(len(composers)), dict(composers=composers, history={}, seconds=0.0)
+    model.run_eagerly = is_soon_over(epochs * len(batches))
+    for epoch in range(len(about["history"].get("loss", [])), epochs):
+        begin = time.monotonic()
+        batches.begin(epoch)
+        _seed_dropout(model, seed, epoch)
+        told = model.fit(batches, validation_data=watched, shuffle=False, verbose=0).history
+        about["history"] = {name: about["history"].get(name, []) + values for name, values in told.items()}
+        about["seconds"] += time.monotonic() - begin
+        if kept:
+            save_network(model, kept, about)
+    return model, about
 
 # %% ../nbs/04_cnn.ipynb #04-034
 def _normalised(

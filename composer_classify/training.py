@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files as files_of
@@ -25,7 +26,7 @@ from types import CodeType
 
 import keras
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from .calibration import TemperatureScaling
@@ -45,10 +46,10 @@ from .windows import Chunks, Sequences
 
 # %% auto #0
 __all__ = ['BATCH', 'ABOUT', 'LARGEST_NETWORK', 'PACKAGE', 'TrainingBatches', 'seeded', 'steps_for', 'is_soon_over',
-           'TrainingSettings', 'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash', 'save_network',
-           'load_network', 'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path', 'weights_hash',
-           'fit_fold', 'OutOfFold', 'cross_validate_network', 'fit_final_network', 'pretrain', 'evaluate',
-           'model_metadata', 'train']
+           'side_by_side', 'TrainingSettings', 'fit', 'predict_proba_files', 'pretraining_corpus', 'recipe_hash',
+           'save_network', 'load_network', 'export_onnx', 'code_hash', 'architecture', 'training_recipe', 'kept_path',
+           'weights_hash', 'fit_fold', 'OutOfFold', 'cross_validate_network', 'fit_final_network', 'pretrain',
+           'evaluate', 'model_metadata', 'train']
 
 # %% ../nbs/02c_training.ipynb #02b-007
 BATCH = 32  # parts that a network learns from at a time
@@ -120,6 +121,23 @@ def is_soon_over(
 ) -> bool:
     "Whether a training has so few batches that TensorFlow had better not compile the network."
     return batches <= 10 and keras.backend.backend() == "tensorflow"
+
+# %% ../nbs/02c_training.ipynb #02b-011b
+@contextmanager
+def side_by_side(
+    jobs: int,  # Trainings at a time
+) -> Iterator[None]:
+    """Have joblib run so many trainings at a time inside, each in a process with its share of the cores.
+
+    Processes that joblib has started before may keep the number of threads they had."""
+    name, share = "TF_NUM_INTRAOP_THREADS", max((os.cpu_count() or 1) // jobs, 1)
+    before = os.environ.get(name)
+    os.environ[name] = str(share)  # which the new processes inherit
+    try:
+        with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=share):
+            yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 # %% ../nbs/02c_training.ipynb #02b-010f
 def _compile(model: keras.Model, rate: float, weight_decay: float, epochs: int, steps: int) -> None:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The report's experiments as it published them, on one GPU: from a bare machine with JAX (or PyTorch) and the Kaggle zip to
+# The report's experiments as it published them, on one GPU: from a bare machine with JAX or PyTorch and the Kaggle zip to
 # results/*_published.json. With everything that the notebooks import installed (pip install '.[train,gpu,dev]'):
 #
 #   DATA=path/to/midi_classic_music_data.zip runs/gpu.sh
 #
 # On an H100 with 16 cores: five minutes for the CNN with the search beside it, and five for all composers. What is finished is
-# kept, each training for itself, and the same command goes on where it was cut. SET=smoke rehearses it on a CPU. After each
+# kept, each epoch of each training, and the same command goes on where it was cut. SET=smoke rehearses it on a CPU. After each
 # step, and every half minute, $OUT/published.tar holds what there is; unpacked in another clone, the same command goes on
 # there. LIMIT: seconds after which no training is waited for.
 set -uo pipefail
@@ -19,7 +19,7 @@ export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} MPLBACKEND=Agg TF_CPP_MIN_LOG_
 # Several notebooks share the GPU, each takes what it needs; what one process has compiled the others need not compile again
 export XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/$work/compiled}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
-see_gpu="import sys, keras; from composer_classify.collection import _accelerator; print(_accelerator()); sys.exit(not _accelerator())"
+see_gpu="import sys, keras; from composer_classify.results import accelerator; print(accelerator()); sys.exit(not accelerator() and '$SET' != 'smoke')"
 
 say() { echo "$(printf '%4d' $SECONDS) s  $*"; }
 
@@ -27,7 +27,7 @@ save() {  # the results, what is known of finished trainings, and logs; no netwo
   (
     flock 9
     find "$work" -type f \( -name '*.json' -o -name '*.done' -o -name '*.log' -o -name '*.ipynb' \) \
-      ! -name training_metadata.json ! -path '*/compiled/*' -print0 | tar -cf "$OUT/published.tmp" --null -T -
+      ! -path '*/compiled/*' -print0 | tar -cf "$OUT/published.tmp" --null -T -
     mv "$OUT/published.tmp" "$OUT/published.tar"
   ) 9> "$work/saving"
 }
@@ -35,7 +35,7 @@ save() {  # the results, what is known of finished trainings, and logs; no netwo
 watch() {
   while sleep 30; do
     save
-    say "trainings kept: $(find "$work/keep" -name '*.json' ! -name training_metadata.json 2> /dev/null | wc -l)" \
+    say "trainings kept: $(find "$work/keep" -name '*.json' 2> /dev/null | wc -l)" \
       "$(nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader 2> /dev/null)"
   done
 }
@@ -61,12 +61,13 @@ step() {  # step NAME NOTEBOOK
   return $status
 }
 
-if [ -z "${KERAS_BACKEND:-}" ]; then
-  export KERAS_BACKEND=jax
-  [ "$SET" = smoke ] || "$PYTHON" -c "$see_gpu" > /dev/null 2>&1 || KERAS_BACKEND=torch
-fi
-device=$("$PYTHON" -c "$see_gpu" 2> "$work/device.log") || [ "$SET" = smoke ] || {
-  echo "$KERAS_BACKEND sees no GPU here:" >&2
+device=
+for backend in ${KERAS_BACKEND:-jax torch tensorflow}; do
+  export KERAS_BACKEND=$backend
+  device=$("$PYTHON" -c "$see_gpu" 2>> "$work/device.log") && found=yes && break
+done
+[ -n "${found:-}" ] || {
+  echo "No GPU is seen here by JAX, PyTorch or TensorFlow:" >&2
   tail -n 5 "$work/device.log" >&2
   exit 1
 }

@@ -21,7 +21,7 @@ from composer_classify.archives import hash_source
 
 root = Path(__file__).resolve().parent.parent
 nbs, runs, library = root / "nbs", root / "runs", root / "composer_classify"
-gpu_seen = "import sys, keras; from composer_classify.collection import _accelerator; sys.exit(not _accelerator())"
+gpu_seen = "import sys, keras; from composer_classify.results import accelerator; sys.exit(not accelerator())"
 
 
 def checksum(*paths):

@@ -15,7 +15,14 @@ from joblib import parallel_config
 from builders import pieces, thorough
 from composer_classify import cnn
 from composer_classify.augment import transpose
-from composer_classify.cnn import ChunkBatches, build_cnn, build_published_cnn, evidence, evidence_of_notes
+from composer_classify.cnn import (
+    ChunkBatches,
+    build_cnn,
+    build_published_cnn,
+    evidence,
+    evidence_of_notes,
+    fit_by_epochs,
+)
 from composer_classify.features import onset_of_notes, onset_steps
 from composer_classify.files import ModelError
 from composer_classify.lstm import build_lstm
@@ -75,6 +82,51 @@ def test_each_epoch_has_another_order_and_the_same_seed_the_same():
     assert first == same.order.tolist() and len(first) > 20
     one.on_epoch_end()
     assert one.order.tolist() != first
+
+
+def build_with_chance(n_composers: int) -> keras.Model:
+    "In place of the report's network: its loss and optimizer, and dropout, on fewer weights."
+    rolls = keras.Input((128, 150, 1))
+    pooled = keras.layers.Dropout(0.5)(keras.layers.Flatten()(keras.layers.AveragePooling2D((8, 25))(rolls)))
+    model = keras.Model(rolls, keras.layers.Dense(n_composers, activation="softmax")(pooled))
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture
+def training() -> tuple:
+    "A function that trains the same network on the same chunks, and the chunks to validate on."
+    chunks = Chunks(corpus_of([melody(k, 300) for k in range(6)]))
+    answers = np.eye(2, dtype=np.float32)[chunks.file % 2]
+    batches = lambda numbers, **how: ChunkBatches(chunks, numbers, answers, batch_size=4, **how)
+    learned, watched = np.arange(0, len(chunks), 2), np.arange(1, len(chunks), 2)
+    return lambda epochs, kept=None: fit_by_epochs(
+        build_with_chance, NAMES, batches(learned, seed=0), epochs, batches(watched), kept
+    )
+
+
+def test_a_training_that_was_interrupted_ends_as_one_that_was_not(training, tmp_path):
+    "Order of chunks, dropout and the optimizer's moments are those of the third epoch, not of the first."
+    whole, about = training(3)
+    training(2, tmp_path / "so_far.keras")
+    gone_on, about_too = training(3, tmp_path / "so_far.keras")
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(whole.get_weights(), gone_on.get_weights()))
+    assert set(about["history"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    for name, values in about["history"].items():
+        assert len(values) == 3 and about_too["history"][name] == pytest.approx(values, abs=1e-5)
+
+
+def test_a_training_in_other_epochs_is_another(training):
+    "So that the test above can fail: each epoch has an order and a dropout of its own."
+    (once, _), (twice, _) = training(1), training(2)
+    assert not any(np.allclose(a, b, atol=1e-6) for a, b in zip(once.get_weights(), twice.get_weights()))
+
+
+def test_a_training_that_is_finished_is_not_trained_again(training, tmp_path):
+    kept = tmp_path / "so_far.keras"
+    _, about = training(2, kept)
+    written = kept.read_bytes()
+    assert training(2, kept)[1] == about and kept.read_bytes() == written
 
 
 # ---------------------------------------------------------------- windows of a piece that lies in no corpus

@@ -110,6 +110,14 @@ def test_wrong_usage_gets_a_sentence(settings, sentence):
     assert done.returncode != 0 and sentence in done.stderr
 
 
+@pytest.mark.parametrize("name", ["report.py", "gpu.sh"])
+def test_the_question_for_a_gpu_is_understood(name):
+    "A machine without a GPU answers no, and not with a traceback that is taken for a no."
+    question = re.search(r'gpu\w* ?= ?"(import sys.*)"$', (ROOT / "runs" / name).read_text(), re.M)[1]
+    asked = subprocess.run([sys.executable, "-c", question], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert asked.returncode in (0, 1) and "Traceback" not in asked.stderr
+
+
 @pytest.mark.parametrize(
     "run", sorted((ROOT / "runs").glob("[a-z]*/*.yaml")), ids=lambda run: f"{run.parent.name}/{run.stem}"
 )
