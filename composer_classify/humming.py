@@ -25,6 +25,7 @@ __all__ = ['FRAME_SECONDS', 'HIGH', 'A_TUNE', 'LONGEST_TUNE', 'Contour', 'pitch_
 # %% ../nbs/00k_humming.ipynb #00k-007
 FRAME_SECONDS = 0.016  # from one frame to the next
 _RATE, _FRAME = 16_000, 256  # samples a second, and of a frame
+_PART = 625 * _FRAME  # samples that are heard at once, ten seconds: a minute at once takes much memory
 _LIMITS = (46.875, 2093.75)  # Hz between which a pitch is heard
 _FAINT = 1e-3  # amplitude below which the network answers at random
 
@@ -55,7 +56,9 @@ def _heard(samples: np.ndarray, octaves: int) -> Contour:
 
     sound = soxr.resample(samples, SAMPLE_RATE, _RATE << octaves).astype(np.float32)
     limits = {name: np.array(hertz, np.float32) for name, hertz in zip(("fmin", "fmax"), _LIMITS)}
-    hertz, confidence = (each[0].astype(float) for each in _network().run(None, {"audio": sound[None], **limits}))
+    parts = [sound[i : i + _PART] for i in range(0, len(sound) - _FRAME + 1, _PART)]
+    heard = [_network().run(None, {"audio": part[None], **limits}) for part in parts]
+    hertz, confidence = (np.concatenate([each[0] for each in of_part]).astype(float) for of_part in zip(*heard))
     frames = _in_frames(np.pad(sound, (_FRAME // 2, 0)), len(hertz))  # a frame is around its moment
     confidence[np.abs(frames).max(axis=1) < _FAINT] = 0
     level = 10 * np.log10((frames.astype(float) ** 2).mean(axis=1) + 1e-12)
