@@ -370,12 +370,12 @@ TRANSCRIBERS = ("basic-pitch", "transkun")
 
 def _by_transkun(sound: Sound, name: str) -> NoteArray:
     "The notes of a piano by the program transkun. Raises `AudioLoadError` if it is not installed, or fails."
-    soundfile, _ = _import_reader(name)
+    reader, _ = _import_reader(name)
     if not shutil.which("transkun"):
         raise AudioLoadError(name, "cannot be heard by transkun, which is not installed; run pip install transkun")
     with tempfile.TemporaryDirectory() as folder:
         wav, midi = Path(folder, "sound.wav"), Path(folder, "notes.mid")
-        with soundfile.SoundFile(wav, "w", SAMPLE_RATE, 1) as file:
+        with reader.SoundFile(wav, "w", SAMPLE_RATE, 1) as file:
             for block in sound:
                 file.write(block)
         if sound.loudest < SILENT:

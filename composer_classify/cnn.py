@@ -115,7 +115,7 @@ def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
 def fit_by_epochs(
     build: Callable[[int], keras.Model],  # Makes a compiled network for a number of composers
     composers: list[str],  # In the order of the columns of the answers
-    batches: ChunkBatches,
+    batches: ChunkBatches,  # To learn from; their seed is that of the first weights and of dropout too
     epochs: int,
     watched: ChunkBatches = None,  # Batches to validate on after each epoch
     kept: Path = None,  # `.keras` file of the training so far; it is not kept if not given

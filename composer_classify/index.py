@@ -264,7 +264,6 @@ class Index(Pieces):
         sung: bool = False,  # Whether they were sung, and may lie between two keys
     ) -> list[dict]:
         """Works with such a melody, the likeliest first: each as by `piece`, with `score` and `offset_sec`.
-
         Raises `ValueError` for fewer than 5 notes or more than 200."""
         return _find_melody(self, check_melody(pitches, sung), top, sung)
 

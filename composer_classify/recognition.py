@@ -237,8 +237,7 @@ def listen(
     start: float = 0,  # Seconds into the piece
     duration: float = None,  # Seconds to read; to the end if not given
     limits: Limits = Limits(),  # Of MIDI files and scores that are read
-    progress: Callable[[float, float | None], None] = lambda seconds, of: None,  # As for `transcribe`
-    transcriber: str = "basic-pitch",  # Of recordings, one of `audio.TRANSCRIBERS`
+    **how,  # To hear a recording: `progress` and `transcriber` as for `transcribe`
 ) -> NoteArray:
     """The notes that sound in a stretch of a file, or in what can be read of it. Raises `MusicLoadError`.
 
@@ -247,7 +246,7 @@ def listen(
         called = name or (str(source) if isinstance(source, (str, os.PathLike)) else "music")
         raise MusicLoadError(called, f"{duration:g} s are too short to tell; ask for {SHORTEST:g} s or more")
     if is_recording(source):
-        notes = transcribe(source, name, start, duration, progress, transcriber)
+        notes = transcribe(source, name, start, duration, **how)
         notes.sung = sung_tune(read_audio(source, name or "recording", start, min(duration or np.inf, LONGEST_TUNE)))
         return notes
     return cut_out(load(source, name, limits, incomplete=True), start, duration)

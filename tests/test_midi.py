@@ -511,6 +511,7 @@ ATTRIBUTES = (
     "repairs",
     "lost",
     "transcribed",
+    "sung",
 )
 
 

@@ -191,11 +191,6 @@ def test_the_pages_show_what_results_hold(tmp_path):
         assert shown[0] == shown[1] and len(shown[0]) > 3
 
 
-def test_links_of_the_front_page_lead_to_files_that_are_there():
-    links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(links) > 20 and [link for link in links if not (ROOT / link).exists()] == []
-
-
 def test_links_between_pages_lead_to_pages_and_headings():
     "The quick variant of `test_site.py`: what can be seen without building the site."
     pages = {path.name: json.loads(path.read_text())["cells"] for path in (ROOT / "nbs").glob("*.ipynb")}
