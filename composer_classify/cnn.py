@@ -120,7 +120,7 @@ def fit_by_epochs(
     watched: ChunkBatches = None,  # Batches to validate on after each epoch
     kept: Path = None,  # `.keras` file of the training so far; it is not kept if not given
 ) -> tuple[keras.Model, dict]:
-    """Train a network that is kept after each epoch; a kept one goes on.
+    """Train a network that is kept after each epoch; a kept one goes on. The seed of the batches is that of all chance.
 
     Returns the network and what is known about it: its `composers`, its `history` (a list for each measure, a number an
     epoch) and the `seconds` of all its epochs. Raises `ValueError` for a kept file that is damaged."""

@@ -233,6 +233,8 @@ MUTATIONS = [
         "if False:",
         "test_training.py -k something_else",
     ),
+    Mutation("cnn", "        batches.begin(epoch)\n", "", "test_cnn.py -k interrupted"),
+    Mutation("cnn", "        _seed_dropout(model, seed, epoch)\n", "", "test_cnn.py -k interrupted"),
     Mutation("best", "(view, 1) for name, view in", "(view, 0) for name, view in", "test_best.py -k other_chances"),
     Mutation(
         "all_composers", "trained = train[~left_out[train]]", "trained = train", "test_all_composers.py -k left_out"
