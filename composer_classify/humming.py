@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 # %% auto #0
-__all__ = ['FRAME_SECONDS', 'HIGH', 'A_TUNE', 'LONGEST_TUNE', 'Contour', 'pitch_contour', 'SungNotes', 'segment_notes', 'is_tune',
-           'sung_tune']
+__all__ = ['FRAME_SECONDS', 'HIGH', 'SYLLABLES', 'LEGATO', 'A_TUNE', 'LONGEST_TUNE', 'Contour', 'pitch_contour', 'SungNotes',
+           'segment_notes', 'is_tune', 'sung_readings']
 
 # %% ../nbs/00k_humming.ipynb #00k-007
 FRAME_SECONDS = 0.016  # from one frame to the next
@@ -82,7 +82,8 @@ def pitch_contour(
 _STEP = 0.1  # semitones from one pitch that a note may have to the next
 _AWAY = 1.5  # semitones from a note beyond which it does not matter how far
 _UNSURE = 0.1  # confidence is not taken for surer than this, or one less this
-_AROUND, _UNEVEN, _DIP = 4, 4.0, 1.5  # frames beside a dip; dB that are none; cost of each further dB
+_AROUND, _UNEVEN = 4, 3.0  # frames beside a dip, and dB that are none
+SYLLABLES, LEGATO = 3.0, 0.5  # cost of each further dB of a dip: a note for each, or only for a deep one
 
 # %% ../nbs/00k_humming.ipynb #00k-014a
 def _dips(level: np.ndarray) -> np.ndarray:
@@ -91,11 +92,11 @@ def _dips(level: np.ndarray) -> np.ndarray:
     return np.minimum(loudest[: len(level)], loudest[_AROUND:]) - level
 
 # %% ../nbs/00k_humming.ipynb #00k-014c
-def _costs(contour: Contour, pitches: np.ndarray) -> np.ndarray:
+def _costs(contour: Contour, pitches: np.ndarray, dip: float) -> np.ndarray:
     "What each frame costs in a note of each pitch, shape `(frames, pitches)`; below 0 if it belongs to one."
     sure = np.clip(contour.confidence, _UNSURE, 1 - _UNSURE)
     away = np.minimum(np.abs(contour.pitch[:, None] - pitches), _AWAY)
-    own = np.log(1 / sure - 1) + _DIP * np.maximum(_dips(contour.level) - _UNEVEN, 0)
+    own = np.log(1 / sure - 1) + dip * np.maximum(_dips(contour.level) - _UNEVEN, 0)
     return contour.confidence[:, None] * away + own[:, None]
 
 # %% ../nbs/00k_humming.ipynb #00k-016
@@ -128,10 +129,11 @@ class SungNotes:
 # %% ../nbs/00k_humming.ipynb #00k-017a
 def segment_notes(
     contour: Contour,
+    dip: float = SYLLABLES,  # Cost of a dB of a dip
 ) -> SungNotes:
     "The notes of a contour."
     pitches = np.arange(contour.pitch.min(), contour.pitch.max() + _STEP, _STEP)
-    begin, pitch = _begins(_costs(contour, pitches))
+    begin, pitch = _begins(_costs(contour, pitches, dip))
     notes, frame = [], len(begin) - 1
     while frame >= 0:
         if pitch[frame] >= 0:
@@ -143,9 +145,9 @@ def segment_notes(
 # %% ../nbs/00k_humming.ipynb #00k-021
 A_TUNE = 6  # notes of a tune at least
 LONGEST_TUNE = 60.0  # seconds that are listened to
-_CLEAR = 0.87  # mean confidence of the frames of a tune
-_LASTING = 0.15  # seconds of half of its notes
-_LOUD, _SHARE = 30.0, 0.7  # dB below the loudest frame, and how many of the frames above that belong to notes
+_CLEAR, _MOSTLY = 0.8, 0.2  # confidence of the frames of a tune, and how many of them may have less
+_LASTING = 0.16  # seconds of half of its notes
+_LOUD, _SHARE = 30.0, 0.75  # dB below the loudest frame, and how many of the frames above that belong to notes
 
 # %% ../nbs/00k_humming.ipynb #00k-021a
 def _inside(notes: SungNotes, n: int) -> np.ndarray:
@@ -158,24 +160,26 @@ def _inside(notes: SungNotes, n: int) -> np.ndarray:
 # %% ../nbs/00k_humming.ipynb #00k-021b
 def is_tune(
     contour: Contour,
-    notes: SungNotes,  # Of the contour
+    notes: SungNotes,  # Of the contour, for `LEGATO`
 ) -> bool:
     "Whether notes are a tune that is sung alone, and not what is heard in music of several voices, noise or speech."
-    if len(notes.pitch) < A_TUNE:
+    if not len(notes.pitch):
         return False
     inside = _inside(notes, len(contour.level))
     loud = contour.level > contour.level.max() - _LOUD
+    clear = np.quantile(contour.confidence[inside], _MOSTLY) > _CLEAR
     lasting = np.median(notes.after - notes.begin) * FRAME_SECONDS >= _LASTING
-    return bool(lasting and contour.confidence[inside].mean() > _CLEAR and inside[loud].mean() > _SHARE)
+    return bool(clear and lasting and inside[loud].mean() > _SHARE)
 
 # %% ../nbs/00k_humming.ipynb #00k-025
-def sung_tune(
+def sung_readings(
     blocks: Iterable[np.ndarray],  # Of one channel at `SAMPLE_RATE`, float32; the first `LONGEST_TUNE` seconds count
-) -> np.ndarray:
-    "MIDI pitches of a tune that is sung alone, with fractions, shape `(n,)`; none if it is something else."
+) -> tuple[np.ndarray, ...]:
+    "MIDI pitches, with fractions, of a tune that is sung alone, for `SYLLABLES` and `LEGATO`; none if it is no tune."
     samples = np.concatenate([np.zeros(0, np.float32), *blocks])[: int(LONGEST_TUNE * SAMPLE_RATE)]
     if len(samples) < A_TUNE * _LASTING * SAMPLE_RATE:
-        return np.zeros(0)
+        return ()
     contour = pitch_contour(samples)
-    notes = segment_notes(contour)
-    return notes.pitch if is_tune(contour, notes) else np.zeros(0)
+    syllables, legato = (segment_notes(contour, dip) for dip in (SYLLABLES, LEGATO))
+    found = len(syllables.pitch) >= A_TUNE and is_tune(contour, legato)
+    return (syllables.pitch, legato.pitch) if found else ()

@@ -109,7 +109,7 @@ _NO_EVENTS = dict(
     repairs=(),
     lost="",
     transcribed=False,
-    sung=np.empty(0),
+    sung=(),
 )
 
 # %% ../nbs/00_midi.ipynb #00-008
@@ -126,7 +126,7 @@ class NoteArray(np.ndarray):
     repairs: tuple[str, ...]  # what was repaired to read the file; empty for a sound one
     lost: str  # what of the file could not be read; empty for a whole one
     transcribed: bool  # whether notes were heard in a recording: `velocity` is then 127 times their probability
-    sung: np.ndarray  # MIDI pitches of the tune if one is sung alone in it, with fractions; else none
+    sung: tuple[np.ndarray, ...]  # readings of a tune that is sung alone in it: MIDI pitches with fractions; or none
 
     def __new__(cls, notes: np.ndarray, **piece) -> NoteArray:
         self = np.asarray(notes, NOTE_DTYPE).view(cls)

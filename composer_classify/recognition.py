@@ -21,7 +21,7 @@ from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
 from .fingerprints import SURE
-from .humming import LONGEST_TUNE, sung_tune
+from .humming import LONGEST_TUNE, sung_readings
 from .index import Index
 from .melodies import parse_melody
 from .midi import Limits, MusicLoadError, NoteArray, clock
@@ -247,7 +247,8 @@ def listen(
         raise MusicLoadError(called, f"{duration:g} s are too short to tell; ask for {SHORTEST:g} s or more")
     if is_recording(source):
         notes = transcribe(source, name, start, duration, **how)
-        notes.sung = sung_tune(read_audio(source, name or "recording", start, min(duration or np.inf, LONGEST_TUNE)))
+        first = min(duration or LONGEST_TUNE, LONGEST_TUNE)
+        notes.sung = sung_readings(read_audio(source, name or "recording", start, first))
         return notes
     return cut_out(load(source, name, limits, incomplete=True), start, duration)
 

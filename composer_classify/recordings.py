@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -232,6 +233,9 @@ def find_tune(
     top: int = 5,  # Works at most
 ) -> list[dict]:
     "Works with the tune that is hummed or played alone, as by `Index.find_melody`; none if there are other voices."
-    tunes = (notes.sung, True), (_tune(likely_notes(notes)), False)
+    tunes = [*((tune, True) for tune in notes.sung), (_tune(likely_notes(notes)), False)]
     found = [index.find_melody(tune[:MOST], top, sung) for tune, sung in tunes if len(tune) >= A_TUNE]
-    return max(found, key=lambda works: works[0]["score"] if works else 0.0, default=[])
+    best = {}
+    for each in sorted(chain(*found), key=lambda piece: -piece["score"]):
+        best.setdefault((each["composer"], each["work"] or each["title"]), each)
+    return list(best.values())[:top]

@@ -11,7 +11,16 @@ from test_audio import SAMPLES
 from builders import audio_file, play_notes, thorough
 from composer_classify.audio import SAMPLE_RATE
 from composer_classify.cli import main
-from composer_classify.humming import FRAME_SECONDS, LONGEST_TUNE, Contour, pitch_contour, segment_notes, sung_tune
+from composer_classify.humming import (
+    FRAME_SECONDS,
+    LEGATO,
+    LONGEST_TUNE,
+    SYLLABLES,
+    Contour,
+    pitch_contour,
+    segment_notes,
+    sung_readings,
+)
 from composer_classify.index import Index
 from composer_classify.melodies import code_probabilities, step_codes, sung_bits, tuned
 from composer_classify.midi import NOTE_DTYPE, load_midi
@@ -79,7 +88,7 @@ NO_TUNE = {
 
 @pytest.mark.parametrize("kind", NO_TUNE)
 def test_other_sounds_are_no_tune(kind):
-    assert len(sung_tune([samples_of(NO_TUNE[kind])])) == 0
+    assert sung_readings([samples_of(NO_TUNE[kind])]) == ()
 
 
 @pytest.mark.parametrize("kind, reason", [("silence", "is silent"), ("noise", "no music is heard in it")])
@@ -118,17 +127,18 @@ def test_only_the_first_minute_counts():
     sound = samples_of(sung(np.tile(ELISE - 24, 20), 12))
     assert len(sound) > LONGEST_TUNE * SAMPLE_RATE
     cut = sound[: int(LONGEST_TUNE * SAMPLE_RATE)]
-    assert np.array_equal(sung_tune(np.array_split(sound, 9)), sung_tune([cut]))
+    split, whole = sung_readings(np.array_split(sound, 9)), sung_readings([cut])
+    assert len(whole) == 2 and all(np.array_equal(*pair) for pair in zip(split, whole))
 
 
 FRAMES = st.lists(st.tuples(st.integers(400, 700), st.integers(0, 100), st.integers(-60, 0)), min_size=1, max_size=80)
 
 
-@given(FRAMES)
+@given(FRAMES, st.sampled_from([SYLLABLES, LEGATO]))
 @thorough(60)
-def test_notes_of_any_contour_follow_each_other(frames):
+def test_notes_of_any_contour_follow_each_other(frames, dip):
     pitch, confidence, level = np.array(frames, float).T
-    notes = segment_notes(Contour(pitch / 10, confidence / 100, level))
+    notes = segment_notes(Contour(pitch / 10, confidence / 100, level), dip)
     assert np.all(notes.begin < notes.after) and np.all(notes.after[:-1] <= notes.begin[1:])
     assert np.all(notes.after <= len(frames)) and np.all(np.abs(notes.pitch - 55) <= 15.1)
 
