@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Thread
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     import soundfile
 
 # %% auto #0
-__all__ = ['AUDIO_SUFFIXES', 'MAX_AUDIO_BYTES', 'SAMPLE_RATE', 'MAX_SECONDS', 'TRANSCRIPTION', 'FRAME', 'LOWEST', 'FAINTEST',
-           'LEAST', 'BEATS', 'SILENT', 'TRANSCRIBERS', 'LIKELY', 'AudioLoadError', 'is_audio', 'is_recording', 'Sound',
-           'read_audio', 'transcribe', 'onset_evidence', 'transcribe_samples', 'likely_notes', 'record']
+__all__ = ['AUDIO_SUFFIXES', 'MAX_AUDIO_BYTES', 'SAMPLE_RATE', 'MAX_SECONDS', 'BEGINNING', 'TRANSCRIPTION', 'FRAME', 'LOWEST',
+           'FAINTEST', 'LEAST', 'BEATS', 'SILENT', 'TRANSCRIBERS', 'LIKELY', 'AudioLoadError', 'is_audio',
+           'is_recording', 'Sound', 'read_audio', 'transcribe_sound', 'transcribe', 'onset_evidence',
+           'transcribe_samples', 'likely_notes', 'record']
 
 # %% ../nbs/00j_audio.ipynb #00j-005
 class AudioLoadError(MusicLoadError):
@@ -154,17 +155,25 @@ def _opened(source: str | os.PathLike | bytes, name: str) -> soundfile.SoundFile
         raise AudioLoadError(name, f"is a recording of a format that needs another program; {advice}") from None
 
 # %% ../nbs/00j_audio.ipynb #00j-019
+BEGINNING = 60.0  # seconds of a recording that are kept as sound, for what listens to more than notes
+
+
 @dataclass
 class Sound:
     "Blocks of float32 samples, one channel at `SAMPLE_RATE`, that are counted as they are read."
 
     blocks: Iterator[np.ndarray]
-    expected: float | None  # Seconds that there should be; `None` if that is not known
+    name: str = "sound"  # What to call it in messages
+    start: float = 0.0  # Second of the recording at which it begins
+    expected: float | None = None  # Seconds that there should be; `None` if that is not known
     seconds: float = 0.0  # That have been read
     loudest: float = 0.0  # Amplitude among these
+    beginning: list[np.ndarray] = field(default_factory=list)  # The blocks of the first `BEGINNING` seconds
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self.blocks:
+            if self.seconds < BEGINNING:
+                self.beginning.append(block)
             self.seconds += len(block) / SAMPLE_RATE
             self.loudest = max(self.loudest, float(np.abs(block).max(initial=0)))
             yield block
@@ -172,18 +181,19 @@ class Sound:
 # %% ../nbs/00j_audio.ipynb #00j-020
 def read_audio(
     source: str | os.PathLike | bytes,  # A path, or the content of a recording
-    name: str,  # What to call it in messages
+    name: str = None,  # What to call it in messages; the path if not given
     start: float = 0,  # Seconds into the recording
     duration: float = None,  # Seconds to read; to the end if not given
 ) -> Sound:
     "The sound of a recording, which can be read once. Raises `AudioLoadError` if it cannot be opened."
-    seconds = MAX_SECONDS if duration is None else duration
     source = bytes(source) if isinstance(source, bytearray) else source
+    name = name or ("recording" if isinstance(source, bytes) else str(source))
+    seconds = MAX_SECONDS if duration is None else duration
     file = _opened(source, name)
     if file is None:
-        return Sound(_ffmpeg_blocks(source, start, seconds), None)
+        return Sound(_ffmpeg_blocks(source, start, seconds), name, start)
     seconds = min(seconds, max(file.frames / file.samplerate - start, 0))
-    return Sound(_resampled(_sound_blocks(file, start, seconds), file.samplerate), seconds)
+    return Sound(_resampled(_sound_blocks(file, start, seconds), file.samplerate), name, start, seconds)
 
 # %% ../nbs/00j_audio.ipynb #00j-026
 TRANSCRIPTION = (
@@ -368,11 +378,13 @@ def _describe_loss(sound: Sound) -> tuple[str, ...]:
 TRANSCRIBERS = ("basic-pitch", "transkun")
 
 
-def _by_transkun(sound: Sound, name: str) -> NoteArray:
+def _by_transkun(sound: Sound) -> NoteArray:
     "The notes of a piano by the program transkun. Raises `AudioLoadError` if it is not installed, or fails."
-    reader, _ = _import_reader(name)
+    reader, _ = _import_reader(sound.name)
     if not shutil.which("transkun"):
-        raise AudioLoadError(name, "cannot be heard by transkun, which is not installed; run pip install transkun")
+        raise AudioLoadError(
+            sound.name, "cannot be heard by transkun, which is not installed; run pip install transkun"
+        )
     with tempfile.TemporaryDirectory() as folder:
         wav, midi = Path(folder, "sound.wav"), Path(folder, "notes.mid")
         with reader.SoundFile(wav, "w", SAMPLE_RATE, 1) as file:
@@ -382,36 +394,42 @@ def _by_transkun(sound: Sound, name: str) -> NoteArray:
             return NoteArray(np.zeros(0, NOTE_DTYPE))
         subprocess.run(["transkun", wav, midi], stdin=subprocess.DEVNULL, capture_output=True)
         if not midi.exists():
-            raise AudioLoadError(name, "could not be heard by transkun, which failed")
-        notes = np.asarray(load_midi(midi))
+            raise AudioLoadError(sound.name, "could not be heard by transkun, which failed")
+        notes = np.asarray(load_midi(midi, sound.name))
     notes["velocity"] = 127
     notes["onset_beat"], notes["duration_beat"] = BEATS * notes["onset_sec"], BEATS * notes["duration_sec"]
     return NoteArray(notes, transcribed=True)
 
 # %% ../nbs/00j_audio.ipynb #00j-047
-def transcribe(
-    source: str | os.PathLike | bytes,  # A path, or the content of a recording
-    name: str = None,  # What to call it in messages; the path if not given
-    start: float = 0,  # Seconds into the recording
-    duration: float = None,  # Seconds to listen to; to the end if not given
+def transcribe_sound(
+    sound: Sound,  # As by `read_audio`
     progress: Callable[[float, float | None], None] = lambda seconds, of: None,  # Is told seconds heard, and all
     transcriber: str = "basic-pitch",  # One of `TRANSCRIBERS`
 ) -> NoteArray:
-    """The notes of a stretch of a recording, which begins at 0, with the attribute `transcribed`.
+    """The notes of a sound, which begins at 0, with the attribute `transcribed`.
 
     `velocity` is the probability of a note times 127. Raises `AudioLoadError` if it cannot be read, or is silent."""
-    name = name or ("recording" if isinstance(source, bytes) else str(source))
-    sound = read_audio(source, name, start, duration)
     if transcriber == "transkun":
-        notes = _by_transkun(sound, name)
+        notes = _by_transkun(sound)
     else:
         notes = _by_basic_pitch(sound, lambda seconds: progress(seconds, sound.expected))
     if not sound.seconds:
-        at = f" after {clock(start)}" if start else " that can be read"
-        raise AudioLoadError(name, f"holds no sound{at}")
+        at = f" after {clock(sound.start)}" if sound.start else " that can be read"
+        raise AudioLoadError(sound.name, f"holds no sound{at}")
     if sound.loudest < SILENT:
-        raise AudioLoadError(name, "is silent")
+        raise AudioLoadError(sound.name, "is silent")
     return NoteArray(notes, transcribed=True, repairs=_describe_loss(sound))
+
+
+def transcribe(
+    source: str | os.PathLike | bytes,  # A path, or the content of a recording
+    name: str = None,  # As for `read_audio`
+    start: float = 0,  # Seconds into the recording
+    duration: float = None,  # Seconds to listen to; to the end if not given
+    **how,  # `progress` and `transcriber` as for `transcribe_sound`
+) -> NoteArray:
+    "The notes of a stretch of a recording, as by `transcribe_sound`. Raises `AudioLoadError`."
+    return transcribe_sound(read_audio(source, name, start, duration), **how)
 
 # %% ../nbs/00j_audio.ipynb #00j-049
 def onset_evidence(
@@ -427,7 +445,7 @@ def transcribe_samples(
     samples: np.ndarray,  # Of one channel at `SAMPLE_RATE`, float32
 ) -> NoteArray:
     "The same as `transcribe` for sound that is at hand."
-    return _by_basic_pitch(Sound(iter([samples]), None), lambda seconds: None)
+    return _by_basic_pitch(Sound(iter([samples])), lambda seconds: None)
 
 # %% ../nbs/00j_audio.ipynb #00j-054
 LIKELY = 0.4  # probability from which on a note counts as played

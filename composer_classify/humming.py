@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .audio import SAMPLE_RATE, TRANSCRIPTION
+from .audio import BEGINNING, SAMPLE_RATE, TRANSCRIPTION
 from .processes import open_network
 
 if TYPE_CHECKING:
     import onnxruntime
 
 # %% auto #0
-__all__ = ['FRAME_SECONDS', 'HIGH', 'SYLLABLES', 'LEGATO', 'A_TUNE', 'LONGEST_TUNE', 'Contour', 'pitch_contour', 'SungNotes',
-           'segment_notes', 'is_tune', 'sung_readings']
+__all__ = ['FRAME_SECONDS', 'HIGH', 'SYLLABLES', 'LEGATO', 'A_TUNE', 'Contour', 'pitch_contour', 'SungNotes', 'segment_notes',
+           'is_tune', 'sung_readings']
 
 # %% ../nbs/00k_humming.ipynb #00k-007
 FRAME_SECONDS = 0.016  # from one frame to the next
@@ -144,7 +144,6 @@ def segment_notes(
 
 # %% ../nbs/00k_humming.ipynb #00k-021
 A_TUNE = 6  # notes of a tune at least
-LONGEST_TUNE = 60.0  # seconds that are listened to
 _CLEAR, _MOSTLY = 0.8, 0.2  # confidence of the frames of a tune, and how many of them may have less
 _LASTING = 0.16  # seconds of half of its notes
 _LOUD, _SHARE = 30.0, 0.75  # dB below the loudest frame, and how many of the frames above that belong to notes
@@ -173,10 +172,10 @@ def is_tune(
 
 # %% ../nbs/00k_humming.ipynb #00k-025
 def sung_readings(
-    blocks: Iterable[np.ndarray],  # Of one channel at `SAMPLE_RATE`, float32; the first `LONGEST_TUNE` seconds count
+    blocks: Iterable[np.ndarray],  # Of one channel at `SAMPLE_RATE`, float32; the first `BEGINNING` seconds count
 ) -> tuple[np.ndarray, ...]:
     "MIDI pitches, with fractions, of a tune that is sung alone, for `SYLLABLES` and `LEGATO`; none if it is no tune."
-    samples = np.concatenate([np.zeros(0, np.float32), *blocks])[: int(LONGEST_TUNE * SAMPLE_RATE)]
+    samples = np.concatenate([np.zeros(0, np.float32), *blocks])[: int(BEGINNING * SAMPLE_RATE)]
     if len(samples) < A_TUNE * _LASTING * SAMPLE_RATE:
         return ()
     contour = pitch_contour(samples)

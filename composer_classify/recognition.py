@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .audio import is_recording, likely_notes, read_audio, transcribe
+from .audio import is_recording, likely_notes, read_audio, transcribe_sound
 from .composers import composer_names, introduce
 from .features import onset_of_notes, piece_features
 from .files import ModelError, printable
 from .fingerprints import SURE
-from .humming import LONGEST_TUNE, sung_readings
+from .humming import sung_readings
 from .index import Index
 from .melodies import parse_melody
 from .midi import Limits, MusicLoadError, NoteArray, clock
@@ -237,18 +237,18 @@ def listen(
     start: float = 0,  # Seconds into the piece
     duration: float = None,  # Seconds to read; to the end if not given
     limits: Limits = Limits(),  # Of MIDI files and scores that are read
-    **how,  # To hear a recording: `progress` and `transcriber` as for `transcribe`
+    **how,  # To hear a recording: `progress` and `transcriber` as for `transcribe_sound`
 ) -> NoteArray:
     """The notes that sound in a stretch of a file, or in what can be read of it. Raises `MusicLoadError`.
 
-    Those of a recording are as `transcribe` returns them, with the tune that is `sung` in the first minute."""
+    Those of a recording are as `transcribe_sound` returns them, with the tune that is `sung` in the first minute."""
     if duration is not None and duration < SHORTEST:
         called = name or (str(source) if isinstance(source, (str, os.PathLike)) else "music")
         raise MusicLoadError(called, f"{duration:g} s are too short to tell; ask for {SHORTEST:g} s or more")
     if is_recording(source):
-        notes = transcribe(source, name, start, duration, **how)
-        first = min(duration or LONGEST_TUNE, LONGEST_TUNE)
-        notes.sung = sung_readings(read_audio(source, name or "recording", start, first))
+        sound = read_audio(source, name, start, duration)
+        notes = transcribe_sound(sound, **how)
+        notes.sung = sung_readings(sound.beginning)
         return notes
     return cut_out(load(source, name, limits, incomplete=True), start, duration)
 
@@ -506,7 +506,7 @@ def predict_files(
     given: dict[str, bytes] = None,  # Contents of files that are no paths, by name
     n_jobs: int = -1,  # Processes; all cores by default, for few files one
     **how,  # `start` and `duration` as for `Recognizer.predict`, `top` and `timeline` as for `predict_pieces`,
-    # `progress` and `transcriber` as for `transcribe`
+    # `progress` and `transcriber` as for `transcribe_sound`
 ) -> Iterator[Recognition]:
     """The answers for many files, in order, as they come; one with an `error` for each that cannot be read.
 

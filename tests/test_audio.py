@@ -19,7 +19,7 @@ from builders import audio_file, play_notes
 from composer_classify import audio
 from composer_classify.audio import AudioLoadError, is_audio, likely_notes, read_audio, transcribe, transcribe_samples
 from composer_classify.cli import main
-from composer_classify.midi import NOTE_DTYPE, load_midi
+from composer_classify.midi import NOTE_DTYPE, MusicLoadError, load_midi
 from composer_classify.recognition import Recognizer
 
 SAMPLES = Path(__file__).resolve().parent.parent / "composer_classify" / "samples"
@@ -277,6 +277,9 @@ def test_a_program_that_fails_is_named(sound, tmp_path, monkeypatch):
         transcribe(audio_file(sound), "a.wav", transcriber="transkun")
     with pytest.raises(AudioLoadError, match="is silent"):
         transcribe(audio_file(np.zeros(50_000)), transcriber="transkun")
+    install_transkun(tmp_path, "open(sys.argv[2], 'w').write('no MIDI')", monkeypatch)
+    with pytest.raises(MusicLoadError, match="^a.wav: "):  # not the file in between
+        transcribe(audio_file(sound), "a.wav", transcriber="transkun")
 
 
 @pytest.mark.alone

@@ -1,20 +1,19 @@
 """Hummed and whistled tunes: the pitch, the notes, what is no tune, and the answers by the real ways."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_audio import SAMPLES
 
 from builders import audio_file, play_notes, thorough
-from composer_classify.audio import SAMPLE_RATE
+from composer_classify.audio import BEGINNING, SAMPLE_RATE
 from composer_classify.cli import main
 from composer_classify.humming import (
     FRAME_SECONDS,
     LEGATO,
-    LONGEST_TUNE,
     SYLLABLES,
     Contour,
     pitch_contour,
@@ -28,6 +27,7 @@ from composer_classify.recognition import PIECES, Recognizer
 
 ELISE = np.array([76, 75, 76, 75, 76, 71, 74, 72, 69, 60, 64, 69, 71])
 RATE = 44_100
+SAMPLES = Path(__file__).resolve().parent.parent / "composer_classify" / "samples"
 
 
 def sung(pitch: np.ndarray, overtones: int, seconds: float = 0.4, seed: int = 0) -> np.ndarray:
@@ -125,8 +125,8 @@ def test_repeated_notes_are_counted_by_their_syllables():
 
 def test_only_the_first_minute_counts():
     sound = samples_of(sung(np.tile(ELISE - 24, 20), 12))
-    assert len(sound) > LONGEST_TUNE * SAMPLE_RATE
-    cut = sound[: int(LONGEST_TUNE * SAMPLE_RATE)]
+    assert len(sound) > BEGINNING * SAMPLE_RATE
+    cut = sound[: int(BEGINNING * SAMPLE_RATE)]
     split, whole = sung_readings(np.array_split(sound, 9)), sung_readings([cut])
     assert len(whole) == 2 and all(np.array_equal(*pair) for pair in zip(split, whole))
 

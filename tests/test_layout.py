@@ -4,6 +4,7 @@ import ast
 import base64
 import graphlib
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -106,3 +107,9 @@ def too_many_parameters(path: Path) -> list[str]:
 
 def test_functions_have_at_most_six_parameters():
     assert [name for path in (ROOT / PACKAGE).glob("[a-z]*.py") for name in too_many_parameters(path)] == []
+
+
+def test_no_test_file_imports_another():
+    "What several of them need is in `conftest.py`, `builders.py` and the like."
+    tests = {path.stem: path for path in Path(__file__).parent.glob("test_*.py")}
+    assert [name for name, path in tests.items() if re.search(r"^(from|import) test_", path.read_text(), re.M)] == []

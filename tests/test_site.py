@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -201,7 +202,7 @@ def test_guides_say_what_the_program_says(name, monkeypatch):
             if language == "python":
                 exec(compile(code, name, "exec"), {})
             else:
-                command, *arguments = __import__("shlex").split(code)
+                command, *arguments = shlex.split(code)
                 assert command == "composer-classify" and main(arguments) == 0
         assert said.getvalue().strip() == expected.strip()
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from joblib import Parallel, delayed
+from measure_melodies import interval
 from render_audio import RATE, SOUNDS, Clip, clips, render
-from scipy.stats import binomtest
 
 from composer_classify.audio import TRANSCRIBERS, likely_notes, transcribe
 from composer_classify.augment import cut_notes
@@ -32,11 +32,6 @@ from composer_classify.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = (10.0, 20.0)
-
-
-def interval(right: int, of: int) -> list[float]:
-    "The 95% interval of a share, by Wilson's method."
-    return [round(float(each), 4) for each in binomtest(right, of).proportion_ci(method="wilson")]
 
 
 def onset_counts(played: np.ndarray, heard: np.ndarray) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 from joblib import Parallel, delayed
-from measure_audio import interval
+from measure_melodies import interval
 from render_audio import PIANOS, RATE, render
 
 from composer_classify.audio import SAMPLE_RATE, likely_notes, transcribe_samples

@@ -43,9 +43,10 @@ def applause(seconds: float, rng: np.random.Generator) -> np.ndarray:
     return sound * np.sin(np.linspace(0, np.pi, len(sound))) ** 0.5
 
 
-def speech(text: str = SPEECH) -> np.ndarray:
-    "A text as espeak-ng reads it, at `RATE`."
-    spoken = subprocess.run(["espeak-ng", "--stdout", text], stdout=subprocess.PIPE, check=True).stdout
+def speech(talker: str = "en") -> np.ndarray:
+    "The announcement as a voice of espeak-ng reads it, at `RATE`."
+    command = ["espeak-ng", "-v", talker, "--stdout", SPEECH]
+    spoken = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     sound, rate = soundfile.read(io.BytesIO(spoken), dtype="float32")
     return 0.5 * soxr.resample(sound, rate, RATE)
 

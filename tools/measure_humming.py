@@ -7,17 +7,14 @@ the index keeps. Other sounds are piano and ensembles played by FluidSynth, spee
 """
 
 import argparse
-import io
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
-from measure_concert import SPEECH, applause, pop
+from measure_concert import applause, pop, speech
 from measure_melodies import Collection, interval, opened
 from render_audio import RATE, clips, render
 from sing import SPAN, Tune, as_sung, hum, room, room_noise, whistle
@@ -42,9 +39,9 @@ TALKERS = ("en-us", "en-gb+f3", "de", "it+m3", "fr+f2", "es+f4", "en-us+m5", "nl
 TOP = 5
 
 
-def resampled(sound: np.ndarray, rate: int = RATE) -> np.ndarray:
+def resampled(sound: np.ndarray) -> np.ndarray:
     "The sound as it is listened to."
-    return soxr.resample(sound, rate, SAMPLE_RATE).astype(np.float32)
+    return soxr.resample(sound, RATE, SAMPLE_RATE).astype(np.float32)
 
 
 def melodies(collection: Collection, n: int, rng: np.random.Generator) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -132,14 +129,6 @@ def summary(rows: list[dict], by: tuple[str, ...]) -> list[dict]:
     return found
 
 
-def spoken(talker: str) -> np.ndarray:
-    "A text as espeak-ng reads it."
-    command = ["espeak-ng", "-v", talker, "--stdout", SPEECH]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    sound, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float32")
-    return resampled(sound, rate)[: 10 * SAMPLE_RATE]
-
-
 def other_sounds(corpus: Corpus, soundfont: Path, n: int, seed: int) -> dict[str, list[np.ndarray]]:
     "Sounds of ten seconds that no tune is sung in."
     rng = np.random.default_rng(seed)
@@ -147,7 +136,7 @@ def other_sounds(corpus: Corpus, soundfont: Path, n: int, seed: int) -> dict[str
     for name, piano in (("piano", True), ("ensemble", False)):
         for clip in clips(corpus, n, 10, piano, rng):
             sounds[name].append(resampled(render(clip.notes, soundfont)[: 10 * RATE]))
-    sounds["speech"] = [spoken(talker) for talker in TALKERS]
+    sounds["speech"] = [resampled(speech(talker))[: 10 * SAMPLE_RATE] for talker in TALKERS]
     sounds["applause"] = [resampled(applause(10, rng)) for _ in range(4)]
     sounds["white noise"] = [rng.normal(0, 0.1, 10 * SAMPLE_RATE).astype(np.float32) for _ in range(4)]
     sounds["pop"] = [resampled(pop(soundfont, rng)[: 10 * RATE])]

@@ -52,9 +52,9 @@ def render(notes: np.ndarray, soundfont: Path) -> np.ndarray:
         return soundfile.read(sound, dtype="float32", always_2d=True)[0].mean(axis=1)
 
 
-def reverb(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "The sound in a hall whose echo fades by 60 dB in 1.5 seconds and is half as strong."
-    echo = rng.normal(size=int(1.5 * RATE)) * 10 ** np.linspace(0, -3, int(1.5 * RATE))
+def reverb(sound: np.ndarray, rng: np.random.Generator, seconds: float = 1.5) -> np.ndarray:
+    "The sound in a hall whose echo fades by 60 dB in so many seconds and is half as strong."
+    echo = rng.normal(size=int(seconds * RATE)) * 10 ** np.linspace(0, -3, int(seconds * RATE))
     echo *= 0.5 / np.sqrt((echo**2).sum())
     echo[0] = 1
     return fftconvolve(sound, echo)[: len(sound)]

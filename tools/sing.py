@@ -13,9 +13,9 @@ Ranges are those of untrained singers, and were set before any tracker was tried
 from dataclasses import dataclass
 
 import numpy as np
-from render_audio import RATE
+from render_audio import RATE, reverb
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import butter, fftconvolve, lfilter, sosfilt
+from scipy.signal import butter, lfilter, sosfilt
 
 FORMANTS = {  # Hz and bandwidth
     "mm": ((250, 60), (1000, 250), (2200, 400)),
@@ -136,8 +136,5 @@ def room_noise(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def room(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "The sound in a living room whose echo fades by 60 dB in half a second and is half as strong."
-    echo = rng.normal(size=int(0.5 * RATE)) * 10 ** np.linspace(0, -3, int(0.5 * RATE))
-    echo *= 0.5 / np.sqrt((echo**2).sum())
-    echo[0] = 1
-    return fftconvolve(sound, echo)[: len(sound)]
+    "The sound in a living room."
+    return reverb(sound, rng, 0.5)
