@@ -71,8 +71,8 @@ def from_anywhere(s):
     return "".join(pieces)
 
 
-def output(out, pics, alt):
-    "Markdown of one output of a cell; an image, which `alt` describes, goes to the folder `pics`."
+def output(out, pics, alt, caption):
+    "Markdown of one output of a cell; an image, which `alt` describes, goes to the folder `pics`, its caption below it."
     data = out.get("data", {})
     if out["output_type"] == "stream":
         return fence(text(out["text"])) if out["name"] == "stdout" else ""
@@ -82,7 +82,8 @@ def output(out, pics, alt):
         pics.mkdir(exist_ok=True)
         pic = pics / f"{len(list(pics.iterdir())) + 1}.png"
         pic.write_bytes(base64.b64decode(text(data["image/png"])))
-        return f"![{alt}]({addresses()[1].replace('/blob/', '/raw/')}{pic.relative_to(root).as_posix()})"
+        image = f"![{alt}]({addresses()[1].replace('/blob/', '/raw/')}{pic.relative_to(root).as_posix()})"
+        return f"{image}\n\n{caption}"
     # GitHub would show the text of pandas' style sheet
     if "text/html" in data:
         return re.sub(r"<style.*?</style>\s*", "", text(data["text/html"]), flags=re.S)
@@ -106,8 +107,8 @@ def readme():
             if code.strip() and opts.get("echo") != "false" and "hide_input" not in opts:
                 parts.append(fence(code, "python"))
             if opts.get("output") != "false" and "hide_output" not in opts:
-                alt = opts.get("fig-alt", "").strip('"')
-                parts += [output(o, pics, alt) for o in cell["outputs"]]
+                alt, caption = (opts.get(name, "").strip('"') for name in ("fig-alt", "fig-cap"))
+                parts += [output(o, pics, alt, caption) for o in cell["outputs"]]
     (root / "README.md").write_text("\n\n".join(o.strip() for o in parts if o.strip()) + "\n", encoding="utf-8")
 
 
