@@ -31,6 +31,7 @@ TESTS = re.compile(r"(test_\w+|assert_\w+)$")
 fenced = re.compile(r"(^```.*?^```|\[[^\]\n]*\]\([^)\n]*\)|^#.*?$)", re.M | re.S)  # where no name becomes a link
 named = re.compile(r"(?<![`\w])`([A-Za-z_]\w*(?:\.\w+)*)(?:\(\))?`(?!`)")
 local = re.compile(r"(\]\()(?![a-z]+:|[#/])([^)\s#]+)")
+interval = re.compile(r"(\d%?) \((\d[\d.,]*%?) to (\d[\d.,]*%?)\)")
 ansi = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -132,7 +133,7 @@ def options(**given: str | bool | list[str] | None) -> str:
 
 
 def shown(out: dict) -> dict | None:
-    """An output as a page shows it.
+    """An output as a page shows it, a score and its interval on one line.
 
     HTML is passed on in Markdown: for `text/html` Quarto loads two scripts from another host."""
     if out["output_type"] == "stream":
@@ -143,6 +144,10 @@ def shown(out: dict) -> dict | None:
         data = {"text/markdown": f"````{{=html}}\n{html.strip()}\n````"}
     elif "text/markdown" in data or "image/png" in data:
         data.pop("text/plain", None)
+    if "text/markdown" in data:
+        data["text/markdown"] = interval.sub(
+            "\\1\N{NO-BREAK SPACE}(\\2\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}\\3)", text(data["text/markdown"])
+        )
     return dict(out, data={kind: text(each) for kind, each in data.items()}) if "data" in out else out
 
 

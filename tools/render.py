@@ -72,7 +72,7 @@ def from_anywhere(s):
 
 
 def output(out, pics, alt, caption):
-    "Markdown of one output of a cell; an image, which `alt` describes, goes to the folder `pics`, its caption below it."
+    "Markdown of one output of a cell. An image goes to the folder `pics`, with its description and a caption below it."
     data = out.get("data", {})
     if out["output_type"] == "stream":
         return fence(text(out["text"])) if out["name"] == "stdout" else ""
