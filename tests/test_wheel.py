@@ -54,24 +54,15 @@ def front_matter(wheel: Path) -> str:
 
 
 @pytest.mark.slow
-def test_it_holds_the_models_the_tables_and_nothing_else(wheel):
-    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    kinds = {(name.split("/")[1] if name.count("/") > 1 else "", Path(name).suffix) for name in names}
-    assert all(name.startswith("composer_classify/") for name in names)
-    assert kinds == {
-        ("", ".py"),
-        ("weights", ".npz"),
-        ("weights", ".npy"),
-        ("weights", ".json"),
-        ("samples", ".mid"),
-        ("tables", ".csv"),
-    }
-    weights = [Path(name).relative_to("composer_classify/weights") for name in names if "/weights/" in name]
-    assert {path.parts[0] for path in weights} == {"all.npz", "four.npz", "pieces"}
-    assert sorted(path.suffix for path in weights if len(path.parts) > 1) == [".json", *[".npy"] * 5]
+def test_it_holds_the_package_as_in_the_repository_and_nothing_else(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    listed = subprocess.run(
+        ["git", "ls-files", "composer_classify"], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    assert names == set(listed.stdout.splitlines())
     links = re.findall(r"\]\(([^)\s]+)\)", front_matter(wheel))
     assert len(links) > 10 and all(link.startswith(("https://", "#")) for link in links)  # PyPI has no files to lead to
-    assert 20e6 < wheel.stat().st_size < 45e6
+    assert 20e6 < wheel.stat().st_size < 60e6  # PyPI takes 100 MB
 
 
 BEYOND = [
