@@ -272,7 +272,7 @@ def _closeness(found: list[str], given: list[str], known_by_surname: bool) -> tu
 
 
 def _meant(words: list[str], whole: bool) -> str | None:
-    "The composer whom the words name; `None` if none or if it may be several."
+    "The composer that the words name; `None` if none or if it may be several."
     ranked = {}
     for surname, before, after in _readings(words):
         people = _people()[surname]
@@ -293,7 +293,7 @@ def find_composer(
     found: str,  # A name in any form: Franz Schubert; Schubert, Franz; SchubertF; F. Schubert
     whole: bool = True,  # Whether it is a name and nothing else; otherwise a title may begin behind the surname
 ) -> str | None:
-    "The composer of the table whom a name means; `None` if the rules find none, or several."
+    "The composer of the table that a name means; `None` if the rules find none, or several."
     words = _words(found)[:8]  # no name has more, and a book in place of a name costs no time
     return _SPELLINGS.get("".join(words)) or _meant(words, whole)
 
