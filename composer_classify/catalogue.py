@@ -116,7 +116,7 @@ def _numbers(composer: str, title: str) -> list[str]:
 
 # %% ../nbs/00i_catalogue.ipynb #00i-018
 def _by_number(composer: str, title: str) -> tuple[Work, str] | None:
-    "The work whose number stands in a name, and the piece of a set as text; `None` if the table has no such number."
+    "The work with the number in a name, and the piece of a set as text; `None` if the table has no such number."
     works = works_of(composer)
     for number in _numbers(composer, title):
         whole, _, item = number.partition(" No. ")
@@ -255,7 +255,7 @@ def _headed(
     work: Work,
     name: str,  # A plain name
 ) -> tuple[int, ...]:
-    "The part whose heading stands in a name, unless several do."
+    "The part with the heading in a name, unless there are several."
     plain = {i: plain_name(heading.partition(" (")[0]) for i, heading in enumerate(work.headings, 1)}
     said = {i: heading for i, heading in plain.items() if len(heading) > 3 and f" {heading} " in f" {name} "}
     longest = [i for i, heading in said.items() if not any(heading in o != heading for o in said.values())]

@@ -762,7 +762,7 @@ def _forget_pieces(staging: Path, dest: Path, pieces: set[str]) -> None:
 
 # %% ../nbs/01_collection.ipynb #01-039m
 def _publish(staging: Path, dest: Path) -> None:
-    "Put the corpus in place that lies ready. The old manifest goes first, and the new one comes last."
+    "Put the corpus that is ready in place. The old manifest goes first, and the new one comes last."
     ready = staging / "ready"
     manifest = read_manifest(ready)
     _remove_partial(dest)

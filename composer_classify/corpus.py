@@ -115,7 +115,7 @@ class Corpus:
 
     @property
     def data_hash(self) -> str:
-        "What the corpus was made from, as a hash; stands in every result."
+        "What the corpus was made from, as a hash; it is part of every result."
         return self.manifest.attrs["data_hash"]
 
 # %% ../nbs/00f_corpus.ipynb #00f-013

@@ -62,7 +62,7 @@ GHOST = 1e-4  # seconds; a note that overlaps a stretch by less does not sound i
 def sounds_within(onset: np.ndarray, offset: np.ndarray, start: float, end: float) -> np.ndarray:
     """Which notes sound between two times, bool of the shape of `onset`; all times in seconds.
 
-    A note does if it overlaps the stretch by `GHOST` or more, or, when shorter than that, lies in it completely."""
+    A note does if it overlaps the stretch by `GHOST` or more, or is shorter than that and completely inside it."""
     overlap = np.minimum(offset, end) - np.maximum(onset, start)
     return (overlap >= GHOST) | (overlap > 0) & (overlap == offset - onset)
 
@@ -216,7 +216,7 @@ _PADDING = bytes(16)  # zeros after a stream: an event that begins in its last b
 
 @dataclass
 class _Stream:
-    "A MIDI stream, and where its tracks lie."
+    "A MIDI stream, and where its tracks are."
 
     data: bytes  # with `_PADDING`
     format: int
@@ -374,7 +374,7 @@ _workspace = _Workspace()
 
 # %% ../nbs/00_midi.ipynb #00-018p
 def _sizes(octets: np.ndarray, high: np.ndarray, single: bool, size: np.ndarray) -> None:
-    "Write into `size` the bytes of an event from its status byte on, if that stood at each byte; `high` marks 0x80 on."
+    "Write into `size` the bytes of an event from its status byte on, if that were at each byte; `high` marks 0x80 on."
     n = len(octets) - len(_PADDING)
     size[:] = np.uint8(3) - (_has_one(octets) | ~high).view(np.uint8)  # running status has no byte of its own
     if single:
@@ -390,7 +390,7 @@ def _sizes(octets: np.ndarray, high: np.ndarray, single: bool, size: np.ndarray)
 
 # %% ../nbs/00_midi.ipynb #00-018q
 def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where an event that begins at each byte would end, and where its status byte stands, both in `space`.
+    """Where an event that begins at each byte would end, and where its status byte is, both in `space`.
 
     They lie after the data where no event can begin. `single` says that running status stands for messages with one
     data byte, not two."""
@@ -427,7 +427,7 @@ def _jumps(octets: np.ndarray, both: bool, doublings: int) -> np.ndarray:
 
 # %% ../nbs/00_midi.ipynb #00-018w
 def _strides(stream: _Stream, far: np.ndarray, both: bool) -> tuple[np.ndarray, list[int]]:
-    "Where the events begin that lie a step of `far` apart, int64, and how many each track has."
+    "Where the events begin that are a step of `far` apart, int64, and how many each track has."
     far, at, counts = memoryview(far), [], []
     for begin, end in zip(stream.begin, stream.end):
         place, end, before = begin << both, end << both, len(at)
@@ -731,7 +731,7 @@ def _parts(events: _Events, rows: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/00_midi.ipynb #00-020l
 def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The different parts, in order, and which of them each note belongs to. Fast where those of a part lie together."
+    "The different parts, in order, and which of them each note belongs to. Fast where those of a part are together."
     begin = [0, *(_where(part[1:] != part[:-1]) + 1).tolist()][: len(part)]
     runs = part.take(np.array(begin, np.int64)).tolist()
     parts = sorted(set(runs))

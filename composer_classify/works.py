@@ -149,7 +149,7 @@ def align(
 def covered(
     places: np.ndarray,  # Where runs begin in one line, rising
 ) -> int:
-    "How many notes of a line lie in these runs."
+    "How many notes of a line are in these runs."
     return int(np.minimum(np.diff(places), RUN_LENGTH + 1).sum()) + RUN_LENGTH + 1 if len(places) else 0
 
 # %% ../nbs/00d_works.ipynb #00a-016a
@@ -215,7 +215,7 @@ def _part_of(hashes: np.ndarray) -> np.ndarray:
 
 
 def _file_of(places: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    "The files in whose lines some places are, int32; `ends` says where each line ends."
+    "The files that some places of the lines belong to, int32; `ends` says where each line ends."
     return np.searchsorted(ends, places, side="right").astype(np.int32)
 
 
@@ -299,7 +299,7 @@ def _save_voice(folder: Path, voice: _Voice) -> None:
 
 @lru_cache(maxsize=1)
 def _open_voices(folder: Path) -> list[_Voice]:
-    "The two voices that lie in a folder, mapped into memory."
+    "The two voices in a folder, mapped into memory."
     mapped = lambda path: np.asarray(np.load(path, mmap_mode="r"))  # plain arrays are cut faster
     return [{path.stem: mapped(path) for path in (folder / name).iterdir()} for name in ("top", "bass")]
 
