@@ -122,7 +122,7 @@ def _different(values: np.ndarray) -> int:
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010k
 def _half_seconds(seconds: np.ndarray) -> np.ndarray:
-    "The half second in which each second lies."
+    "The half second in which each second is."
     return (seconds * 2).astype(np.int64)
 
 # %% ../nbs/06b_fingerprints.ipynb #06b-010k1
@@ -257,7 +257,7 @@ class Match:
     speed: float  # By how much faster the query is than the piece
     votes: int  # Different figures that agree, or different fingerprints, whichever are fewer
     rival: int  # Votes for the best place in another work
-    coverage: float  # Part of the half seconds of the query in which a vote lies
+    coverage: float  # Part of the half seconds of the query that have a vote
     asked: int  # Different figures in the query
     variety: float  # The same as a part of the notes that begin one: small where the music repeats itself
     certainty: tuple[float, ...] = CERTAINTY  # Constant and weights of the evidence
@@ -293,7 +293,7 @@ def as_heard(
     second: np.ndarray,  # When each begins
     pitch: np.ndarray,  # Of its first note
 ) -> Fingerprints:
-    "Kept fingerprints as a query, which asks an index for a piece of another one."
+    "Kept fingerprints of one index as a query to another one."
     n, half_seconds = len(kind), _different(_half_seconds(second))
     return Fingerprints(kind, second, pitch, np.arange(n), kind, n, _different(kind), half_seconds)
 
@@ -531,7 +531,7 @@ UNSTEADY = 0.02  # part of the notes that begin nearly together, above which mus
 def is_played(
     onset: np.ndarray,  # Of all notes, seconds, sorted
 ) -> bool:
-    "Whether so many notes begin nearly together that somebody has played them."
+    "Whether so many notes begin nearly together that the music was played."
     gap = np.diff(onset)
     nearly = (gap > 0.0015) & (gap < CHORD_WINDOWS[-1])  # what is less is rounding
     return bool(len(gap)) and float(nearly.mean()) > UNSTEADY
