@@ -367,7 +367,7 @@ def _keep(recordings: set, ticket: object) -> None:
 
 # %% ../nbs/08_app.ipynb #08-015h8
 class _Desk:
-    "Takes what is asked, and has the workers answer it."
+    "Takes requests, and lets the workers answer them."
 
     def __init__(self, workers: Workers):
         self.workers, self.asking, self.recordings = workers, set(), set()
@@ -465,7 +465,7 @@ _POLICY = _FRESH | {
 
 
 class _PageFiles(StaticFiles):
-    "The files of the page, of which a browser asks each time whether they have changed."
+    "The files of the page, which a browser checks for changes each time."
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         response = super().file_response(*args, **kwargs)

@@ -87,7 +87,7 @@ def _highest_sounding(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> 
 
 # %% ../nbs/06ba_melodies.ipynb #06ba-024
 def _is_dip(pitch: np.ndarray) -> np.ndarray:
-    "Whether each note lies more than an octave below the highest of the three notes on either side, shape `(n,)`."
+    "Whether each note is more than an octave below the highest of the three notes on either side, shape `(n,)`."
     around = np.pad(pitch, 3)
     highest = np.lib.stride_tricks.sliding_window_view(around, 3).max(axis=1)
     return pitch < np.minimum(highest[: len(pitch)], highest[4 : len(pitch) + 4]) - 12
@@ -154,7 +154,7 @@ _POWERS = np.cumprod(np.full(LONGEST - 1, 0x9E3779B97F4A7C15, np.uint64))
 
 
 def _is_new(pitch: np.ndarray) -> np.ndarray:
-    "Whether each note lies in a run of `LONGEST` that has not occurred before, in any key, bool of shape `(n,)`."
+    "Whether each note is in a run of `LONGEST` that has not occurred before, in any key, bool of shape `(n,)`."
     n = len(pitch)
     if n <= LONGEST:
         return np.ones(n, bool)

@@ -219,7 +219,7 @@ RELEASE = 0.3  # seconds after an onset in which the same pitch again is the end
 def _tune(notes: NoteArray) -> np.ndarray:
     """MIDI pitches of a tune that is played alone, int64 of shape `(n,)`; none if there are other voices.
 
-    Their ends are not asked for: in a room a note sounds on under the next one."""
+    The ends of notes are ignored: in a room a note sounds on under the next one."""
     pitch, gap = notes["pitch"].astype(np.int64), np.diff(notes["onset_sec"], prepend=-np.inf)
     if not len(notes) or np.mean(gap <= NEAR) > TOGETHER:
         return pitch[:0]

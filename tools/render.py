@@ -122,7 +122,7 @@ def small(png):
     for percent in range(100, 20, -10):
         picture = whole.convert("RGB").resize([side * percent // 100 for side in whole.size], Image.Resampling.LANCZOS)
         file = io.BytesIO()
-        picture.quantize(128, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+        picture.quantize(32, dither=Image.Dither.NONE).save(file, "png", optimize=True)
         if len(file.getvalue()) <= most:
             break
     return file.getvalue()
