@@ -37,7 +37,7 @@ MUSIC_SUFFIXES = MIDI_SUFFIXES | SCORE_SUFFIXES
 def decoded(name: str) -> str:
     """A file name read as UTF-8, whatever the locale.
 
-    Bytes that are not UTF-8 stay lone surrogates."""
+    Bytes that are not UTF-8 remain lone surrogates."""
     return os.fsencode(name).decode("utf-8", sys.getfilesystemencodeerrors())
 
 # %% ../nbs/00a_files.ipynb #00a-006c
@@ -59,9 +59,9 @@ def safe_name(name: str) -> str:
 def free_name(
     stem: str,  # Name without its ending
     ending: str,
-    taken: set[str],  # Names that are taken, without capitals; gets the new one
+    taken: set[str],  # Names that are taken, in lower case; the new one is added
 ) -> str:
-    "A name, numbered if something else has it (also where capitals do not count), which is then taken."
+    "A name that is not taken, numbered if necessary, and then added to those that are. Case is ignored."
     n, free = 1, stem + ending
     while free.casefold() in taken:
         n += 1
@@ -72,7 +72,7 @@ def free_name(
 # %% ../nbs/00a_files.ipynb #00a-009
 def walk_files(
     folder: str,
-    closed: list[OSError],  # Gets the error of each folder that cannot be opened
+    closed: list[OSError],  # The error of each folder that cannot be opened is added
 ) -> Iterator[str]:
     "The paths of all files below a folder, links to folders followed, each folder read once."
     seen, links = set(), [folder]
@@ -90,7 +90,7 @@ def walk_files(
 # %% ../nbs/00a_files.ipynb #00a-012
 @contextmanager
 def _partial_file(path: Path) -> Iterator[Path]:
-    """The temporary name under which a file is written; nothing is left there in the end.
+    """The temporary name under which a file is written; a file that is left there is deleted.
 
     Raises `OSError` that names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def _partial_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
     except OSError as error:
-        if error.filename in (None, str(partial)):  # a full disk does not say what it was filled with
+        if error.filename in (None, str(partial)):  # the error of a full disk names no file
             error.filename = str(path)
         raise
     finally:
@@ -141,14 +141,14 @@ def sha256(content: bytes) -> str:
 
 # %% ../nbs/00a_files.ipynb #00a-019
 def _can_write_below(folder: Path) -> bool:
-    "Whether a folder exists and can be written, or can be made."
+    "Whether a folder exists and is writable, or can be made."
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 # %% ../nbs/00a_files.ipynb #00a-019c
 def _users_cache() -> Path | None:
-    "The user's folder for caches, as the system has it; `None` for a user without a home."
-    from platformdirs import user_cache_path  # not needed for an answer
+    "The user's cache folder on this system; `None` for a user without a home."
+    from platformdirs import user_cache_path  # not needed for a prediction
 
     try:
         return user_cache_path("composer_classify", appauthor=False)
@@ -157,7 +157,7 @@ def _users_cache() -> Path | None:
 
 # %% ../nbs/00a_files.ipynb #00a-019a
 def cache_folder() -> Path:
-    """Where data is kept: `COMPOSER_CLASSIFY_CACHE`, else the user's cache, else a temporary folder.
+    """Where data is stored: `COMPOSER_CLASSIFY_CACHE`, else the user's cache, else a temporary folder.
 
     Raises `CollectionError` if the temporary folder belongs to another user."""
     if chosen := os.environ.get("COMPOSER_CLASSIFY_CACHE"):
@@ -172,8 +172,8 @@ def cache_folder() -> Path:
 
 # %% ../nbs/00a_files.ipynb #00a-020
 def lock_folder(folder: Path) -> FileLock:
-    "A lock for writing to a folder; other processes that take it wait. Raises `OSError` if the cache is not writable."
-    from filelock import FileLock  # not needed for an answer
+    "A lock for writing to a folder; other processes wait for it. Raises `OSError` if the cache is not writable."
+    from filelock import FileLock  # not needed for a prediction
 
     locks = cache_folder() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -207,8 +207,8 @@ LARGEST = 256 * 2**20  # bytes that such a file may have, also unpacked
 
 
 def load_sealed(
-    path: str | os.PathLike,  # As `save_sealed` writes it
-    kind: str,  # What it should be, for messages: `model` or `index`
+    path: str | os.PathLike,  # Written by `save_sealed`
+    kind: str,  # What the file should be, for messages: `model` or `index`
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """The description and the arrays of a file.
 
@@ -229,7 +229,7 @@ def load_sealed(
 
 # %% ../nbs/00a_files.ipynb #00a-026
 def free_memory() -> int | None:
-    "Bytes of memory that are available, also within the limit of a container; `None` where the system does not say."
+    "Bytes of available memory, within the limit of a container if there is one; `None` if the system does not say."
     try:
         said = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
     except (OSError, IndexError):

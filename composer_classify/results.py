@@ -54,7 +54,7 @@ def accelerator() -> str:
 
 # %% ../nbs/00g_results.ipynb #00g-005a
 def _processor() -> str:
-    "The processor by its name, where the system tells it."
+    "The name of the processor, or its architecture if the system gives no name."
     cpuinfo = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return named[1] if named else platform.processor() or platform.machine()
@@ -77,12 +77,13 @@ def _versions() -> dict[str, str]:
 def write_results(
     path: str | os.PathLike,  # The JSON file to write
     measured: dict,  # What was measured
-    parameters: dict,  # With which parameters
-    data_hash: str,  # On which data
+    parameters: dict,  # Parameters of the run
+    data_hash: str,  # Hash of the data
 ) -> None:
     """Write what a run measured, with parameters, data, library versions, date and machine.
 
-    The machine is its cores, and the GPU if networks were trained on one. Raises `OSError` that names the file."""
+    The machine is its cores and processor, and the GPU if networks were trained on one. Raises `OSError` that names
+    the file."""
     machine = f"{os.cpu_count()} cores, {_processor()}" + (f", {device}" if (device := accelerator()) else "")
     document = dict(
         measured=measured,

@@ -35,7 +35,7 @@ def signed_sqrt(features: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-005e
 def ngram_shares(ngrams: np.ndarray | sparse.csr_array) -> np.ndarray:
-    """Roots of the shares of the n-grams of each kind, float32, of the same shape, dense.
+    """Square roots of the shares of the n-grams of each kind, float32, dense, of the same shape.
 
     They are scaled so that the product of two rows is the mean overlap of their histograms.
     """
@@ -53,22 +53,22 @@ def squared_distances(points: np.ndarray, known: np.ndarray) -> np.ndarray:
 # %% ../nbs/05a_shipped_model.ipynb #05a-005b
 @dataclass(frozen=True)
 class KernelScorer:
-    "Scores composers by similarity to known pieces. `kernel.KernelClassifier` trains one."
+    "Scores composers by similarity to landmarks. `kernel.KernelClassifier` trains one."
 
-    X_fit_: np.ndarray  # Standardised features of the known pieces, float32 of shape `(known, features)`
-    dual_coef_: np.ndarray  # Weight of each known piece for each composer, float32 of shape `(known, composers)`
+    X_fit_: np.ndarray  # Standardised features of the landmarks, float32 of shape `(landmarks, features)`
+    dual_coef_: np.ndarray  # Weight of each landmark for each composer, float32 of shape `(landmarks, composers)`
     ngram_coef_: np.ndarray  # Weight of each n-gram for each composer, float32 of shape `(n-grams, composers)`
     mean_: np.ndarray  # Mean of the features, shape `(features,)`
     scale_: np.ndarray  # Standard deviation of the features, shape `(features,)`
     gamma: float  # How fast similarity falls with the squared distance of the features
-    median_: float  # The median of these distances among known pieces, the unit of `gamma`
+    median_: float  # The median of these distances among landmarks, the unit of `gamma`
 
     def decision_function(
         self,
         features: np.ndarray,  # As `extract_features` gives them, shape `(pieces, features)`
         ngrams: np.ndarray | sparse.csr_array,  # As `extract_features` gives them, shape `(pieces, n-grams)`
     ) -> np.ndarray:
-        "The score of each composer, shape `(pieces, composers)`: near 1 for a certain one, near 0 for the others."
+        "The score of each composer, shape `(pieces, composers)`: near 1 where the model is certain, near 0 for others."
         points = ((signed_sqrt(features) - self.mean_) / self.scale_).astype(np.float32)
         near = np.exp(-self.gamma / self.median_ * squared_distances(points, self.X_fit_))
         return near @ self.dual_coef_ + ngram_shares(ngrams) @ self.ngram_coef_
@@ -117,14 +117,14 @@ def needs_second_opinion(
     return (probabilities.max(axis=1) < BELOW) & (pieces.on_grid > ON_GRID) & (pieces.n_onsets >= SHORT)
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-007c
-WINDOWS = 8  # that it reads of a piece, at most
+WINDOWS = 8  # of a piece that the network reads, at most
 
 
 def network_windows(
     notes: np.ndarray,  # Note array
     length: int = 256,  # Onsets in a window
 ) -> np.ndarray:
-    """The windows that the network reads of a piece, spread over all of it; see `step_windows`.
+    """The windows of a piece that the network reads, spread over all of it; see `step_windows`.
 
     Float32 of shape `(windows, length, flags)`, with at most `WINDOWS` windows.
     """
@@ -133,8 +133,8 @@ def network_windows(
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-010b
 def _melody() -> np.ndarray:
-    "A short piece in three parts, to compare features by."
-    step = np.arange(96)  # some nearly together, some of them drums
+    "A short piece in three parts, of which features are compared."
+    step = np.arange(96)  # some onsets nearly together, some notes of drums
     notes = np.zeros(len(step), NOTE_DTYPE)
     notes["pitch"] = 48 + step % 3 * 9 + step * step % 11
     notes["onset_beat"], notes["duration_beat"] = step // 3 * 0.75 + step % 2 * 0.04, 0.25 + step % 5 * 0.5
@@ -143,13 +143,13 @@ def _melody() -> np.ndarray:
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-010
 FORMAT = 1
-PARTS = dict(sequenced="typed", performed="played")  # as a file calls them
+PARTS = dict(sequenced="typed", performed="played")  # their names in a file
 _IN_FILE = dict(X_fit_="known", dual_coef_="weights", ngram_coef_="of_ngrams", mean_="mean", scale_="scale")
 _TYPES = dict(X_fit_=np.int8, dual_coef_=np.float16, ngram_coef_=np.float16, mean_=np.float32, scale_=np.float32)
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-011a
 def _steps(known: np.ndarray) -> np.ndarray:
-    "For each feature the step at which 8 bits reach its largest value, float32 of shape `(features,)`."
+    "The rounding step of each feature, so that 8 bits reach its largest value, float32 of shape `(features,)`."
     return np.maximum(np.abs(known).max(axis=0), 1e-6).astype(np.float32) / 127
 
 # %% ../nbs/05a_shipped_model.ipynb #05a-011
