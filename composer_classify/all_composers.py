@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .composers import period_color, period_legend, who
+from .composers import COLORS, PERIODS, who
 from .evaluation import confusion
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['worst_confusions', 'plot_by_works', 'map_composers', 'plot_map', 'leave_composers_out']
+__all__ = ['UNKNOWN', 'MARKERS', 'worst_confusions', 'plot_by_works', 'map_composers', 'plot_map', 'leave_composers_out']
 
 # %% ../nbs/06_all_composers.ipynb #06-040
 def _confused(composer: str, taken_for: str, files: int, of: int) -> dict:
@@ -47,34 +47,70 @@ def worst_confusions(
     return found.sort_values("part", ascending=False, ignore_index=True).head(n)
 
 # %% ../nbs/06_all_composers.ipynb #06-043
-def _label_points(ax, places: np.ndarray, names: list[str], size: float) -> None:
-    "Write a name beside each point of shape `(points, 2)`."
+UNKNOWN = "life not known"
+MARKERS = dict(zip((*PERIODS, UNKNOWN), "*ps^oDX"))
+
+
+def _period_label(period: str, composers: list[str]) -> str:
+    "A period and the years in which its composers were born, for a legend."
+    born = [life.born for life in map(who, composers) if life]
+    return (
+        f"{period}, born {min(born)} to {max(born)}"
+        if len(set(born)) > 1
+        else ", born ".join([period, *map(str, born)])
+    )
+
+
+def _scatter_composers(ax, places: np.ndarray, composers: list[str]) -> None:
+    "Draw composers as points with names. Colour and shape say the period, as a legend above the figure explains."
     from adjustText import adjust_text
 
-    texts = [ax.text(*place, name, fontsize=size) for place, name in zip(places, names)]
-    adjust_text(texts, *places.T, ax=ax, iter_lim=300)  # steps, not seconds: the same figure on every machine
+    periods = np.array([who(composer).period if who(composer) else UNKNOWN for composer in composers])
+    for period, marker in MARKERS.items():
+        rows = np.flatnonzero(periods == period)
+        if len(rows):
+            label = _period_label(period, [composers[k] for k in rows])
+            ax.scatter(*places[rows].T, color=COLORS.get(period, "#999999"), marker=marker, s=42, label=label)
+    ax.figure.legend(frameon=False, loc="outside upper center", ncols=2)
+    texts = [ax.text(*place, name, fontsize=9) for place, name in zip(places, composers)]
+    line = dict(arrowstyle="-", color="0.6", lw=0.6)
+    # A number of steps and not of seconds: the same figure on every machine
+    adjust_text(texts, *places.T, ax=ax, expand=(1.2, 1.45), arrowprops=line, iter_lim=300)
 
 # %% ../nbs/06_all_composers.ipynb #06-043a
-def _works_axis(ax, works: pd.Series) -> None:
-    "A logarithmic axis with round numbers of works."
+def _works_axes(ax, works: pd.Series) -> None:
+    "A logarithmic axis with round numbers of works, and one of percentages."
     ticks = [n for n in (3, 5, 10, 20, 50, 100, 200, 500) if works.min() <= n <= works.max()]
-    ax.set(xscale="log", xlabel="works")
+    ax.set(xscale="log", xlabel="works in the collection", ylabel="files named right", ylim=(-0.04, 1.06))
     ax.set_xticks(ticks, [str(n) for n in ticks])
+    ax.set_yticks(np.linspace(0, 1, 6), [f"{part:.0%}" for part in np.linspace(0, 1, 6)])
     ax.minorticks_off()
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_means(ax, table: pd.DataFrame) -> None:
+    "Grey lines at the mean of composers with similar numbers of works."
+    groups, label = [3, 10, 15, 30, 60, 600], "mean of a group of composers"
+    for low, high in zip(groups, groups[1:]):
+        recall = table["recall"][table["works"].between(low, high - 1)]
+        if len(recall):
+            ax.hlines(recall.mean(), low, high, color="0.85", lw=7, zorder=0, label=label)
+            label = None
 
 # %% ../nbs/06_all_composers.ipynb #06-043b
 def plot_by_works(
     table: pd.DataFrame,  # A row per composer with `works` and `recall`, as `evaluation.per_composer` returns it
 ):
-    "Plot the part of each composer's files that is named right against their works, by period. Returns the axes."
+    """Plot the part of each composer's files that is named right against their works, by period.
+
+    Grey lines are means of groups of composers. Returns the axes."""
     import matplotlib.pyplot as plt
 
-    _, ax = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    ax.scatter(table["works"], table["recall"], c=[period_color(composer) for composer in table.index], s=22)
-    ax.set(ylabel="files named right", ylim=(-0.03, 1.05))
-    _works_axis(ax, table["works"])
-    period_legend(ax, table.index, loc="lower right")
-    _label_points(ax, table[["works", "recall"]].to_numpy(float), table.index, 7)
+    _, ax = plt.subplots(figsize=(7.6, 6.2), layout="constrained")
+    table = table[["works", "recall"]].astype(float)
+    _works_axes(ax, table["works"])
+    _draw_means(ax, table)
+    _scatter_composers(ax, table.to_numpy(), list(table.index))
     return ax
 
 # %% ../nbs/06_all_composers.ipynb #06-046
@@ -116,14 +152,6 @@ def map_composers(
     places = tsne.fit_transform(_distances(truth, probabilities, len(composers)))
     return _turn_by_birth(places - places.mean(axis=0), composers)
 
-# %% ../nbs/06_all_composers.ipynb #06-046d
-def _hide_axes(ax) -> None:
-    "Remove ticks and frame, and leave a margin for names."
-    ax.set(xticks=[], yticks=[])
-    for side in ("left", "right", "top", "bottom"):
-        ax.spines[side].set_visible(False)
-    ax.margins(0.08)
-
 # %% ../nbs/06_all_composers.ipynb #06-046e
 def plot_map(
     places: np.ndarray,  # As `map_composers` returns them
@@ -132,11 +160,12 @@ def plot_map(
     "Plot composers at their places on the map, by period. Returns the axes."
     import matplotlib.pyplot as plt
 
-    _, ax = plt.subplots(figsize=(9, 6.5), layout="constrained")
-    ax.scatter(*places.T, c=[period_color(composer) for composer in composers], s=40)
-    _hide_axes(ax)
-    period_legend(ax, composers, loc="best")
-    _label_points(ax, places, composers, 9)
+    _, ax = plt.subplots(figsize=(7.6, 6.8), layout="constrained")
+    earlier, later = "\N{LEFTWARDS ARROW}  born earlier", "born later  \N{RIGHTWARDS ARROW}"
+    ax.set(xticks=[], yticks=[], xlabel=f"{earlier}          {later}")
+    ax.spines[:].set_visible(False)
+    ax.margins(0.08)
+    _scatter_composers(ax, places, composers)
     return ax
 
 # %% ../nbs/06_all_composers.ipynb #06-049
