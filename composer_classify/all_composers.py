@@ -60,7 +60,7 @@ def _period_label(period: str, composers: list[str]) -> str:
         else ", born ".join([period, *map(str, born)])
     )
 
-
+# %% ../nbs/06_all_composers.ipynb #06-043c
 def _scatter_composers(ax, places: np.ndarray, composers: list[str]) -> None:
     "Draw composers as points with names. Colour and shape say the period, as a legend above the figure explains."
     from adjustText import adjust_text
@@ -87,7 +87,7 @@ def _works_axes(ax, works: pd.Series) -> None:
     ax.minorticks_off()
     ax.spines[["top", "right"]].set_visible(False)
 
-
+# %% ../nbs/06_all_composers.ipynb #06-043d
 def _draw_means(ax, table: pd.DataFrame) -> None:
     "Grey lines at the mean of composers with similar numbers of works."
     groups, label = [3, 10, 15, 30, 60, 600], "mean of a group of composers"

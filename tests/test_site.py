@@ -176,11 +176,14 @@ def test_what_shown_code_reads_is_shown_too(lessons):
         notebook = [
             each for each in json.loads(path.read_text(encoding="utf-8"))["cells"] if each["cell_type"] == "code"
         ]
-        made = set()
+        made, imported = set(), set()
         for cell in notebook:
+            code = build_site.Lesson.code(cell)
+            imports = [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+            imported |= {name.asname or name.name for node in imports for name in node.names}
             if "#| hide" not in "".join(cell["source"]):
-                made |= build_site.names_in(build_site.Lesson.code(cell), ast.Store)
-        shown = set()
+                made |= build_site.names_in(code, ast.Store)
+        shown = imported
         for cell in cells:
             if cell["cell_type"] == "code":
                 code, is_library = code_of(cell), options_of(cell).get("code-summary", "").startswith("Source")
