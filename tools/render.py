@@ -144,6 +144,8 @@ def light():
             src = text(cell["source"])
             if cell["cell_type"] != "code":
                 continue
+            if dict(directive.findall(src)).get("echo") == "false":
+                cell["metadata"]["jupyter"] = {"source_hidden": True}  # JupyterLab shows the result alone, as the site
             if puts_out_much(cell) or dict(directive.findall(src)).get("output") == "false":
                 cell["outputs"] = []
             for out in cell["outputs"]:
