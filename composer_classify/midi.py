@@ -9,7 +9,6 @@ import io
 import os
 import re
 import struct
-import threading
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import matplotlib.axes
     import mido
     import pretty_midi
@@ -323,6 +324,10 @@ class _Events:
 # %% ../nbs/00_midi.ipynb #00-018f
 _SYSEX, _ESCAPE, _META = 0xF0, 0xF7, 0xFF
 
+# From each status byte to the length of its event; out of the file where no length follows, which is not allowed
+_TO_LENGTH = np.full(256, 2**40)
+_TO_LENGTH[[_SYSEX, _ESCAPE, _META]] = 1, 1, 2
+
 # %% ../nbs/00_midi.ipynb #00-018h
 def _where(mask: np.ndarray) -> np.ndarray:
     "`np.flatnonzero` of one dimension, in half the time where the mask is short."
@@ -338,119 +343,106 @@ def _numbers(octets: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Numbers of variable length, and where they end; int64 like `at`.
 
     A number of more than four bytes ends with the stream."""
-    byte, end = octets.take(at), at + 1
-    more, value = _where(byte >= 0x80), byte.astype(np.int64)
-    value &= 0x7F
+    byte, end = octets.take(at, mode="clip"), at + 1
+    more, value = _where(byte >= 0x80), (byte & 0x7F).astype(np.int64)
     for _ in range(3):
         if not len(more):
             return value, end
-        byte = octets.take(end.take(more))
+        place = end.take(more)
+        byte = octets.take(place)
         value[more] = value.take(more) << 7 | byte & 0x7F
-        end[more] += 1
-        more = more[byte >= 0x80]
+        end[more] = place + 1
+        more = more.take(_where(byte >= 0x80))
     end[more] = len(octets) - len(_PADDING)
     return value, end
 
 # %% ../nbs/00_midi.ipynb #00-018n
-_LARGE = 2**20  # bytes of a file that is read more slowly, to save memory
+@dataclass
+class _Odd:
+    """Where events with other than two data bytes may be, in the order of the file; every column has the shape `(n,)`.
 
+    A rank is the number of low bytes (below 0x80) before a place."""
 
-class _Workspace(threading.local):
-    "Memory that is reused, int64, one per thread."
-
-    def __init__(self):
-        self.rows = np.empty((0, 0), np.int64)
-
-    def take(self, rows: int, n: int) -> np.ndarray:
-        "An array of shape `(rows, n)` with arbitrary content; a large one is not kept."
-        if n > _LARGE:
-            return np.empty((rows, n), np.int64)
-        if n > self.rows.shape[1]:
-            self.rows = np.empty((rows, n + n // 4), np.int64)
-        return self.rows[:rows, :n]
-
-
-_workspace = _Workspace()
+    place: np.ndarray  # int64: of the status byte
+    end: np.ndarray  # int64: of the event; behind the data if none can be here
+    rank: np.ndarray  # int64: of the status byte
+    end_rank: np.ndarray  # int64: of the end
+    has_one: np.ndarray  # bool: one data byte
+    runs: np.ndarray  # bool: whether the next event has no status byte
 
 # %% ../nbs/00_midi.ipynb #00-018p
-def _sizes(octets: np.ndarray, high: np.ndarray, single: bool, size: np.ndarray) -> None:
-    "Write into `size` the bytes of an event from its status byte on, if that were at each byte; `high` marks 0x80 on."
-    n = len(octets) - len(_PADDING)
-    size[:] = np.uint8(3) - (_has_one(octets) | ~high).view(np.uint8)  # running status has no byte of its own
-    if single:
-        size[~high] = 1
-    told = _where(octets[:n] >= _SYSEX)
-    size[told] = n  # not allowed in a file, if no length follows
-    kind = octets.take(told)
-    is_meta = kind == _META
-    known = _where(is_meta | (kind == _SYSEX) | (kind == _ESCAPE))
-    told = told.take(known)
-    length, data = _numbers(octets, told + 1 + is_meta.take(known))
-    size[told] = data + length - told
+def _odd(octets: np.ndarray, low: np.ndarray) -> _Odd:
+    "What may be a program change, channel pressure, meta event or SysEx; `low` are the places of the low bytes."
+    place = _where((octets >= 0xC0) & (octets & 0xF0 != 0xE0))
+    place = place.take(_where(octets.take(place - 1) < 0x80))  # behind the last byte of a waiting time
+    status = octets.take(place)
+    length, data = _numbers(octets, place + _TO_LENGTH.take(status))
+    has_one = _has_one(status)
+    end = np.where(has_one, place + 2, data + length)
+    end_rank = low.searchsorted(end)
+    runs = low.take(end_rank + 1, mode="clip") - low.take(end_rank, mode="clip") == 1
+    return _Odd(place, end, low.searchsorted(place), end_rank, has_one, runs)
 
 # %% ../nbs/00_midi.ipynb #00-018q
-def _following(octets: np.ndarray, single: bool, space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where an event that begins at each byte would end, and where its status byte is, both in `space`.
+_MANY_ODD = 2**20  # a file with more of them is read event by event, to save memory
 
-    They lie after the data where no event can begin. `single` says that running status stands for messages with one
-    data byte, not two."""
-    size, status, end = space
-    n = len(octets) - len(_PADDING)
-    high = octets >= 0x80
-    _sizes(octets, high, single, size)
-    status[:] = high
-    status += np.arange(1, len(status) + 1)
-    longer = _where(high[:n] & high[1 : n + 1])
-    status[longer] += 1 + high[longer + 2]  # after a waiting time of four bytes at most
-    size.take(status, out=end, mode="clip")
-    end += status
-    return end, status
 
-# %% ../nbs/00_midi.ipynb #00-018t
-def _both(octets: np.ndarray, space: np.ndarray) -> np.ndarray:
-    "Ends as by `_following`, twice as many: even ones for running status with two data bytes, odd ones for one."
-    ends = np.empty((len(octets), 2), np.int64)
-    for single in (False, True):
-        end, status = _following(octets, single, space)
-        byte = octets.take(status, mode="clip")
-        ends[:, int(single)] = 2 * end + np.where((byte >= 0x80) & (byte < _SYSEX), _has_one(byte), single)
-    return ends.ravel()
+def _odd_of_track(rows: Iterable[tuple], rank: int, stop: int, low: memoryview, more: list[tuple]) -> list[int]:
+    """Those rows of `_Odd` that are events of a track, which lies between two ranks.
+
+    Repeated messages with one data byte and no status byte are added to `more`, and their rows are -1, -2 …"""
+    found, single = [], False
+    for row, place, end, has_one, runs in rows:
+        if place > rank and (place - rank) % 3 == 1:  # events of three low bytes each, then a waiting time
+            single = has_one or single and place - rank == 1
+            found.append(row)
+            rank = end
+            while single and runs and rank < stop and len(more) < _MANY_ODD:
+                more.append((low[rank + 1] + 1, rank + 1, rank + 2))
+                found.append(-len(more))
+                rank += 2
+                runs = low[rank + 1] == low[rank] + 1
+    return found
 
 # %% ../nbs/00_midi.ipynb #00-018v
-def _jumps(octets: np.ndarray, both: bool, doublings: int) -> np.ndarray:
-    "Where the event begins that is 1, 2, 4, 8 … events on from one at each byte, shape `(doublings + 1, bytes)`."
-    space = _workspace.take(doublings + 1, len(octets) << both)
-    space[0] = _both(octets, space[1:4, : len(octets)]) if both else _following(octets, False, space[1:4])[0]
-    for jump, further in zip(space, space[1:]):
-        jump.take(jump, out=further, mode="clip")
-    return space
+def _stretches(stream: _Stream, odd: _Odd, low: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Stretches of events that end with an odd one: where each begins, its rank, and the number of events; int64.
 
-# %% ../nbs/00_midi.ipynb #00-018w
-def _strides(stream: _Stream, far: np.ndarray, both: bool) -> tuple[np.ndarray, list[int]]:
-    "Where the events begin that are a step of `far` apart, int64, and how many each track has."
-    far, at, counts = memoryview(far), [], []
-    for begin, end in zip(stream.begin, stream.end):
-        place, end, before = begin << both, end << both, len(at)
-        while place < end:
-            at.append(place)
-            place = far[place]
-        counts.append(len(at) - before)
-    return np.array(at, np.int64), counts
+    `None` if a track has no odd event, or if there are too many."""
+    bounds = np.array([stream.begin, stream.end], np.int64)
+    tracks = zip(*odd.place.searchsorted(bounds).tolist(), *low.searchsorted(bounds).tolist())
+    columns = [column.tolist() for column in (odd.rank, odd.end_rank, odd.has_one, odd.runs)]
+    found, opening, more, view = [], [], [], memoryview(low)
+    for first, behind, rank, stop in tracks:
+        opening.append(len(found))
+        rows = zip(range(first, behind), *(column[first:behind] for column in columns))
+        found += _odd_of_track(rows, rank, stop, view, more)
+        if len(found) == opening[-1]:
+            return None
+    if not found or len(more) == _MANY_ODD:
+        return None
+    columns = np.array([odd.end, odd.rank, odd.end_rank])
+    if more:
+        columns = np.append(columns, np.array(more[::-1]).T, axis=1)
+    end, rank, end_rank = columns.take(found, axis=1)
+    begin, first = np.append(0, end[:-1]), np.append(0, end_rank[:-1])
+    begin[opening], first[opening] = stream.begin, low.searchsorted(stream.begin)
+    return begin, first, (rank - first) // 3 + 1
 
 # %% ../nbs/00_midi.ipynb #00-018y
-def _starts(stream: _Stream, both: bool) -> np.ndarray:
-    "Where each event of a regular stream begins, int64."
-    octets = stream.octets
-    doublings = 4 if len(octets) <= _LARGE else 3  # 16 or 8 events in one step
-    space = _jumps(octets, both, doublings)
-    at, counts = _strides(stream, space[-1], both)
-    for jump in space[-2::-1]:
-        pairs = np.empty((len(at), 2), np.int64)
-        pairs[:, 0], pairs[:, 1] = at, jump.take(at, mode="clip")  # in between lies what is half as far
-        at = pairs.ravel()
-    stop = np.repeat(np.array(stream.end, np.int64) << both, np.array(counts, np.int64) << doublings)
-    at = at.take(_where(at < stop))
-    return at >> 1 if both else at
+def _starts(stream: _Stream) -> np.ndarray | None:
+    "Where each event of a regular stream begins, int64; `None` if that cannot be told."
+    low = _where(stream.octets < 0x80)
+    odd = _odd(stream.octets, low)
+    if len(odd.place) > _MANY_ODD or (stretches := _stretches(stream, odd, low)) is None:
+        return None
+    begin, rank, counts = stretches
+    row = counts.cumsum() - counts
+    ranks = (rank - 1 - 3 * row).repeat(counts)
+    ranks += np.arange(0, 3 * len(ranks), 3)
+    starts = low.take(ranks) + 1  # behind the last data byte of the event before
+    starts[row] = begin
+    return starts
 
 # %% ../nbs/00_midi.ipynb #00-018aa
 def _is_plain_sysex(octets: np.ndarray, place: np.ndarray, end: np.ndarray) -> bool:
@@ -471,29 +463,27 @@ def _end_rows(stream: _Stream, octets: np.ndarray, status: np.ndarray, place: np
     return ends
 
 # %% ../nbs/00_midi.ipynb #00-018b
-def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
-    """All events at once; `None` if anything is irregular, or events do not fill each track to its last byte.
-
-    `both` allows running status for messages with one data byte too, which takes twice as long."""
-    octets, at = stream.octets, _starts(stream, both)
+def _read_regular(stream: _Stream) -> _Events | None:
+    "All events at once; `None` if anything is irregular, or events do not fill each track to its last byte."
+    octets, at = stream.octets, _starts(stream)
+    if at is None:
+        return None
     delta, place = _numbers(octets, at)
-    if (place == len(octets) - len(_PADDING)).any():
+    if np.count_nonzero(place == len(octets) - len(_PADDING)):
         return None
     status = octets.take(place)
     explicit = status >= 0x80
     running = _where(~explicit)
     if len(running):
-        row = np.where(explicit & (status < _SYSEX), np.arange(len(status)), -1)
-        source = np.maximum.accumulate(row).take(running)
-        status[running] = status[source]
-        if not both and _has_one(status[running]).any():
-            return _read_regular(stream, both=True) if len(octets) <= _LARGE else None
+        told = explicit & (status < _SYSEX)
+        source = np.append(-1, _where(told)).take(told.cumsum().take(running))  # the last one that is told
+        status[running] = status.take(source)
     if (ends := _end_rows(stream, octets, status, place)) is None:
         return None
     size = ends.copy()  # events of each track
     size[1:] -= ends[:-1]
     size[0] += 1
-    if len(running) and (source < np.repeat(ends - size + 1, size)[running]).any():
+    if len(running) and np.count_nonzero(source < (ends - size + 1).repeat(size).take(running)):
         return None  # running status does not go on in the next track
     data = place + explicit
     first, second = octets.take(data), octets.take(data + 1)
@@ -501,13 +491,13 @@ def _read_regular(stream: _Stream, both: bool = False) -> _Events | None:
     first *= message
     second *= message & ~_has_one(status)
     sysex = _where(status == _SYSEX)
-    if max(first.max(), second.max()) >= 0x80 or not _is_plain_sysex(octets, place[sysex], at[sysex + 1]):
+    if np.count_nonzero((first | second) >= 0x80) or not _is_plain_sysex(octets, place[sysex], at[sysex + 1]):
         return None
-    total = np.cumsum(delta)
+    total = delta.cumsum()
     begin = np.zeros(len(ends), np.int64)
     begin[1:] = total[ends[:-1]]
-    channel = np.repeat(np.arange(0, 16 * len(size), 16), size) | status & 15
-    return _Events(total - np.repeat(begin, size), status, first, second, channel, place, total[ends] - begin)
+    channel = np.arange(0, 16 * len(size), 16).repeat(size) | status & 15
+    return _Events(total - begin.repeat(size), status, first, second, channel, place, total[ends] - begin)
 
 # %% ../nbs/00_midi.ipynb #00-018ae
 def _number(data: bytes, at: int) -> tuple[int, int]:
@@ -674,18 +664,20 @@ def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
     "The event that strikes each note, and the tick at which the note ends; int64 of shape `(notes,)` each."
     kind, n = events.kind, len(events.tick)
     codes = _by_key(events)
-    struck, releases = _where(events.is_struck.take(codes & _ROW)), codes.copy()
-    releases[struck] = _NEVER
-    release = np.minimum.accumulate(releases[::-1])[::-1].take(struck)  # the next one, if it is of the same key
+    is_struck = events.is_struck.take(codes & _ROW)
+    struck, releases = _where(is_struck), np.append(codes.take(_where(~is_struck)), _NEVER)
+    release = releases.take(struck - np.arange(len(struck)))  # the next one, if it is of the same key
     own = codes.take(struck)
     key, on = own >> _ROWS, own & _ROW
-    release = np.where(release >> _ROWS == key, release & _ROW, n)
+    foreign = _where(release >> _ROWS != key)
+    release &= _ROW
+    release[foreign] = n
     quiet = _where((kind == 11) & ((events.first == 120) | (events.first > 122)))  # All Notes Off and its kin
     if len(quiet):
         silences = np.sort(events.channel[quiet] << _ROWS | quiet)
         release = np.minimum(release, _next(silences, key >> 7, on, n))
     onset, end = events.tick.take(on), events.tick.take(release, mode="clip")
-    if (at_once := end == onset).any():
+    if np.count_nonzero(at_once := end == onset):
         for each in np.unique(key[at_once]):  # the release after a note-on may belong to an earlier one
             bounds = [each << _ROWS, each + 1 << _ROWS]
             rows, mine = (slice(*found.searchsorted(bounds)) for found in (codes, own))
@@ -699,8 +691,8 @@ def _pair(events: _Events, repairs: list[str]) -> tuple[np.ndarray, np.ndarray]:
     if len(held := _where(release == n)):
         repairs.append(f"{_some(len(held), 'note')} never released, held to the end of the track")
         end[held] = events.end[events.channel[on[held]] >> 4]
-    if (silent := end <= onset).any():
-        repairs.append(f"{_some(np.count_nonzero(silent), 'note')} without length dropped")
+    if n_silent := np.count_nonzero(silent := end <= onset):
+        repairs.append(f"{_some(n_silent, 'note')} without length dropped")
         on, end = on[~silent], end[~silent]
     return on, end
 
@@ -738,7 +730,7 @@ def _number_parts(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     number = {part: n for n, part in enumerate(parts)}
     lengths = [end - start for start, end in zip(begin, [*begin[1:], len(part)])]
     numbers = np.array([number[run] for run in runs], np.int64)
-    return np.array(parts, np.int64), np.repeat(numbers, np.array(lengths, np.int64))
+    return np.array(parts, np.int64), numbers.repeat(np.array(lengths, np.int64))
 
 # %% ../nbs/00_midi.ipynb #00-022
 @dataclass
@@ -786,12 +778,15 @@ def _smpte(division: int, name: str) -> tuple[int, float]:
     return (30 * ticks, 1_001_000.0) if frames == 29 else (frames * ticks, 1_000_000.0)  # 29 stands for 29.97
 
 # %% ../nbs/00_midi.ipynb #00-022i
+_BIG_ENDIAN = np.array([65536.0, 256, 1])
+
+
 def _tempo_changes(stream: _Stream, events: _Events, metas: _Metas, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Ticks of the tempo changes, and the microseconds of a beat from each on; 500,000 (a tempo of 120) at `begin`."
     rows, content = metas.of(0x51, 3)
-    told = content @ np.array([65536.0, 256, 1])
-    if not told.all():
-        stream.repairs.append(f"{_some((told == 0).sum(), 'tempo change')} to no tempo at all dropped")
+    told = content @ _BIG_ENDIAN
+    if wrong := len(told) - np.count_nonzero(told):
+        stream.repairs.append(f"{_some(wrong, 'tempo change')} to no tempo at all dropped")
         rows, told = rows[told > 0], told[told > 0]
     ticks, micros = events.tick[rows], told
     if len(begin) > 1 or not len(rows) or ticks[0] > 0:
@@ -813,7 +808,7 @@ def _clock(stream: _Stream, events: _Events, metas: _Metas, begin: np.ndarray, n
         return _Clock(beat, np.zeros(1, np.int64), np.zeros(1), np.array([second / 1e6 / beat]))
     ticks, micros = _tempo_changes(stream, events, metas, begin)
     seconds_a_tick, seconds = micros / (1e6 * stream.division), np.zeros(len(ticks))
-    np.cumsum((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1], out=seconds[1:])
+    ((ticks[1:] - ticks[:-1]) * seconds_a_tick[:-1]).cumsum(out=seconds[1:])
     return _Clock(stream.division, ticks, seconds, seconds_a_tick)
 
 # %% ../nbs/00_midi.ipynb #00-022m
@@ -1088,8 +1083,10 @@ def cells_of(rows: np.ndarray, start: np.ndarray, end: np.ndarray, n_frames: int
     begin = rows * n_frames + begin
     if lengths.sum() > _MANY:
         begin, lengths = _without_overlaps(begin, lengths)
-    ends = np.cumsum(lengths)
-    return np.repeat(begin - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    ends = lengths.cumsum()
+    cells = (begin - ends + lengths).repeat(lengths)
+    cells += np.arange(len(cells))
+    return cells
 
 # %% ../nbs/00_midi.ipynb #00-043
 _FRAMES = 47  # bits for a frame: the number of a part stands above it
