@@ -302,7 +302,7 @@ BY_HAND = {name: value for name, value in _DEFAULTS.items() if name not in ("sto
 
 # %% ../nbs/06aa_tuning.ipynb #06aa-041b
 SPACE = dict(
-    first_share=[1 / 3, 4 / 9, 5 / 9, 2 / 3],
+    first_share=[1 / 3, 1 / 3, 4 / 9, 5 / 9, 2 / 3],
     gamma=loguniform(0.2, 0.8),
     ngram_weight=loguniform(0.35, 1.4),
     alpha=loguniform(0.075, 0.3),
@@ -312,12 +312,12 @@ SPACE = dict(
     performed=[0.5, 1.0, 1.0, 2.0],
     resequenced=[0.0, 0.0, 0.5],
     second=[0.0, 0.0, 0.15, 0.3],
-    **{group: [0.0, 1.0, 1.0, 1.0, 2.0] for group in GROUPS},
+    **{group: [0.0, 1.0, 1.0, 1.0, 1.0, 2.0] for group in GROUPS},
     without=[*[""] * len(FEATURES), *FEATURES],
 )
 
 # %% ../nbs/06aa_tuning.ipynb #06aa-041c
-FACTOR, ROUNDS = 3, 3  # of successive halving
+FACTOR, ROUNDS = 2, 3  # of successive halving
 SCORED = ("sequenced", "performed")  # views that settings are compared by
 
 # %% ../nbs/06aa_tuning.ipynb #06aa-043
