@@ -233,7 +233,7 @@ def _agree(a: str, b: str) -> bool:
     a, b = _sound(a), _sound(b)
     return a.startswith(b) or b.startswith(a) or (len(a) > 3 and a[0] == b[0] and _edits(a, b) <= 1)
 
-
+# %% ../nbs/00c_composers.ipynb #00c-009qs
 def _within(some: list[str], names: list[str]) -> bool:
     "Whether all of some given names occur among others, in the same order."
     ahead = iter(names)

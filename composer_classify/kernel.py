@@ -110,9 +110,11 @@ def _split_inputs(X: sparse.csr_array) -> tuple[np.ndarray, sparse.csr_array]:
     return X[:, :n_features].toarray(), X[:, n_features:]
 
 # %% ../nbs/05b_kernel.ipynb #05b-007a
-def _weights(labels: np.ndarray, class_balance: float) -> np.ndarray:
+def _weights(labels: np.ndarray, class_balance: float, sample_weight: np.ndarray = None) -> np.ndarray:
     "The weight of each piece, 1 on average, float64 of shape `(pieces,)`."
     weights = np.bincount(labels)[labels] ** -float(class_balance)
+    if sample_weight is not None:
+        weights = weights * sample_weight
     return weights / weights.mean()
 
 # %% ../nbs/05b_kernel.ipynb #05b-007e
@@ -219,18 +221,32 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         y: np.ndarray,  # Composer of each piece that is trained on, shape `(len(rows),)`
         landmarks: Landmarks,  # With which all pieces were compared
         rows: np.ndarray,  # Positions of the pieces that are trained on
+        sample_weight: np.ndarray = None,  # Of each of these pieces, beside that of its composer; 1 if not given
     ) -> KernelClassifier:
         "Train on some of the pieces. Returns itself."
         self.classes_, labels = np.unique(y, return_inverse=True)
         columns, moments = np.flatnonzero(np.isin(landmarks.rows, rows)), _moments(features[rows])
         compare = _Comparison(features, landmarks, columns, *moments, self.gamma, self.ngram_weight)
-        roots = np.sqrt(_weights(labels, self.class_balance))[:, None]
+        roots = np.sqrt(_weights(labels, self.class_balance, sample_weight))[:, None]
         parts = [slice(begin, begin + _BLOCK) for begin in range(0, len(rows), _BLOCK)]
         compared = (roots[part] * compare.kernel(rows[part]) for part in parts)
         square, right = _normal_equations(compared, roots * np.eye(len(self.classes_))[labels])
         coef = _solve(square, right, self.alpha * compare.kernel(landmarks.rows[columns]), self.alpha)
-        self.scorer_ = compare.scorer(coef)
+        self.comparison_, self.dual_coef_ = compare, coef
+        self.__dict__.pop("scorer_", None)  # that of an earlier training
         return self
+
+    @cached_property
+    def scorer_(self) -> KernelScorer:
+        "What predicts for new pieces, with NumPy alone."
+        return self.comparison_.scorer(self.dual_coef_)
+
+    def decision_rows(
+        self,
+        rows: np.ndarray,  # Positions of pieces that were compared with the landmarks before
+    ) -> np.ndarray:
+        "The score of each composer, shape `(len(rows), composers)`, after `fit_rows`."
+        return self.comparison_.kernel(rows) @ self.dual_coef_
 
     def _scores(self, X: sparse.csr_array) -> np.ndarray:
         "The score of each composer, shape `(files, composers)`."

@@ -540,7 +540,7 @@ def describe_certainty(
     "How sure it is that this is the piece: *certain*, or a percentage."
     return "certain" if piece["score"] > SURE else format(piece["score"], ".0%")
 
-
+# %% ../nbs/07_recognition.ipynb #07-0192as
 def describe_place(
     piece: dict,  # As in an answer
 ) -> str:

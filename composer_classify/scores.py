@@ -563,7 +563,7 @@ def _read_backup(part: _Part, backup: ET.Element) -> None:
     "Go back, for another voice."
     part.move(-part.ticks(backup.find("duration")))
 
-
+# %% ../nbs/00h_scores.ipynb #00h-089s
 def _read_forward(part: _Part, forward: ET.Element) -> None:
     "Go on without a sound."
     part.move(part.ticks(forward.find("duration")))

@@ -23,6 +23,7 @@ LESSONS = {
     "optimization",
     "all_composers",
     "best",
+    "tuning",
 }
 PREDICTION = ["recognition", "shipped_model", "fingerprints", "index", "audio", "humming", "melodies", "recordings"]
 
@@ -88,7 +89,7 @@ def test_notebooks_are_small():
                 assert len(picture) <= 40_000, f"{path.name}, {cell['id']}: a figure of {len(picture):,} bytes"
 
 
-ESTIMATORS = {"FileClassifier"}  # scikit-learn wants their settings as parameters
+ESTIMATORS = {"FileClassifier", "TwoPartClassifier"}  # scikit-learn wants their settings as parameters
 
 
 def too_many_parameters(path: Path) -> list[str]:

@@ -28,6 +28,7 @@ RESULTS = sorted(
         "fingerprints",
         "lstm",
         "preprocessing",
+        "tuning",
         *PUBLISHED,
         *(f"{name}_published" for name in PUBLISHED),
     ]
