@@ -156,10 +156,9 @@ def words(markdown: str) -> str:
     return re.sub(r"[`*\"]|\]\(.*?\)|\[", "", markdown).strip()
 
 
-def figure_options(given: dict[str, str], heading: str, first: int, n: int) -> dict:
-    "The caption and the description of the `n` figures of a cell; the heading above stands in for what is not given."
-    alt = yaml_text(given.get("fig-alt", "")) or yaml_text(given.get("fig-cap", "")) or f"Figure: {words(heading)}"
-    caption = yaml_text(given.get("fig-cap", "")) or alt.removeprefix("Figure: ")
+def figure_options(given: dict[str, str], first: int, n: int) -> dict:
+    "The description of the `n` figures of a cell, and their caption with numbers."
+    alt, caption = yaml_text(given["fig-alt"]), yaml_text(given["fig-cap"])
     captions = [f"Figure {first + k}. {caption}" for k in range(n)]
     return dict(fig_alt=alt, fig_cap=captions if n > 1 else captions[0])
 
@@ -200,7 +199,7 @@ class Lesson:
         exported = re.search(r"^#\| default_exp (\w+)", sources, re.M)
         self.module = exported[1] if exported else ""
         self.names = names_for(self.module, every)
-        self.title = self.heading = text(self.nb["cells"][0]["source"]).partition("\n")[0].lstrip("# ")
+        self.title = text(self.nb["cells"][0]["source"]).partition("\n")[0].lstrip("# ")
         self.n_figures, self.thumbnail = 0, None
         self.seen = set()
         self.needed = self._needed()
@@ -266,9 +265,7 @@ class Lesson:
 
     def markdown(self, cell: dict) -> list[dict]:
         "Text, with links."
-        source = text(cell["source"])
-        self.heading = ([self.heading] + re.findall(r"^#+ (.+)", source, re.M))[-1]
-        return [cell_of("markdown", linked(source, self.names))]
+        return [cell_of("markdown", linked(text(cell["source"]), self.names))]
 
     def code_cells(self, cell: dict, needed: bool) -> list[dict]:
         "What a cell of code becomes: often nothing."
@@ -307,9 +304,10 @@ class Lesson:
         figures = [out for out in outs if "image/png" in out.get("data", {})]
         settings = {name.replace("-", "_"): json.loads(given[name]) for name in ("echo",) if name in given}
         if figures:
-            settings |= figure_options(given, self.heading, self.n_figures + 1, len(figures))
+            settings |= figure_options(given, self.n_figures + 1, len(figures))
             self.n_figures += len(figures)
-            self.thumbnail = self.thumbnail or (text(figures[0]["data"]["image/png"]), settings["fig_alt"])
+            picture = text(figures[0]["data"]["image/png"])
+            self.thumbnail = self.thumbnail or (picture, *map(yaml_text, (given["fig-alt"], given["fig-cap"])))
         if settings.get("echo") is not False and (figures or not outs or code.count("\n") >= SHORT):
             summary = "Code of the figure" if figures else "Code"
             is_parameters = "parameters" in cell["metadata"].get("tags", [])
@@ -337,16 +335,19 @@ def write_page(path: Path, title: str, description: str, body: str) -> None:
 
 
 def write_gallery(to: Path, lessons: list[Lesson]) -> None:
-    "Write a page with the first figure of each page, in reading order."
+    "Write a page with the first figure of each page and what it shows, in reading order."
     order = (NBS / "_quarto.yml").read_text(encoding="utf-8")
     drawn = sorted((each for each in lessons if each.thumbnail), key=lambda each: order.rfind(each.path.name))
     items = [
         f"::: {{.gallery-item}}\n[![{each.thumbnail[1]}](gallery/{page_name(each.path)}.png)]({each.page})\n\n"
-        f"[{each.title}]({each.page})\n:::"
+        f"[{each.title}]({each.page}): {each.thumbnail[2]}\n:::"
         for each in drawn
     ]
     write_page(
-        to / "gallery.qmd", "Gallery", "A figure of each page.", "::: {.gallery}\n" + "\n\n".join(items) + "\n:::"
+        to / "gallery.qmd",
+        "Gallery",
+        "The main figure of each page, and what it shows.",
+        "::: {.gallery}\n" + "\n\n".join(items) + "\n:::",
     )
 
 
