@@ -367,6 +367,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `d
 in_browser = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt install chromium")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra `dev`")
 RULES = dict(runOnly=["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], resultTypes=["violations"])
+FIRST_RESULT = "document.querySelector('main :is(figure, table, img)').getBoundingClientRect().top + scrollY"
 CUT_OFF = """[...document.querySelectorAll('main pre, main table, main code')].filter(each => {
     if (!each.checkVisibility() || getComputedStyle(each).display === 'inline') return false;
     if (each.scrollWidth <= each.clientWidth + 1) return false;
@@ -426,6 +427,8 @@ def test_a_page_is_whole_and_readable(site, page, name):
         page.set_viewport_size(dict(width=width, height=844))
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"wider than {width} pixels"
         assert page.evaluate(CUT_OFF) == [], f"cut off at {width} pixels"
+    if name in sidebar("lessons"):
+        assert page.evaluate(FIRST_RESULT) < 700
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert page.evaluate(CUT_OFF) == []
     assert violations(page) == []
