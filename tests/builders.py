@@ -3,7 +3,11 @@ arrays, and folders of made-up composers."""
 
 import io
 import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -260,3 +264,15 @@ def audio_file(sound: np.ndarray, rate: int = 44_100, format: str = "WAV") -> by
     file = io.BytesIO()
     soundfile.write(file, sound, rate, format=format)
     return file.getvalue()
+
+
+def kill_search(module: str, kept: Path, n: int, *arguments: str) -> None:
+    "Run `search_slowly` of a module of the tests in a process, and kill it once `n` trials are kept in a folder."
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {module}; {module}.search_slowly(*sys.argv[2:])"
+    command = [sys.executable, "-c", code, str(Path(__file__).resolve().parent), *arguments]
+    process = subprocess.Popen(command, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
+    deadline = time.monotonic() + 120
+    while len(list(kept.glob("*.json"))) < n and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL

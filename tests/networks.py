@@ -101,9 +101,9 @@ class Slow(Counted):
         return super().fit(X, y)
 
 
-def search_slowly(folder: str, pause: float = 0.0) -> tuple[float, list[float]]:
+def search_slowly(folder: str, pause: float | str = 0.0) -> tuple[float, list[float]]:
     "The best of four qualities in three parts, and the score of each. Trials are kept."
-    Slow.pause = pause
+    Slow.pause = float(pause)
     X, y = rows(24)
     trial = Trial(Slow(folder + "/marks"), folder + "/kept", "a")
     space = {"estimator__quality": [0.2, 0.4, 0.6, 0.8]}

@@ -5,8 +5,6 @@ import json
 import multiprocessing.forkserver
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, RandomizedSearchCV
 
+from builders import kill_search
 from composer_classify import optimization, training
 from composer_classify.cnn import build_cnn
 from composer_classify.corpus import Corpus
@@ -171,17 +170,7 @@ def test_a_trial_that_fails_is_not_kept(tmp_path):
 @pytest.mark.slow
 def test_a_killed_search_goes_on_where_it_was(tmp_path):
     "Begun in a process that is killed, and gone on with in this one."
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); "
-        "from networks import search_slowly; search_slowly(sys.argv[2], 0.3)"
-    )
-    command = [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)]
-    process = subprocess.Popen(command, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "kept").glob("*.json"))) < 4 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_search("networks", tmp_path / "kept", 4, str(tmp_path), "0.3")
     before = len(read_trials(tmp_path / "kept"))
     assert 4 <= before < 12
     answer = search_slowly(str(tmp_path))

@@ -113,6 +113,7 @@ def test_each_figure_of_a_notebook_has_its_own_caption_and_description():
             if any("image/png" in out.get("data", {}) for out in cell.get("outputs", [])):
                 said = build_site.Lesson.given(cell)
                 assert {"fig-cap", "fig-alt"} <= said.keys(), f"{path.name}, {cell['id']}"
+                assert not re.search(r"\d\.\d", said["fig-cap"] + said["fig-alt"]), f"a typed score: {cell['id']}"
 
 
 def sidebar(name: str) -> list[str]:

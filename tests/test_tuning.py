@@ -2,11 +2,6 @@
 by hand stay if no draw is better."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +9,7 @@ import numpy as np
 import pytest
 from searches import N_LANDMARKS, Noted, search_slowly, trial_of
 
+from builders import kill_search
 from composer_classify import tuning
 from composer_classify.collection import open_corpus
 from composer_classify.evaluation import get_splits
@@ -80,16 +76,7 @@ def test_a_fold_that_cuts_a_work_is_refused(corpus, store, tmp_path):
 
 
 def test_a_killed_search_goes_on_where_it_was(corpus, store, tmp_path):
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from searches import search_slowly; search_slowly(*sys.argv[2:])"
-    )
-    command = [sys.executable, "-c", code, str(ROOT / "tests"), str(store), str(tmp_path), "0.3"]
-    process = subprocess.Popen(command, env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "kept").glob("*.json"))) < 4 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_search("searches", tmp_path / "kept", 4, str(store), str(tmp_path), "0.3")
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").glob("*.json")}
     assert 4 <= len(finished) < 22
     found = search_slowly(store, tmp_path, 0)
